@@ -1,0 +1,58 @@
+"""Where things lie: the only module that joins path strings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+
+
+def results(results_dir: str | Path = "results") -> Path:
+    """Folder of all results; a relative name is meant from the root of the workbook, not from the caller."""
+    return ROOT / Path(results_dir).expanduser()
+
+
+def run_dir(results_dir: str | Path, scale: str, paper: str) -> Path:
+    """Folder of one paper at one scale: records, tables, figures, the executed notebook."""
+    return results(results_dir) / scale / paper
+
+
+def records_file(results_dir: str | Path, scale: str, paper: str) -> Path:
+    """Append-only store of one paper at one scale."""
+    return run_dir(results_dir, scale, paper) / "records.jsonl"
+
+
+def figures_dir(results_dir: str | Path, scale: str, paper: str) -> Path:
+    """Folder of one run's PNG files."""
+    return run_dir(results_dir, scale, paper) / "figures"
+
+
+def bench_dir(results_dir: str | Path = "results") -> Path:
+    """Folder of benchmark records."""
+    return results(results_dir) / "bench"
+
+
+def data_dir() -> Path:
+    """Folder of the manifest, the papers' numbers and data sets kept with the workbook."""
+    return ROOT / "data"
+
+
+def manifest() -> Path:
+    """Every data set with files, checksums, licence and source."""
+    return data_dir() / "manifest.toml"
+
+
+def paper_file(paper: str) -> Path:
+    """Claims and printed numbers of one paper."""
+    return data_dir() / "papers" / f"{paper}.toml"
+
+
+def notebooks_dir() -> Path:
+    """Folder of the five notebooks."""
+    return ROOT / "notebooks"
+
+
+def readme() -> Path:
+    """The first page; a part of it is generated from results."""
+    return ROOT / "README.md"
