@@ -1,0 +1,96 @@
+"""Multi-head self-attention, and the one place that decides which kernel computes it.
+
+Shapes: B batch, T tokens, N width, H heads, D = N / H head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_FUSED = ContextVar("effi_fused_attention", default=True)
+PLAIN_TOKENS = 512
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention with plain matrix products inside the block: vmap and FLOP counters need it."""
+    token = _FUSED.set(False)
+    try:
+        yield
+    finally:
+        _FUSED.reset(token)
+
+
+def prefers_plain(q_BHTD: Tensor) -> bool:
+    """Whether plain matrix products beat scaled_dot_product_attention here: on a CPU in bf16, up to 512 tokens.
+
+    The fused bf16 backward of the CPU takes half of a training step; in fp32 the fused kernel is never slower. The
+    rule is static, not probed, so that the same machine computes the same bits.
+    """
+    cpu_bf16 = q_BHTD.device.type == "cpu" and (
+        q_BHTD.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    )
+    return cpu_bf16 and q_BHTD.shape[-2] <= PLAIN_TOKENS
+
+
+def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
+    """softmax(scale q k^T) v with the faster of two equal computations; result BHTD of v's width."""
+    if _FUSED.get() and not prefers_plain(q_BHTD):
+        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p=dropout, scale=scale)
+    weights_BHTT = ((q_BHTD * scale) @ k_BHTD.transpose(-2, -1)).softmax(-1)
+    return F.dropout(weights_BHTT, dropout) @ v_BHTD if dropout else weights_BHTT @ v_BHTD
+
+
+def split_heads(x_BTN: Tensor, heads: int) -> Tensor:
+    """BTN -> BHTD."""
+    return x_BTN.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def join_heads(x_BHTD: Tensor) -> Tensor:
+    """BHTD -> BTN."""
+    return x_BHTD.transpose(-3, -2).flatten(-2)
+
+
+def glorot_rows(stacked: Tensor, width: int) -> None:
+    """Fill a stack of width x width matrices with the Glorot-uniform distribution of each one."""
+    bound = (3.0 / width) ** 0.5
+    nn.init.uniform_(stacked, -bound, bound)
+
+
+class SelfAttention(nn.Module):
+    """Bidirectional multi-head self-attention, BTN -> BTN, scores scaled by 1/sqrt(D).
+
+    `qkv` stacks the query, key and value matrices by rows; `out` is the output matrix.
+    """
+
+    def __init__(self, width: int, heads: int, *, bias: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
+        self.width, self.heads, self.dropout = width, heads, dropout
+        self.scale = (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def reset(self) -> None:
+        """Draw the four matrices Glorot-uniform, each with its own fan; biases zero."""
+        for linear in (self.qkv, self.out):
+            glorot_rows(linear.weight, self.width)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, x_BTN: Tensor) -> Tensor:
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTN).chunk(3, -1))
+        mixed = attend(q, k, v, self.scale, self.dropout if self.training else 0.0)
+        return self.out(join_heads(mixed))
+
+    def forward_flops(self, batch: int, tokens: int) -> dict[str, int]:
+        """FLOPs of one forward, two per multiply-add: projections 8 B T N^2, scores and mixing 2 B T^2 N each."""
+        linear, mixing = 2 * batch * tokens * self.width**2, 2 * batch * tokens**2 * self.width
+        return {"qkv": 3 * linear, "scores": mixing, "mix": mixing, "out": linear}
