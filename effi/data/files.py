@@ -1,0 +1,160 @@
+"""Where data sets lie on disk, how they get there, and whether they are what the manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import pooch
+import requests
+from filelock import FileLock
+
+from effi import paths
+from effi.errors import DataError
+
+TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set of the manifest: `files` in `folder`, below a data folder or below the `package` they come with."""
+
+    name: str
+    title: str
+    citation: str
+    licence: str
+    source: str
+    bytes: int
+    classes: Sequence[str]
+    folder: str
+    files: Mapping[str, str]
+    archive: str = ""
+    package: str = ""
+    variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def manifest() -> dict[str, Entry]:
+    """Every data set of the manifest by name."""
+    tables = tomllib.loads(paths.manifest().read_text(encoding="utf-8"))
+    return {name: Entry(name, **table) for name, table in tables.items()}
+
+
+def find(entry: Entry) -> Path | None:
+    """Folder that holds every file of the set, or None; what the files contain is not looked at.
+
+    Raises DataError when $EFFI_DATA names no folder.
+    """
+    roots = [_package(entry)] if entry.package else searched()
+    folders = [root / entry.folder for root in roots]
+    return next((folder for folder in folders if _complete(folder, entry)), None)
+
+
+def searched() -> list[Path]:
+    """The data folders in the order of search: $EFFI_DATA, data, data/downloads."""
+    own = os.environ.get("EFFI_DATA")
+    if not own:
+        return [paths.data_dir(), downloads()]
+    if not (root := paths.ROOT / Path(own).expanduser()).is_dir():
+        raise DataError(f"EFFI_DATA names {root}, which is no folder: correct it or unset it")
+    return [root, paths.data_dir(), downloads()]
+
+
+def _package(entry: Entry) -> Path:
+    """Folder of an installed package, found without importing it."""
+    return Path(find_spec(entry.package).origin).parent
+
+
+def downloads() -> Path:
+    """Folder of what was downloaded; git ignores it."""
+    return paths.data_dir() / "downloads"
+
+
+def locate(entry: Entry) -> Path:
+    """Folder of the set, downloaded from its official source when it is nowhere; DataError when that fails."""
+    return find(entry) or download(entry)
+
+
+def download(entry: Entry) -> Path:
+    """Folder of the set under data/downloads; it appears there checked and whole, or not at all.
+
+    Raises DataError when the source cannot be reached, sends something else, or the disk is full.
+    """
+    if entry.package:
+        raise DataError(f"{entry.name} should come with {entry.source} but is not there: install that again")
+    target = downloads() / entry.folder
+    try:
+        downloads().mkdir(parents=True, exist_ok=True)
+        with FileLock(downloads() / f"{entry.name}.lock"):
+            # Whoever waited for the lock finds the work done.
+            if not _complete(target, entry):
+                _download(entry, target)
+    except (OSError, ValueError, tarfile.TarError) as error:
+        places = ", ".join(str(root) for root in searched())
+        raise DataError(
+            f"{entry.name} is not under {places} and could not be downloaded ({_reason(error)}): check the "
+            f"connection and try again, or set EFFI_DATA to a folder that holds {entry.folder}"
+        ) from error
+    return target
+
+
+def _download(entry: Entry, target: Path) -> None:
+    """Fetch into a staging folder, then move the finished folder into place in one step."""
+    staging = downloads() / f"{entry.name}.part"
+    # What a killed download left behind.
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _receive(entry, staging)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (staging / entry.folder).rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _receive(entry: Entry, folder: Path) -> None:
+    """Lay the set out under `folder`, from an archive or file by file."""
+    if not entry.archive:
+        for name, checksum in entry.files.items():
+            _retrieve(entry.source + name, checksum, folder / entry.folder)
+        return
+    with tarfile.open(_retrieve(entry.source, entry.archive, folder)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _retrieve(url: str, checksum: str, folder: Path) -> Path:
+    """File fetched from `url`; ValueError when its checksum is not `checksum`."""
+    pooch.get_logger().setLevel("WARNING")
+    fetcher = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT_S)
+    return Path(pooch.retrieve(url, checksum, Path(url).name, folder, downloader=fetcher))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.RequestException) and not isinstance(error, requests.HTTPError):
+        return "no connection, or it broke off"
+    if isinstance(error, ValueError):
+        return "what arrived does not have the checksum in data/manifest.toml"
+    return str(error)
+
+
+def _complete(folder: Path, entry: Entry) -> bool:
+    return all((folder / name).is_file() for name in entry.files)
+
+
+def matches(content: bytes, checksum: str) -> bool:
+    """Whether `content` has the checksum "md5:..." or "sha256:..."."""
+    kind, _, digest = checksum.partition(":")
+    return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == digest
+
+
+def damaged(entry: Entry, path: Path, how: str) -> DataError:
+    """The error for a set that is there but not usable."""
+    mend = f"delete it and run `effi data fetch {entry.name}`"
+    return DataError(f"{entry.name} is damaged: {path} {how}; {mend}")

@@ -1,0 +1,141 @@
+"""The reader's own images: a folder per class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from effi.data.examples import Examples, Source
+from effi.data.splits import ranks
+from effi.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+GREY = ("1", "L", "LA")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+LARGEST = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Channels and extent that all images of a folder are brought to."""
+
+    mode: str
+    width: int
+    height: int
+
+    @property
+    def bytes(self) -> int:
+        return len(self.mode) * self.width * self.height
+
+
+def read(folder: Path, size: int | None, seed: int) -> Source:
+    """Every image under `folder`/CLASS; a seeded, stratified fifth is the test set.
+
+    All images come to `size` x `size`, or to their most common size; grey only if all are. Raises DataError
+    for a folder without two classes of two readable 8-bit images each, or images that memory cannot hold.
+    """
+    files = _files(folder)
+    flat = [file for found in files.values() for file in found]
+    counts = torch.tensor([len(found) for found in files.values()])
+    labels = torch.arange(len(files)).repeat_interleave(counts)
+    examples = Examples(_images(flat, _format(flat, size)), labels)
+    test = _test_part(labels, seed)
+    parts = examples.take((~test).nonzero()[:, 0]), examples.take(test.nonzero()[:, 0])
+    return Source(*parts, tuple(files), "own images", _checksum(folder, flat))
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its image files, both sorted by name."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: name one that holds a folder of images per class")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = {path.name: _image_files(path) for path in classes}
+    if not any(files.values()):
+        raise DataError(f"no images in {folder}: put them there, in a folder per class ({' '.join(sorted(SUFFIXES))})")
+    if len(files) < 2:
+        raise DataError(f"{folder} has one class, {classes[0].name}: two or more are needed, a folder each")
+    for name, found in files.items():
+        if len(found) < 2:
+            raise DataError(
+                f"class {name} in {folder} has {len(found)} image{'' if found else 's'}, but needs two or more, "
+                "to train on and to test on: add images or remove the class"
+            )
+    return files
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _format(files: Sequence[Path], size: int | None) -> _Format:
+    """What the headers of the images ask for."""
+    headers = [_header(file) for file in files]
+    mode = "L" if all(header[0] in GREY for header in headers) else "RGB"
+    width, height = (size, size) if size else Counter(header[1] for header in headers).most_common(1)[0][0]
+    wanted = _Format(mode, width, height)
+    if (total := wanted.bytes * len(files)) > LARGEST:
+        raise DataError(
+            f"{len(files)} images of {height}x{width} take {total / 2**30:.0f} GiB of memory, "
+            f"more than the {LARGEST / 2**30:.0f} allowed: ask for a smaller size"
+        )
+    return wanted
+
+
+def _header(file: Path) -> tuple[str, tuple[int, int]]:
+    """(mode, (width, height)) without decoding the image."""
+    try:
+        with Image.open(file) as image:
+            mode, extent = image.mode, image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(file, error) from error
+    if mode not in GREY + COLOUR:
+        raise DataError(f"image {file} has pixels of kind {mode}: convert it to 8 bits per channel")
+    return mode, extent
+
+
+def _images(files: Sequence[Path], wanted: _Format) -> torch.Tensor:
+    """uint8 (n, channels, height, width)."""
+    images = np.empty((len(files), wanted.height, wanted.width, len(wanted.mode)), dtype=np.uint8)
+    for slot, file in zip(images, files, strict=True):
+        slot[:] = _pixels(file, wanted)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _pixels(file: Path, wanted: _Format) -> np.ndarray:
+    """uint8 (height, width, channels)."""
+    try:
+        with Image.open(file) as image:
+            image.draft(wanted.mode, (wanted.width, wanted.height))
+            plain = image.convert(wanted.mode)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise _unreadable(file, error) from error
+    if plain.size != (wanted.width, wanted.height):
+        plain = plain.resize((wanted.width, wanted.height), Image.Resampling.BILINEAR)
+    return np.asarray(plain).reshape(wanted.height, wanted.width, -1)
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(f"image {file} cannot be read ({error}): repair or remove it")
+
+
+def _test_part(labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """True for a seeded fifth of every class, one image at least."""
+    share = (torch.bincount(labels) / 5).round().clamp(min=1)
+    return ranks(labels, seed) < share[labels]
+
+
+def _checksum(folder: Path, files: Sequence[Path]) -> str:
+    """`sha256:...` over the sorted names and the content of the files."""
+    content = hashlib.sha256()
+    for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files):
+        raw = file.read_bytes()
+        content.update(f"{name}\0{len(raw)}\0".encode())
+        content.update(raw)
+    return f"sha256:{content.hexdigest()}"

@@ -1,0 +1,99 @@
+"""Readers of the named data sets: official files to examples, checked against the manifest."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from effi.data.cifar import read_batch
+from effi.data.examples import Examples, Source, checksum
+from effi.data.files import Entry, damaged, matches
+
+GZIP = 31  # zlib's window size for gzip files, checksum included
+DIGITS_TEST = 360
+
+
+def mnist(entry: Entry, folder: Path) -> Source:
+    """MNIST in its four official files; DataError for a file whose checksum differs."""
+    arrays = [_idx(_gunzip(content)) for content in _checked(entry, folder).values()]
+    train_images, train_labels, test_images, test_labels = arrays
+    train = _examples(train_images[:, None], train_labels)
+    return _source(entry, train, _examples(test_images[:, None], test_labels), variant="official")
+
+
+def _checked(entry: Entry, folder: Path) -> dict[str, bytes]:
+    """Content of every file of the set; DataError for one whose checksum differs from the manifest's."""
+    content = {name: (folder / name).read_bytes() for name in entry.files}
+    for name, expected in entry.files.items():
+        if not matches(content[name], expected):
+            raise damaged(entry, folder / name, "does not have the checksum of the official file")
+    return content
+
+
+def _gunzip(content: bytes) -> bytearray:
+    """Writable, as torch wants it."""
+    return bytearray(zlib.decompress(content, wbits=GZIP))
+
+
+def _idx(raw: bytearray) -> np.ndarray:
+    """uint8 array of an IDX file: two zero bytes, type, dimensions, big-endian shape, values."""
+    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def cifar10(entry: Entry, folder: Path) -> Source:
+    """CIFAR-10: the official batch files, or others with the content of a known variant; else DataError."""
+    images, labels, changed = [], [], []
+    for name, expected in entry.files.items():
+        content = (folder / name).read_bytes()
+        if not matches(content, expected):
+            changed.append(name)
+        try:
+            batch = read_batch(content)
+        except ValueError as error:
+            raise damaged(entry, folder / name, str(error)) from error
+        images.append(batch[0])
+        labels.append(batch[1])
+    pixels, targets = np.concatenate(images), np.concatenate(labels)
+    variant = _variant(entry, pixels, targets) if changed else "official"
+    if variant is None:
+        how = f"holds neither the official files nor a known copy ({', '.join(changed)} differ)"
+        raise damaged(entry, folder, how)
+    test = len(images[-1])
+    parts = _examples(pixels[:-test], targets[:-test]), _examples(pixels[-test:], targets[-test:])
+    return _source(entry, *parts, variant=variant)
+
+
+def digits(entry: Entry, folder: Path) -> Source:
+    """The digits of scikit-learn; the last fifth is the test set, so that hardly a writer is in both.
+
+    Read from its file, because importing scikit-learn takes seconds. DataError when the checksum differs.
+    """
+    table = np.loadtxt(io.BytesIO(_gunzip(*_checked(entry, folder).values())), delimiter=",")
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = table[:, -1]
+    train = _examples(images[:-DIGITS_TEST], labels[:-DIGITS_TEST])
+    test = _examples(images[-DIGITS_TEST:], labels[-DIGITS_TEST:])
+    return _source(entry, train, test, variant="official")
+
+
+def _variant(entry: Entry, pixels: np.ndarray, labels: np.ndarray) -> str | None:
+    """Name of the variant that holds exactly these values."""
+    content = {"pixels": pixels.tobytes(), "labels": labels.tobytes()}
+    for name, variant in entry.variants.items():
+        if all(matches(content[key], variant[key]) for key in content):
+            return name
+    return None
+
+
+def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
+    return Examples(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _source(entry: Entry, train: Examples, test: Examples, *, variant: str) -> Source:
+    notice = entry.variants.get(variant, {}).get("notice")
+    return Source(train, test, tuple(entry.classes), variant, checksum(train, test), notice)

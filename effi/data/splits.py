@@ -1,0 +1,69 @@
+"""Seeded, class-stratified subsets: the same seed gives the same images whatever else is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from effi.data.examples import Examples
+from effi.errors import DataError
+
+
+def ranks(labels: Tensor, seed: int) -> Tensor:
+    """Place of each example within its own class in a seeded random order, int64 (n,), from 0."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    classes = labels.numpy()[shuffled]
+    by_class = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    starts = np.cumsum(counts) - counts
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[shuffled[by_class]] = np.arange(len(labels)) - starts[classes[by_class]]
+    return torch.from_numpy(rank)
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """Permutation int64 (n,) of which every prefix and suffix holds each class in its share, give or take one."""
+    counts = torch.bincount(labels)
+    # One offset per class decides which classes get the odd example of a short prefix; below a half, so that
+    # even a class with one example comes early and is trained on.
+    offsets = torch.from_numpy(np.random.default_rng(seed).random(len(counts)) / 2)
+    share = (ranks(labels, seed) + offsets[labels]) / counts[labels]
+    return torch.argsort(share, stable=True)
+
+
+def subset(examples: Examples, order: Tensor) -> Examples:
+    """The examples named by `order`, kept in the order of the data set."""
+    if len(order) == len(examples):
+        return examples
+    return examples.take(order.sort().values)
+
+
+def hold_out(
+    examples: Examples, train: int | None, validation: int | float, seed: int
+) -> tuple[Examples, Examples]:
+    """(train, validation), disjoint; a float `validation` is a share of the training images asked for.
+
+    Raises DataError when there are too few images or nothing is left to train on.
+    """
+    available = len(examples)
+    held = validation
+    if isinstance(validation, float) and 0 < validation < 1:
+        held = max(1, round(validation * (available if train is None else train)))
+    kept = available - held if train is None else train
+    if not (isinstance(held, int) and held >= 0 and kept >= 1 and kept + held <= available):
+        raise DataError(
+            f"train={train} and validation={validation} cannot be taken from the {available} images of the "
+            "training set: ask for fewer, or for a validation share between 0 and 1"
+        )
+    order = stratified_order(examples.labels, seed)
+    return subset(examples, order[:kept]), subset(examples, order[available - held :])
+
+
+def shorten(test: Examples, count: int | None, seed: int) -> Examples:
+    """A stratified part of the test set, or all of it; DataError when it has fewer than `count` images."""
+    if count is None:
+        return test
+    if not 1 <= count <= len(test):
+        raise DataError(f"test={count} cannot be taken from the {len(test)} test images: ask for 1 to {len(test)}")
+    return subset(test, stratified_order(test.labels, seed)[:count])
