@@ -1,0 +1,268 @@
+"""What training costs: FLOPs, seconds, bytes, joules and money, the search for a ticket included.
+
+FLOPs count 2 per multiply-add of matrix products and convolutions. Closed forms of the models are the record; torch's
+counter is the cross-check and the fallback. The counter sees scaled dot-product attention on a CPU only with the
+MATH backend (the default one counts 0 there), so it always runs with that.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from effi.errors import RecordError
+
+
+@dataclass
+class Phase:
+    """Account of one named part of a training run; None is what the machine cannot measure, never an estimate."""
+
+    flops: int = 0
+    seconds: float = 0.0
+    peak_bytes: int | None = None
+    joules: float | None = None
+
+
+class Ledger:
+    """The running account of one arm.
+
+    `side_by_side` is the number of trainings that shared the machine: above 1, seconds are those of a busy machine.
+    A training loop that sees `dry_run` measures a few steps, sets `steps` to their number and `planned_steps` to the
+    number that the whole training would take.
+    """
+
+    def __init__(self, device: str = "cpu", *, dry_run: bool = False, side_by_side: int = 1) -> None:
+        self.device = torch.device(device)
+        self.dry_run = dry_run
+        self.side_by_side = side_by_side
+        self.steps = 0
+        self.planned_steps: int | None = None
+        self.phases: dict[str, Phase] = {}
+        self._open: str | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Phase]:
+        """Add seconds, peak bytes and joules of the block to a phase, also when the block fails.
+
+        Phases reopen but do not nest: RecordError.
+        """
+        if self._open:
+            raise RecordError(f'phase "{name}" was opened inside phase "{self._open}"; close that one first')
+        self._open, phase = name, self.phases.setdefault(name, Phase())
+        first = not phase.seconds
+        meter = _Meter(self.device)
+        try:
+            yield phase
+        finally:
+            self._open = None
+            seconds, peak, joules = meter.read()
+            phase.seconds += seconds
+            phase.peak_bytes = _most(phase.peak_bytes, peak)
+            phase.joules = joules if first else _sum([phase.joules, joules])
+
+    def add_flops(self, flops: int) -> None:
+        """Count operations into the open phase, or into "train"."""
+        self.phases.setdefault(self._open or "train", Phase()).flops += flops
+
+    def total(self) -> dict[str, Any]:
+        """Sum over phases (peak: the highest), the phases, and side_by_side; RecordError while a phase is open."""
+        if self._open:
+            raise RecordError(f'phase "{self._open}" is still open; record after its block')
+        parts = list(self.phases.values())
+        return {
+            "flops": sum(part.flops for part in parts),
+            "seconds": sum(part.seconds for part in parts),
+            "peak_bytes": _most(*(part.peak_bytes for part in parts)),
+            "joules": _sum([part.joules for part in parts]),
+            "phases": {name: asdict(part) for name, part in self.phases.items()},
+            "side_by_side": self.side_by_side,
+        }
+
+    def forecast(self, trainings: int = 1) -> dict[str, Any]:
+        """Cost of a whole training from its measured steps; hours are those of all trainings in a row."""
+        total, steps = self.total(), self.planned_steps or self.steps
+        ratio = steps / self.steps if self.steps else 1.0
+        return {
+            "steps": steps,
+            "flops": round(total["flops"] * ratio),
+            "peak_bytes": total["peak_bytes"],
+            "seconds_per_step": total["seconds"] / max(self.steps, 1),
+            "hours": total["seconds"] * ratio * trainings / 3600,
+        }
+
+
+def share(cost: Mapping[str, Any], parts: int) -> dict[str, Any]:
+    """One part's cost of seeds that were trained together, from a ledger's total."""
+    split = {key: _divide(cost[key], parts) for key in ("flops", "seconds", "peak_bytes", "joules")}
+    phases = {
+        name: {key: _divide(value, parts) for key, value in phase.items()} for name, phase in cost["phases"].items()
+    }
+    return {**split, "phases": phases, "side_by_side": cost["side_by_side"]}
+
+
+def money(seconds: float, price_per_gpu_hour: float) -> float:
+    """Price of rented time, in the currency of the price."""
+    return seconds / 3600 * price_per_gpu_hour
+
+
+def measure(steps: Mapping[str, Callable[[], object]], *, repeats: int, budget_s: float) -> dict[str, list[float]]:
+    """Seconds of each competitor, one list entry per round, all competitors in every round after one warm-up each.
+
+    Rounds end after `repeats` or when `budget_s` is spent, but one is always made. Ratios of entries of one round are
+    fair on a machine whose speed drifts.
+    """
+    for step in steps.values():
+        _timed(step)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    start = time.perf_counter()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            seconds[name].append(_timed(step))
+        if time.perf_counter() - start >= budget_s:
+            break
+    return seconds
+
+
+# --- FLOPs ---------------------------------------------------------------------------------------------------
+
+
+def forward_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Path in the model -> FLOPs of one forward of `example`; values sum to the whole.
+
+    The model's own closed form `forward_flops(batch_size)` when it has one, else torch's counter.
+    """
+    if hasattr(model, "forward_flops"):
+        return dict(model.forward_flops(len(example)))
+    twin = copy.deepcopy(model)
+    return _by_path(_counted(lambda: twin(example)))
+
+
+def train_flops(model: nn.Module, example: Tensor) -> int:
+    """FLOPs of forward and backward of `example`; no gradient of the input is counted, as none is computed.
+
+    The model's own closed form `train_flops(batch_size)` when it has one, else torch's counter. The optimiser's
+    elementwise work is not counted.
+    """
+    if hasattr(model, "train_flops"):
+        return int(model.train_flops(len(example)))
+    twin = copy.deepcopy(model)
+    return count_flops(lambda: twin(example).sum().backward())
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """FLOPs that torch's counter sees in a call; attention counts on every device, the random state is kept."""
+    return _counted(function).get_total_flops()
+
+
+def _counted(function: Callable[[], object]) -> FlopCounterMode:
+    counter = FlopCounterMode(display=False)
+    with torch.random.fork_rng(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        function()
+    return counter
+
+
+def _by_path(counter: FlopCounterMode) -> dict[str, int]:
+    """The counter's totals per module, less those of the modules inside; the model itself has the empty path."""
+    totals = {path: sum(counts.values()) for path, counts in counter.get_flop_counts().items() if path != "Global"}
+    own = dict(totals)
+    for path, total in totals.items():
+        parent = path.rpartition(".")[0]
+        if parent in own:
+            own[parent] -= total
+    return {path.partition(".")[2]: flops for path, flops in own.items() if flops}
+
+
+# --- seconds, bytes, joules ----------------------------------------------------------------------------------
+
+
+class _Meter:
+    """Seconds, peak bytes and joules since its start."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.watched = _reset_peak(device)
+        self.joules = _joules(device)
+        _synchronise(device)
+        self.start = time.perf_counter()
+
+    def read(self) -> tuple[float, int | None, float | None]:
+        _synchronise(self.device)
+        seconds = time.perf_counter() - self.start
+        joules = _joules(self.device)
+        spent = None if joules is None or self.joules is None else joules - self.joules
+        return seconds, _peak(self.device) if self.watched else None, spent
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak(device: torch.device) -> bool:
+    """Whether the peak counts from now: CUDA's allocator, or the kernel's mark of this process on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def _peak(device: torch.device) -> int | None:
+    """Bytes: allocated by CUDA tensors, or resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _joules(device: torch.device) -> float | None:
+    """The GPU's energy counter, found by UUID because torch and NVML may number GPUs differently."""
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml  # absent on macOS
+    except ImportError:
+        return None
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+    return None
+
+
+def _timed(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _most(*values: int | None) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _sum(values: list[float | None]) -> float | None:
+    """Sum; None when a part is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None
+
+
+def _divide(value: float | None, parts: int) -> float | None:
+    if value is None:
+        return None
+    return round(value / parts) if isinstance(value, int) else value / parts
