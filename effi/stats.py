@@ -36,8 +36,8 @@ class Interval(NamedTuple):
 class Claim:
     """What the values must do: `margin` in their unit, `target` the limit of a bound or the covered value.
 
-    `margin` is the line that an ordering must clear, what a no_loss may cost, the half-width of an equivalence,
-    and the farthest that an interval which covers the target may reach from it.
+    `margin` is the line that an ordering must clear, what a no_loss may cost, the half-width of an
+    equivalence, and the farthest that an interval which covers the target may reach from it.
     """
 
     rule: Rule
@@ -64,12 +64,12 @@ class Verdict:
 
 
 def finite(values: Sequence[float], least: int = 1) -> np.ndarray:
-    """Values as float64 of shape (n,). Raises ParameterError for fewer than `least` values or one not finite."""
+    """Float64 of shape (n,). Raises ParameterError for fewer than `least` values, or one not finite."""
     array = np.asarray(values, dtype=np.float64).reshape(-1)
     if array.size < least:
         raise ParameterError(f"Statistics want at least {least} value(s), got {array.size}: run more seeds.")
     if not np.isfinite(array).all():
-        raise ParameterError(f"Statistics want finite values, got {array.tolist()}: mend the run behind them.")
+        raise ParameterError(f"Statistics want finite values, got {array.tolist()}: mend the run.")
     return array
 
 
@@ -251,8 +251,8 @@ def _why(span: Interval, n: int, claim: Claim) -> str:
 def verdict(values: Sequence[float], claim: Claim) -> Verdict:
     """Judge by the 95 % interval; a bound must hold for every value, and its low and high are the extremes.
 
-    Equivalence by this interval is TOST at 2.5 % a side. Raises ParameterError for no or non-finite values, or
-    a claim whose rule, direction or margin makes no sense.
+    Equivalence by this interval is TOST at 2.5 % a side. Raises ParameterError for no or non-finite values,
+    or a claim whose rule, direction or margin makes no sense.
     """
     _check(claim)
     array = finite(values)

@@ -1,0 +1,277 @@
+"""Judge a paper's claims on records; what is missing, substituted or cut short is said."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from effi import measures, papers, stats
+from effi.errors import EffiError, ParameterError
+from effi.measures import Record, Runs, Unit
+from effi.papers import NOT_AVAILABLE, Comparison, Kind, Paper, PaperClaim
+from effi.stats import Claim, Direction, State, Verdict
+
+NOT_RUN = "not run at this scale"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test with its arms filled in; `ran` is False when an arm, a seed or a metric is missing."""
+
+    label: str
+    verdict: Verdict
+    unit: Unit
+    ran: bool = True
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All tests of one verdict together; `deciding` is the least favourable of them, None without tests."""
+
+    state: State
+    direction: Direction
+    why: str
+    outcomes: tuple[Outcome, ...]
+    deciding: Outcome | None
+
+    @property
+    def ran(self) -> bool:
+        """Whether any test found its arms."""
+        return any(outcome.ran for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """One judged claim, and the scale at which the judgement holds."""
+
+    claim: PaperClaim
+    scale: str
+    as_in_the_paper: Judgement
+    fair: Judgement
+
+    def judgement(self, kind: Kind) -> Judgement:
+        """The judgement of one kind."""
+        return getattr(self, kind)
+
+
+class _Missing(Exception):
+    """Why a test has no values."""
+
+
+class _Cell(NamedTuple):
+    """A test with its placeholders filled, its data set, and the one that it stands in for."""
+
+    test: Comparison
+    dataset: str
+    stand_in: str | None
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What there is to judge a paper by; `failures` are the errors of failed arms."""
+
+    paper: Paper
+    runs: Runs
+    failures: Mapping[str, str]
+
+
+def _measured_datasets(test: Comparison, runs: Runs) -> list[str]:
+    """Data sets for which at least one of the test's arms has been recorded."""
+    found = set()
+    for arm in test.arms:
+        pattern = re.sub(r"\\{(?!dataset)\w+\\}", "[^/]+", re.escape(arm)).replace(r"\{dataset\}", "(.+)")
+        matches = (re.fullmatch(pattern, name) for name in runs)
+        found |= {match.group(1) for match in matches if match and match.re.groups}
+    return sorted(found)
+
+
+def _choices(test: Comparison, evidence: _Evidence) -> tuple[dict[str, Sequence[str]], str | None]:
+    """Values of each placeholder; the data sets that ran stand in when none of those wanted did."""
+    choices = dict(test.each)
+    if "dataset" not in test.placeholders:
+        return choices, None
+    wanted = choices.setdefault("dataset", evidence.paper.datasets)
+    present = _measured_datasets(test, evidence.runs)
+    if not present or set(present) & set(wanted):
+        return choices, None
+    return {**choices, "dataset": present}, " and ".join(wanted)
+
+
+def _cells(test: Comparison, evidence: _Evidence) -> Iterator[_Cell]:
+    choices, instead = _choices(test, evidence)
+    for combination in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, combination, strict=True))
+        a, b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in ((test.a,), test.b, test.over))
+        dataset = chosen.get("dataset", "")
+        stand_in = f"{dataset} in place of {instead}" if instead else None
+        yield _Cell(replace(test, a=a[0], b=b, over=over), dataset, stand_in)
+
+
+def _narrowed(test: Comparison, runs: Runs) -> tuple[Comparison, str | None]:
+    """The test over those of its listed arms that ran (at least two), and how many that is when not all."""
+    for key in ("b", "over"):
+        listed = getattr(test, key)
+        ran = tuple(arm for arm in listed if arm in runs)
+        if len(listed) > len(ran) >= 2:
+            return replace(test, **{key: ran}), f"{len(ran)} arms of {len(listed)}"
+    return test, None
+
+
+def _one(test: Comparison, at: Mapping[str, Record]) -> float:
+    """The test's value at one seed, in its shown unit."""
+    if test.over:
+        x, y = ([measures.value(at[arm], metric) for arm in test.over] for metric in (test.x, test.y))
+        return stats.kendall(x, y) if test.statistic == "kendall" else stats.slope(x, y).mean
+    left = measures.value(at[test.a], test.metric)
+    if not test.b:
+        return left * _unit(test).factor
+    others = [measures.value(at[arm], test.metric) for arm in test.b]
+    right = max(others) if test.pick == "highest" else min(others)
+    if test.compare == "difference":
+        return (left - right) * _unit(test).factor
+    if right == 0:
+        raise _Missing(f"{NOT_AVAILABLE}: {test.metric} of {test.b[0]} is 0")
+    return (left / right - (test.compare == "relative")) * _unit(test).factor
+
+
+def _unit(test: Comparison) -> Unit:
+    if test.over:
+        return Unit(1.0, "", 3)
+    if test.compare != "difference":
+        return Unit(100.0, "%", 2)
+    return measures.unit(test.metric, difference=bool(test.b))
+
+
+def _seeds(test: Comparison, evidence: _Evidence) -> list[int]:
+    """Seeds that all arms of the test have."""
+    absent = [arm for arm in test.arms if arm not in evidence.runs]
+    failed = [f"{arm} failed ({evidence.failures[arm]})" for arm in absent if arm in evidence.failures]
+    if absent:
+        raise _Missing("; ".join(failed) or f"{NOT_RUN}: {', '.join(absent)}")
+    seeds = set.intersection(*(set(evidence.runs[arm]) for arm in test.arms))
+    if not seeds:
+        raise _Missing(f"{NOT_AVAILABLE}: no seed that all of {', '.join(test.arms)} have")
+    return sorted(seeds)
+
+
+def _setting(record: Record, path: str) -> float | None:
+    found: Any = record["settings"]
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iterator[str]:
+    for path, wanted in test.full.items():
+        name = path.rpartition(".")[2]
+        found = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
+        if None in found:
+            yield f"{name} not recorded"
+        elif min(found) < wanted:
+            yield f"{min(found):g} {name} of {wanted:g}"
+
+
+def _label(test: Comparison) -> str:
+    if test.over:
+        return f"{test.y} against {test.x} over {len(test.over)} arms of {measures.dataset(test.over[0])}"
+    if not test.b:
+        return f"{test.a}, {test.metric.replace('_', ' ')}"
+    right = test.b[0] if len(test.b) == 1 else f"{test.pick} of {len(test.b)} others"
+    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {right}, {test.metric.replace('_', ' ')}"
+
+
+def _name(test: Comparison) -> str:
+    if test.over:
+        return {"kendall": "Kendall tau", "slope": "slope"}[test.statistic]
+    return test.compare.replace("relative", "relative difference") if test.b else "value"
+
+
+def _rule(test: Comparison, paper: Paper, dataset: str, cap: str | None) -> Claim:
+    margin, target = test.margin, test.target
+    if isinstance(margin, str):
+        margin = paper.margins[margin].get(dataset, paper.margins[margin]["other"])
+    if isinstance(target, str):
+        target = paper.numbers[target]["value"]
+    shown = _unit(test)
+    return Claim(test.rule, test.direction, margin, target, cap, _name(test), shown.name, shown.digits)
+
+
+def _absence(test: Comparison, reason: str) -> Outcome:
+    nothing = Verdict("inconclusive", math.nan, math.nan, math.nan, 0, "open", reason)
+    return Outcome(_label(test), nothing, _unit(test), ran=False)
+
+
+def _outcome(cell: _Cell, evidence: _Evidence) -> Outcome:
+    test, fewer = _narrowed(cell.test, evidence.runs)
+    try:
+        seeds = _seeds(test, evidence)
+        found = [_one(test, {arm: evidence.runs[arm][seed] for arm in test.arms}) for seed in seeds]
+    except _Missing as missing:
+        return _absence(test, str(missing))
+    except EffiError as missing:
+        return _absence(test, f"{NOT_AVAILABLE}: {missing}")
+    trained = [evidence.runs[arm][seed] for arm in test.arms for seed in seeds]
+    reasons = [*_shortfalls(test, trained, len(seeds)), *filter(None, (fewer, cell.stand_in))]
+    claim = _rule(test, evidence.paper, cell.dataset, ", ".join(reasons) or None)
+    return Outcome(_label(test), stats.verdict(found, claim), _unit(test))
+
+
+_SEVERITY: dict[str, int] = {"not reproduced": 0, "inconclusive": 1, "reproduced": 2}
+_LEANING: dict[str, int] = {"against": 0, "open": 1, "for": 2}
+
+
+def _deciding(outcomes: Iterable[Outcome]) -> Outcome:
+    """The least favourable outcome, one with numbers before one without."""
+    return min(outcomes, key=lambda o: (_SEVERITY[o.verdict.state], not o.ran, _LEANING[o.verdict.direction]))
+
+
+def _tally(outcomes: Sequence[Outcome]) -> str:
+    if len(outcomes) == 1:
+        return ""
+    counts = Counter(o.verdict.direction if o.ran else "missing" for o in outcomes)
+    return f" ({', '.join(f'{counts[k]} {k}' for k in ('for', 'against', 'open', 'missing') if counts[k])})"
+
+
+def combine(outcomes: Sequence[Outcome]) -> Judgement:
+    """All tests must hold: one that fails decides against, one open or missing leaves the claim open."""
+    if not outcomes:
+        return Judgement("inconclusive", "open", NOT_RUN, (), None)
+    deciding = _deciding(outcomes)
+    leanings = {outcome.verdict.direction for outcome in outcomes}
+    direction: Direction = min(leanings, key=_LEANING.__getitem__)
+    why = f"{deciding.label}: {deciding.verdict.why}" if deciding.ran else deciding.verdict.why
+    return Judgement(deciding.verdict.state, direction, why + _tally(outcomes), tuple(outcomes), deciding)
+
+
+def _scale(records: Sequence[Record]) -> str:
+    scales = sorted({record["scale"] for record in records})
+    if len(scales) > 1:
+        raise ParameterError(f"Records of {' and '.join(scales)} mixed: judge one scale at a time.")
+    return scales[0] if scales else "no"
+
+
+def judge(paper: str | Paper, records: Iterable[Record]) -> list[ClaimRow]:
+    """Every claim of the paper, judged on the newest finished record of each arm and seed.
+
+    Raises ParameterError for an unknown paper or records of more than one scale.
+    """
+    records = list(records)
+    loaded = paper if isinstance(paper, Paper) else papers.load(paper)
+    failures = {record["arm"]: record["error"] for record in records if record["status"] == "failed"}
+    evidence, scale = _Evidence(loaded, measures.by_arm(records), failures), _scale(records)
+
+    def judged(tests: Sequence[Comparison]) -> Judgement:
+        return combine([_outcome(cell, evidence) for test in tests for cell in _cells(test, evidence)])
+
+    return [ClaimRow(claim, scale, *(judged(claim.tests[kind]) for kind in papers.KINDS)) for claim in loaded.claims]
+
+
+def count(rows: Iterable[ClaimRow], kind: Kind = "as_in_the_paper") -> dict[State, int]:
+    """How many claims are in each state, all three states named."""
+    found = Counter(row.judgement(kind).state for row in rows)
+    return {state: found[state] for state in stats.STATES}

@@ -1,0 +1,79 @@
+"""Measured values as records hold them: which record counts, what a metric is called and its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from effi.errors import RecordError
+
+Record = Mapping[str, Any]
+Runs = dict[str, dict[int, Record]]
+
+
+class Unit(NamedTuple):
+    """Factor from the stored to the shown value, the shown unit, and its decimals."""
+
+    factor: float
+    name: str
+    digits: int
+
+
+def unit(metric: str, *, difference: bool = False) -> Unit:
+    """Accuracies and calibration errors are stored as fractions and shown in % (a difference in points)."""
+    if metric.endswith(("accuracy", "calibration_error")):
+        return Unit(100.0, "points" if difference else "%", 1)
+    if metric in ("parameters", "flops_per_image", "best_epoch"):
+        return Unit(1.0, "", 0)
+    return Unit(1.0, "", 3)
+
+
+def title(metric: str) -> str:
+    """Name of a metric in words, with its unit: "test accuracy (%)"."""
+    shown = unit(metric).name
+    return metric.replace("_", " ") + (f" ({shown})" if shown else "")
+
+
+def value(record: Record, metric: str) -> float:
+    """A metric of one record, or the difference of two ("test_loss - train_loss"), as stored.
+
+    Raises RecordError when the record does not hold it.
+    """
+    first, _, second = metric.partition(" - ")
+    if second:
+        return value(record, first) - value(record, second)
+    if record["metrics"].get(metric) is None:
+        known = ", ".join(record["metrics"])
+        raise RecordError(f"{record['arm']} holds no metric {metric!r}: it has {known}.")
+    return float(record["metrics"][metric])
+
+
+def by_arm(records: Iterable[Record]) -> Runs:
+    """Arm -> seed -> newest finished record; seeds whose settings differ from the newest's are left out."""
+    runs: Runs = {}
+    for record in records:
+        if record["status"] == "done":
+            seeds = runs.setdefault(record["arm"], {})
+            seeds.pop(record["seed"], None)
+            seeds[record["seed"]] = record
+    return {arm: _alike(seeds) for arm, seeds in runs.items()}
+
+
+def _alike(seeds: dict[int, Record]) -> dict[int, Record]:
+    newest = next(reversed(seeds.values()))["settings"]
+    return {seed: seeds[seed] for seed in sorted(seeds) if seeds[seed]["settings"] == newest}
+
+
+def values(seeds: Mapping[int, Record], metric: str) -> list[float]:
+    """A metric of one arm over its seeds, in the shown unit. Raises RecordError when one does not hold it."""
+    return [value(record, metric) * unit(metric).factor for record in seeds.values()]
+
+
+def dataset(arm: str) -> str:
+    """Data set part of an arm's name "data set / variant"; empty when it has none."""
+    return arm.rpartition("/")[0]
+
+
+def variant(arm: str) -> str:
+    """Variant part of an arm's name."""
+    return arm.rpartition("/")[2]
