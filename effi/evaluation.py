@@ -1,0 +1,65 @@
+"""What a trained classifier is worth: loss, accuracy, calibration, and its loss once over-confidence is taken out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from effi.data import Dataset, Examples, normalise
+
+Loss = Literal["cross_entropy", "mse"]
+EVALUATION_BATCH = 250
+
+
+def losses(logits: Tensor, labels: Tensor, kind: Loss) -> Tensor:
+    """Loss of each example, (..., classes) and (...) -> (...): cross-entropy in nats, or the mean squared error of
+    softmax probabilities against the one-hot label."""
+    if kind == "cross_entropy":
+        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+    return (logits.softmax(-1) - F.one_hot(labels, logits.shape[-1])).square().mean(-1)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, examples: Examples, data: Dataset) -> Tensor:
+    """Logits (n, classes) in evaluation mode, float32, with the normalisation of `data`."""
+    was_training = model.training
+    model.eval()
+    chunks = examples.images.split(EVALUATION_BATCH)
+    logits = torch.cat([model(normalise(chunk, data.mean, data.std)).float() for chunk in chunks])
+    model.train(was_training)
+    return logits
+
+
+def score(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy") -> dict[str, float]:
+    """Mean loss and accuracy in [0, 1]."""
+    hits = (logits.argmax(-1) == labels).float().mean().item()
+    return {"loss": losses(logits, labels, kind).mean().item(), "accuracy": hits}
+
+
+def evaluate(
+    model: nn.Module, examples: Examples, data: Dataset, kind: Loss = "cross_entropy"
+) -> dict[str, float]:
+    """Mean loss and accuracy of a model on examples."""
+    return score(predict(model, examples, data), examples.labels, kind)
+
+
+def temperature(logits: Tensor, labels: Tensor) -> float:
+    """The T > 0 that minimises the cross-entropy of logits / T (Guo et al. 2017), between 0.01 and 100."""
+    logits, labels = logits.double(), labels
+    fitted = minimize_scalar(
+        lambda log_t: F.cross_entropy(logits / 10**log_t, labels).item(), bounds=(-2, 2), method="bounded"
+    )
+    return float(10**fitted.x)
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1]: mean |confidence - accuracy| over equal-width bins of confidence."""
+    confidence, guess = logits.softmax(-1).max(-1)
+    hit = (guess == labels).float()
+    place = (confidence * bins).long().clamp_max(bins - 1)
+    gaps = torch.zeros(bins, device=logits.device).index_add_(0, place, confidence - hit)
+    return (gaps.abs().sum() / len(labels)).item()
