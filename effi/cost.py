@@ -89,14 +89,17 @@ class Ledger:
         }
 
     def forecast(self, trainings: int = 1) -> dict[str, Any]:
-        """Cost of a whole training from its measured steps; hours are those of all trainings in a row."""
+        """Cost of a whole training from its measured steps; hours are those of all trainings in a row.
+
+        Steps and seconds_per_step are None when the function counted no steps; the rest is what it measured then.
+        """
         total, steps = self.total(), self.planned_steps or self.steps
         ratio = steps / self.steps if self.steps else 1.0
         return {
-            "steps": steps,
+            "steps": steps or None,
             "flops": round(total["flops"] * ratio),
             "peak_bytes": total["peak_bytes"],
-            "seconds_per_step": total["seconds"] / max(self.steps, 1),
+            "seconds_per_step": total["seconds"] / self.steps if self.steps else None,
             "hours": total["seconds"] * ratio * trainings / 3600,
         }
 

@@ -204,7 +204,7 @@ def function_parts(function: Callable[..., Any]) -> tuple[dict[str, Any], set[st
     Followed into helpers and classes of the same notebook or file. ParameterError when its source cannot be read.
     """
     function = inspect.unwrap(function)
-    if not isinstance(function, FunctionType) or _source(function) is None:
+    if not isinstance(function, FunctionType) or not _source(function):
         raise ParameterError(f"the source of {function!r} cannot be read; write it with def in a cell or a file")
     parts: dict[str, Any] = {}
     modules: set[str] = set()
@@ -215,7 +215,9 @@ def function_parts(function: Callable[..., Any]) -> tuple[dict[str, Any], set[st
         if home.split(".")[0] == "effi":
             modules.add(home)
         elif home == function.__module__ and name not in parts:
-            parts[name] = _source(value)
+            source = _source(value)
+            parts[name] = significant(source)
+            modules |= {module for module in _imported(source) if _file(module, paths.ROOT)}
             todo |= _reads(inspect.unwrap(value), name)
         elif not home:
             with suppress(ParameterError):  # data sets, generators and other objects are not plain values
@@ -231,23 +233,31 @@ def _home(value: Any) -> str:
     return value.__module__ if isinstance(value, FunctionType | type) else ""
 
 
-def _source(value: Any) -> str | None:
-    """Significant source of a function; None for a class (its members speak for it) and generated functions."""
-    if isinstance(value, type):
-        return None
-    try:
-        return significant(textwrap.dedent(inspect.getsource(value)))
-    except (OSError, TypeError):
-        return None
+def _source(value: Any) -> str:
+    """Source of a function; empty for a class (its members speak for it) and for generated functions."""
+    if not isinstance(value, type):
+        with suppress(OSError, TypeError):
+            return textwrap.dedent(inspect.getsource(value))
+    return ""
+
+
+def _imported(source: str) -> list[str]:
+    """Names imported inside a function."""
+    with suppress(SyntaxError):  # a fragment, such as a lambda in the middle of a call
+        return _imports(source, "", False)
+    return []
 
 
 def _reads(value: Any, name: str) -> dict[str, Any]:
-    """Name -> value of what a function reads from outside, or of the members of a class."""
+    """Name -> value of what a function takes from outside, its defaults included, or of the members of a class."""
     if isinstance(value, type):
         members = ((key, getattr(member, "__func__", member)) for key, member in vars(value).items())
         return {f"{name}.{key}": member for key, member in members if not key.startswith("__") or _home(member)}
+    given = inspect.signature(value).parameters.values()
+    defaults = {f"{name}({each.name})": each.default for each in given if each.default is not each.empty}
     outside = inspect.getclosurevars(value).nonlocals
-    return outside | {key: value.__globals__[key] for key in _loaded(value.__code__) if key in value.__globals__}
+    inside = {key: value.__globals__[key] for key in _loaded(value.__code__) if key in value.__globals__}
+    return defaults | outside | inside
 
 
 def _loaded(code: CodeType) -> set[str]:

@@ -24,12 +24,14 @@ class Progress:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
 
-    def expect(self, count: int) -> None:
-        """Add pairs that will be asked for."""
-        self.total += count
+    def expect(self, total: int, done: int = 0) -> None:
+        """Add pairs that are asked for, of which some have their record already."""
+        self.total += total
+        self.done += done
+        self._save(None)
 
     def skip(self, count: int, arm: str) -> None:
-        """Pairs whose records were there before."""
+        """Pairs whose records turned out to be there."""
         self.done += count
         self._save(arm)
 
@@ -51,7 +53,7 @@ class Progress:
         named = ", ".join(map(str, seeds))
         return f"{self.label} {arm} seed {named} {outcome} | {settled}/{self.total} | {_clock(left)} left"
 
-    def _save(self, arm: str) -> None:
+    def _save(self, arm: str | None) -> None:
         counts = {"done": self.done, "failed": self.failed, "total": self.total, "started": self.started, "arm": arm}
         with suppress(OSError):  # the records say what matters, and their errors are told
             store.replace(self.path, json.dumps(counts))

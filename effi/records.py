@@ -1,24 +1,21 @@
-"""Runs, arms and their records: an arm whose record exists is skipped, so that running again is resuming."""
+"""Runs and their records: an arm whose record exists is skipped, so that running again is resuming."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from operator import index
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import joblib
 import torch
 
 from effi import paths, store
-from effi.cost import Ledger, share
-from effi.errors import ParameterError, RecordError, TrainingError
+from effi.arms import Arm, sentence
+from effi.cost import Ledger
+from effi.errors import ParameterError
 from effi.identity import canonical, device_class, function_parts, identity, non_default, source_hash
 from effi.progress import Progress
 from effi.provenance import provenance
@@ -27,115 +24,7 @@ from effi.workers import Workers
 
 __all__ = ["Arm", "Record", "Run", "append", "canonical", "provenance", "records", "source_hash"]
 
-Values = Mapping[str, float]
-Curves = Mapping[str, Sequence[float]]
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
-
-
-@dataclass
-class Arm:
-    """One training variant for one seed, or for several seeds that are trained together.
-
-    As a context manager it holds the arm's lock: a second process waits, then finds the arm `done`. A failure inside
-    is recorded; a failure of the training itself (TrainingError, out of memory) ends there, any other goes on.
-    """
-
-    name: str
-    seeds: tuple[int, ...]
-    settings: Any
-    identities: tuple[str, ...]
-    path: Path
-    header: Record
-    ledger: Ledger
-    done: bool = False
-    error: str | None = None
-    report: Callable[[Arm], None] | None = None
-    _recorded: bool = False
-    _locks: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def seed(self) -> int:
-        """The first seed; the only one unless seeds are trained together."""
-        return self.seeds[0]
-
-    @property
-    def dry_run(self) -> bool:
-        """Whether this only measures a step for the plan; nothing is recorded then."""
-        return self.ledger.dry_run
-
-    def __enter__(self) -> Arm:
-        if self.dry_run:
-            return self
-        with ExitStack() as held:
-            for name in sorted(self.identities):  # one order for all processes, so that none waits in a circle
-                held.enter_context(store.locked(self.path, name))
-            finished = _finished(self.path)
-            left = [pair for pair in zip(self.seeds, self.identities, strict=True) if pair[1] not in finished]
-            self.done = not left
-            if left:
-                self.seeds, self.identities = map(tuple, zip(*left, strict=True))
-                self._locks = held.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        with self._locks:
-            unrecorded = not (self.done or self.dry_run or self._recorded)
-            forgotten = RecordError(f'arm "{self.name}" ended without arm.record(...); record its metrics')
-            if unrecorded:
-                self.fail(_sentence(error or forgotten))
-        if self.report:
-            self.report(self)
-        if unrecorded and error is None:
-            raise forgotten
-        return unrecorded and _is_of_training(error)
-
-    def record(self, metrics: Values | Sequence[Values], history: Curves | Sequence[Curves] | None = None) -> None:
-        """Write the arm's records, one per seed (lists hold one mapping per seed), each with its share of the cost.
-
-        TrainingError when a value is not finite; RecordError when it is no number, when the number of mappings is not
-        that of the seeds, when the arm is recorded already, or when the disk refuses.
-        """
-        if self.dry_run:
-            return
-        if self.done or self._recorded:
-            raise RecordError(f'arm "{self.name}" is recorded already; skip it with `if arm.done: continue`')
-        values = [_numbers("metric", each) for each in self._per_seed(metrics)]
-        curves = [_numbers("history", each) for each in self._per_seed(history or [{}] * len(self.seeds))]
-        append(self.path, self._rows("done", None, values, curves))
-        self._recorded = True
-
-    def fail(self, error: str) -> None:
-        """Record why the arm failed; the next call tries again."""
-        self.error = error
-        empty: list[dict[str, Any]] = [{}] * len(self.seeds)
-        append(self.path, self._rows("failed", error, empty, empty))
-
-    def _per_seed(self, given: Any) -> Sequence[Mapping[str, Any]]:
-        items = [given] if isinstance(given, Mapping) else given
-        if len(items) != len(self.seeds):
-            raise RecordError(
-                f'arm "{self.name}" has {len(self.seeds)} seeds but {len(items)} sets of values; give one per seed'
-            )
-        return items
-
-    def _rows(self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any]) -> list[Record]:
-        cost = share(self.ledger.total(), len(self.seeds))
-        facts = {**self.header["provenance"], "threads": torch.get_num_threads()}
-        written = datetime.now(UTC).isoformat(timespec="seconds")
-        outcome = {
-            **self.header,
-            "status": status,
-            "error": error,
-            "cost": cost,
-            "written": written,
-            "provenance": facts,
-        }
-        return [
-            {**outcome, "identity": name, "seed": seed, "metrics": values, "history": curves}
-            for name, seed, values, curves in zip(self.identities, self.seeds, metrics, history, strict=True)
-        ]
 
 
 class Run:
@@ -180,13 +69,13 @@ class Run:
         self._progress = Progress(self.path.with_name("progress.json"), f"{paper} {scale}", quiet)
 
     def arm(self, name: str, seed: int, settings: Any = None) -> Arm:
-        """The arm of one seed, for a `with` block that ends in arm.record(...); `settings` is what it is trained with."""
-        self._progress.expect(1)
+        """The arm of one seed, for a `with` block that ends in arm.record(...); `settings`: what it is trained with."""
         arm = self._arm(name, (index(seed),), settings, self._source)
-        arm.done = self.dry_run and name in self._planned
         if self.dry_run:
+            arm.done = name in self._planned
             self._plan(arm)
         else:
+            self._progress.expect(1)
             arm.report = self._report
         return arm
 
@@ -208,15 +97,19 @@ class Run:
         if jobs is None:
             jobs = joblib.cpu_count() if self.device == "cpu" else 1
         _at_least_one("jobs", jobs)
-        groups = self._groups(function, arms, seeds, _at_least_one("together", together), jobs)
+        _at_least_one("together", together)
+        groups = self._groups(function, arms, seeds, together, jobs)
         if self.dry_run:
             self._rehearse(function, groups)
-        elif jobs == 1:
-            for arm in groups:
-                _train(function, arm)
-                self._report(arm)
-        else:
+            return
+        asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
+        self._progress.expect(asked, done=asked - left)
+        if jobs > 1:
             self._side_by_side(function, groups, jobs)
+            return
+        for arm in groups:
+            arm.report = self._report
+            _train(function, arm)
 
     def records(self) -> list[Record]:
         """Finished records of the arms asked for in this run, in the order asked."""
@@ -246,18 +139,16 @@ class Run:
     def _groups(
         self, function: Callable[[Arm], object], arms: Mapping[str, Any], seeds: Sequence[int], together: int, jobs: int
     ) -> list[Arm]:
-        """Arms to train, longest first as the caller ordered them; seeds that are recorded are left out."""
+        """Arms to train, in the caller's order; seeds that are recorded are left out."""
         parts, modules = function_parts(function)
-        source = {"effi": source_hash(self._uses | modules), "function": parts}
-        finished = set() if self.dry_run else _finished(self.path)
+        source = identity({"effi": source_hash(self._uses | modules), "function": parts})
+        known = set() if self.dry_run else store.finished(self.path)
+        distinct = tuple(dict.fromkeys(map(index, seeds)))
         groups = []
         for name, settings in arms.items():
-            whole = self._arm(name, tuple(dict.fromkeys(map(index, seeds))), settings, source)
-            left = [seed for seed, known in zip(whole.seeds, whole.identities, strict=True) if known not in finished]
-            self._progress.expect(len(whole.seeds))
-            self._progress.skip(len(whole.seeds) - len(left), name)
-            for start in range(0, len(left), together):
-                group = tuple(left[start : start + together])
+            whole = self._arm(name, distinct, settings, source)
+            left = [seed for seed, key in zip(distinct, whole.identities, strict=True) if key not in known]
+            for group in (tuple(left[start : start + together]) for start in range(0, len(left), together)):
                 groups.append(self._arm(name, group, settings, source, side_by_side=jobs * len(group)))
         return groups
 
@@ -278,16 +169,16 @@ class Run:
                 for arm, future in workers.run(groups):
                     error = future.exception()
                     if isinstance(error, BrokenExecutor):
-                        _fail_unless_done(arm, KILLED)
+                        arm.fail_unless_done(KILLED)
                     elif error is not None:
-                        trouble, arm.error = error, _sentence(error)
+                        trouble, arm.error = error, sentence(error)
                         workers.stop()
                     else:
                         arm.error = future.result()
                     self._report(arm)
             except BaseException as error:
                 for arm in workers.kill():
-                    _fail_unless_done(arm, _sentence(error))
+                    arm.fail_unless_done(sentence(error))
                 raise
         if trouble is not None:
             raise trouble
@@ -307,52 +198,6 @@ def _train(function: Callable[[Arm], object], arm: Arm) -> str | None:
     return arm.error
 
 
-def _finished(path: Path) -> set[str]:
-    return {record["identity"] for record in records(path) if record["status"] == "done"}
-
-
-def _fail_unless_done(arm: Arm, error: str) -> None:
-    """Record the failure of an arm whose process can no longer do so itself."""
-    if not set(arm.identities) <= _finished(arm.path):
-        arm.fail(error)
-
-
-def _numbers(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain finite floats, or lists of them, by name."""
-    return {
-        name: [_number(what, name, item) for item in value] if what == "history" else _number(what, name, value)
-        for name, value in values.items()
-    }
-
-
-def _number(what: str, name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"{what} {name} is a {type(value).__name__}; give a number") from error
-    if not math.isfinite(number):
-        raise TrainingError(f"{what} {name} is {number}; lower the learning rate or check the data")
-    return number
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
-
-
-def _is_of_training(error: BaseException | None) -> bool:
-    return isinstance(error, TrainingError) or _is_out_of_memory(error)
-
-
-def _sentence(error: BaseException) -> str:
-    """An error as its record says it."""
-    if isinstance(error, TrainingError | RecordError):
-        return str(error)
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return f"out of memory ({text}); use smaller batches or fewer jobs" if _is_out_of_memory(error) else text
-
-
-def _at_least_one(name: str, value: int) -> int:
+def _at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise ParameterError(f"{name} is {value}; give at least 1")
-    return value

@@ -44,6 +44,11 @@ def latest(found: Sequence[Record]) -> dict[str, Record]:
     return newest
 
 
+def finished(path: Path) -> set[str]:
+    """Identities that have a record with status "done"."""
+    return {record["identity"] for record in records(path) if record["status"] == "done"}
+
+
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write records behind those of a file and onto the disk, all or none.
 
@@ -80,6 +85,7 @@ def locked(path: Path, name: str) -> Iterator[None]:
 
 def replace(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old or the new text, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.write_text(text)
     fresh.replace(path)

@@ -7,6 +7,9 @@ replaced when it breaks.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from functools import lru_cache
@@ -74,7 +77,19 @@ class Workers(Generic[Item]):
 
 
 def _executor() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, env=ONE_THREAD)
+    return ProcessPoolExecutor(max_workers=1, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),))
+
+
+def _prepare(parent: int) -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Leave when the main process is gone: loky's workers would stay, with their memory and their arm's lock."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _packed(function: Callable[..., Any]) -> bytes:
@@ -88,8 +103,19 @@ def _packed(function: Callable[..., Any]) -> bytes:
 
 
 def _call(work: Callable[[Any, Item], Any], parcel: Path, item: Item) -> Any:
-    torch.set_num_threads(1)
-    return work(_unpacked(parcel), item)
+    try:
+        return work(_unpacked(parcel), item)
+    except Exception as error:
+        raise _portable(error) from error
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text when it would break on its way to the main process."""
+    try:
+        loads(dumps(error))
+    except Exception:  # whatever its constructor raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,168 @@
+"""One arm: its lock, its ledger, and the record that it leaves whether it ends well or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from effi import store
+from effi.cost import Ledger, share
+from effi.errors import RecordError, TrainingError
+from effi.store import Record
+
+Values = Mapping[str, float]
+Curves = Mapping[str, Sequence[float]]
+
+
+@dataclass
+class Arm:
+    """One training variant for one seed, or for several seeds that are trained together.
+
+    As a context manager it holds the arm's lock: a second process waits, then finds the arm `done`. A failure inside
+    is recorded; a failure of the training itself (TrainingError, out of memory) ends there, any other goes on.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    settings: Any
+    identities: tuple[str, ...]
+    path: Path
+    header: Record
+    ledger: Ledger
+    done: bool = False
+    error: str | None = None
+    report: Callable[[Arm], None] | None = None
+    _recorded: bool = False
+    _locks: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def seed(self) -> int:
+        """The first seed; the only one unless seeds are trained together."""
+        return self.seeds[0]
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether this only measures a step for the plan; nothing is recorded then."""
+        return self.ledger.dry_run
+
+    def __enter__(self) -> Arm:
+        if self.dry_run:
+            return self
+        with ExitStack() as held:
+            for name in sorted(self.identities):  # one order for all processes, so that none waits in a circle
+                held.enter_context(store.locked(self.path, name))
+            finished = store.finished(self.path)
+            left = [pair for pair in zip(self.seeds, self.identities, strict=True) if pair[1] not in finished]
+            self.done = not left
+            if left:
+                self.seeds, self.identities = map(tuple, zip(*left, strict=True))
+                self._locks = held.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        with self._locks:
+            unrecorded = not (self.done or self.dry_run or self._recorded)
+            forgotten = RecordError(f'arm "{self.name}" ended without arm.record(...); record its metrics')
+            if unrecorded:
+                self.fail(sentence(error or forgotten))
+        if self.report:
+            self.report(self)
+        if unrecorded and error is None:
+            raise forgotten
+        return unrecorded and _is_of_training(error)
+
+    def record(self, metrics: Values | Sequence[Values], history: Curves | Sequence[Curves] | None = None) -> None:
+        """Write the arm's records, one per seed (lists hold one mapping per seed), each with its share of the cost.
+
+        TrainingError when a value is not finite; RecordError when it is no number, when the number of mappings is not
+        that of the seeds, when the arm is recorded already, or when the disk refuses.
+        """
+        if self.dry_run:
+            return
+        if self.done or self._recorded:
+            raise RecordError(f'arm "{self.name}" is recorded already; skip it with `if arm.done: continue`')
+        values = [_numbers("metric", each) for each in self._per_seed(metrics)]
+        curves = [_numbers("history", each) for each in self._per_seed(history or [{}] * len(self.seeds))]
+        store.append(self.path, self._rows("done", None, values, curves))
+        self._recorded = True
+
+    def fail(self, error: str) -> None:
+        """Record why the arm failed; the next call tries again."""
+        self.error = error
+        empty: list[dict[str, Any]] = [{}] * len(self.seeds)
+        store.append(self.path, self._rows("failed", error, empty, empty))
+
+    def fail_unless_done(self, error: str) -> None:
+        """Record the failure of an arm whose own process can no longer do so."""
+        if not store.finished(self.path).issuperset(self.identities):
+            self.fail(error)
+
+    def _per_seed(self, given: Any) -> Sequence[Mapping[str, Any]]:
+        items = [given] if isinstance(given, Mapping) else given
+        if len(items) != len(self.seeds):
+            raise RecordError(
+                f'arm "{self.name}" has {len(self.seeds)} seeds but {len(items)} sets of values; give one per seed'
+            )
+        return items
+
+    def _rows(self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any]) -> list[Record]:
+        cost = share(self.ledger.total(), len(self.seeds))
+        facts = {**self.header["provenance"], "threads": torch.get_num_threads()}
+        written = datetime.now(UTC).isoformat(timespec="seconds")
+        outcome = {
+            **self.header,
+            "status": status,
+            "error": error,
+            "cost": cost,
+            "written": written,
+            "provenance": facts,
+        }
+        return [
+            {**outcome, "identity": name, "seed": seed, "metrics": values, "history": curves}
+            for name, seed, values, curves in zip(self.identities, self.seeds, metrics, history, strict=True)
+        ]
+
+
+def _numbers(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain finite floats, or lists of them, by name."""
+    return {
+        name: [_number(what, name, item) for item in value] if what == "history" else _number(what, name, value)
+        for name, value in values.items()
+    }
+
+
+def _number(what: str, name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{what} {name} is a {type(value).__name__}; give a number") from error
+    if not math.isfinite(number):
+        raise TrainingError(f"{what} {name} is {number}; lower the learning rate or check the data")
+    return number
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _is_of_training(error: BaseException | None) -> bool:
+    return isinstance(error, TrainingError) or _is_out_of_memory(error)
+
+
+def sentence(error: BaseException) -> str:
+    """An error as its record says it, with the mend where one is known."""
+    if isinstance(error, TrainingError | RecordError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"out of memory ({text}); use smaller batches or fewer jobs" if _is_out_of_memory(error) else text
