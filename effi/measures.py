@@ -19,33 +19,47 @@ class Unit(NamedTuple):
     digits: int
 
 
+_COSTS: dict[str, tuple[str, str]] = {
+    "cost.flops": ("training FLOPs", ""),
+    "cost.seconds": ("training time", "s"),
+    "cost.peak_bytes": ("peak memory", "bytes"),
+    "cost.joules": ("energy", "J"),
+}
+_WHOLE = ("parameters", "flops_per_image", "best_epoch")
+
+
 def unit(metric: str, *, difference: bool = False) -> Unit:
     """Accuracies and calibration errors are stored as fractions and shown in % (a difference in points)."""
     if metric.endswith(("accuracy", "calibration_error")):
         return Unit(100.0, "points" if difference else "%", 1)
-    if metric in ("parameters", "flops_per_image", "best_epoch"):
-        return Unit(1.0, "", 0)
-    return Unit(1.0, "", 3)
+    if metric in _COSTS:
+        return Unit(1.0, _COSTS[metric][1], 1)
+    return Unit(1.0, "", 0 if metric in _WHOLE else 3)
 
 
 def title(metric: str) -> str:
     """Name of a metric in words, with its unit: "test accuracy (%)"."""
-    shown = unit(metric).name
-    return metric.replace("_", " ") + (f" ({shown})" if shown else "")
+    name = _COSTS[metric][0] if metric in _COSTS else metric.replace("_", " ")
+    return name + (f" ({unit(metric).name})" if unit(metric).name else "")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of the metric is better: losses, errors and costs."""
+    return metric.startswith("cost.") or metric.endswith(("loss", "error", "perplexity"))
 
 
 def value(record: Record, metric: str) -> float:
-    """A metric of one record, or the difference of two ("test_loss - train_loss"), as stored.
+    """A metric of one record as stored, a cost ("cost.seconds") or a difference ("test_loss - train_loss").
 
     Raises RecordError when the record does not hold it.
     """
     first, _, second = metric.partition(" - ")
     if second:
         return value(record, first) - value(record, second)
-    if record["metrics"].get(metric) is None:
-        known = ", ".join(record["metrics"])
-        raise RecordError(f"{record['arm']} holds no metric {metric!r}: it has {known}.")
-    return float(record["metrics"][metric])
+    held, key = (record["cost"], metric[5:]) if metric in _COSTS else (record["metrics"], metric)
+    if held.get(key) is None:
+        raise RecordError(f"{record['arm']} holds no {metric!r}: it has {', '.join(held) or 'none'}.")
+    return float(held[key])
 
 
 def by_arm(records: Iterable[Record]) -> Runs:

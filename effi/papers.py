@@ -6,6 +6,7 @@ import string
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
 
 from effi import paths
@@ -149,3 +150,12 @@ def load(paper: str) -> Paper:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{path} is no valid TOML ({error}): mend it.") from error
+
+
+@cache
+def colours() -> Mapping[str, str]:
+    """Variant -> colour "#rrggbb", gathered from the [colours] of every paper's file."""
+    found: dict[str, str] = {}
+    for path in sorted(paths.paper_file("").parent.glob("*.toml")):
+        found |= tomllib.loads(path.read_text(encoding="utf-8")).get("colours", {})
+    return found

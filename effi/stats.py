@@ -224,19 +224,20 @@ def _line(value: float) -> str:
 
 def _wanted(claim: Claim) -> str:
     sign = -1 if claim.direction == "lower" else 1
+    unit = " %" if claim.unit == "%" else ""
     return {
-        "ordering": f"claimed {'below' if sign < 0 else 'above'} {_line(sign * claim.margin + 0.0)}",
-        "no_loss": f"margin {_line(-sign * claim.margin + 0.0)}",
-        "equivalence": f"margin ±{_line(claim.margin)}",
-        "covers": f"target {_line(claim.target)} ± {_line(claim.margin)}",
-        "bound": f"limit {_RELATIONS[claim.direction][0]} {_line(claim.target)}",
+        "ordering": f"claimed {'below' if sign < 0 else 'above'} {_line(sign * claim.margin + 0.0)}{unit}",
+        "no_loss": f"margin {_line(-sign * claim.margin + 0.0)}{unit}",
+        "equivalence": f"margin ±{_line(claim.margin)}{unit}",
+        "covers": f"target {_line(claim.target)} ± {_line(claim.margin)}{unit}",
+        "bound": f"limit {_RELATIONS[claim.direction][0]} {_line(claim.target)}{unit}",
     }[claim.rule]
 
 
 def measured(span: Interval, n: int, unit: str = "", digits: int = 3) -> str:
-    """Mean with unit and interval, for example "-1.4 points [-2.0, -0.8]"; a single value has no interval."""
+    """Mean with unit and interval: "-1.4 points [-2.0, -0.8]"; one value, or equal ones, show no interval."""
     head = number(span.mean, digits) + (f" {unit}" if unit else "")
-    if n == 1:
+    if n == 1 or span.low == span.high:
         return head
     return f"{head} [{number(span.low, digits)}, {number(span.high, digits)}]"
 

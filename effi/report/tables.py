@@ -1,0 +1,106 @@
+"""A table of text: stable under nbval, the same in a terminal, in Markdown, in HTML and on disk."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from effi.stats import State
+
+# Okabe and Ito's green, vermilion and grey, darkened until text on white is readable (contrast above 4.5).
+STATE_COLOURS: dict[State, str] = {
+    "reproduced": "#007A59",
+    "not reproduced": "#B34700",
+    "inconclusive": "#5F6368",
+}
+STATE_MARKS: dict[State, str] = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "○"}
+CELL_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under columns; notes stand below."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Aligned columns for a terminal, long cells wrapped."""
+        blocks = [[_wrapped(cell) for cell in row] for row in (self.columns, *self.rows)]
+        widths = [max(len(line) for row in blocks for line in row[i]) for i in range(len(self.columns))]
+        lines = [self.title, *_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)]
+        for row in blocks[1:]:
+            lines += _aligned(row, widths)
+        return "\n".join([*lines, *self.notes])
+
+    def markdown(self) -> str:
+        """Pipe table with its title above and its notes below."""
+        rows = [self.columns, ("---",) * len(self.columns), *self.rows]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
+
+    def html(self) -> str:
+        """Table whose verdicts are coloured beside their word."""
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        body = "".join("<tr>" + "".join(map(_html_cell, row)) + "</tr>\n" for row in self.rows)
+        notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
+        caption = f"<caption><b>{html.escape(self.title)}</b></caption>"
+        return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}"
+
+    def csv(self) -> str:
+        """Columns and rows without title and notes."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([self.columns, *self.rows])
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> tuple[Path, Path]:
+        """Write path.csv and path.md, and say where; the folder is made when absent."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = path.with_name(path.name + ".csv"), path.with_name(path.name + ".md")
+        for file, content in zip(written, (self.csv(), self.markdown()), strict=True):
+            file.write_text(content, encoding="utf-8")
+        return written
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def _wrapped(cell: str) -> list[str]:
+    return textwrap.wrap(cell, CELL_WIDTH) or [""]
+
+
+def _aligned(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """Lines of one row whose cells may be several lines high."""
+    lines = []
+    for i in range(max(map(len, row))):
+        cells = (cell[i] if i < len(cell) else "" for cell in row)
+        padded = (text.ljust(width) for text, width in zip(cells, widths, strict=True))
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _html_cell(cell: str) -> str:
+    for state, mark in STATE_MARKS.items():
+        if cell.startswith(mark):
+            style = f"color:{STATE_COLOURS[state]};font-weight:bold;text-align:left"
+            return f'<td style="{style}">{html.escape(cell)}</td>'
+    return f'<td style="text-align:left">{html.escape(cell)}</td>'
+
+
+def save_tables(tables: Mapping[str, Table], folder: str | Path) -> list[Path]:
+    """Write every table as <name>.csv and <name>.md into the folder."""
+    return [path for name, table in tables.items() for path in table.save(Path(folder) / name)]
