@@ -387,7 +387,7 @@ class Variant:
     score_scale: Literal["head", "width"] = "head"
     norm: Literal["pre", "post", "none"] = "pre"
     skip: bool = True
-    without_mlp: Literal["residual", "norm"] = "residual"
+    without_mlp: Literal["norm", "residual"] = "norm"
     positions: Literal["none", "sincos", "learned"] = "sincos"
     pool: Literal["mean", "cls"] = "mean"
     bias: bool = True

@@ -92,22 +92,19 @@ def available() -> list[Listing]:
 
 
 def fetch(name: str) -> Path:
-    """Folder of a named data set, downloaded when it is absent or damaged; DataError when that fails."""
-    _check(name)
-    entry = files.manifest()[name]
-    listing = _listing(entry)
-    if listing.problem is None and listing.where is not None:
-        return listing.where
-    return files.download(entry)
+    """Folder of a named data set, downloaded when absent; DataError when that fails or the content is damaged."""
+    entry = _entry(name)
+    where = files.locate(entry)
+    NAMED[name](entry, where)
+    return where
 
 
 def _read(name: str, size: int | None, seed: int) -> Source:
-    _check(name)
-    if name in NAMED:
-        entry = files.manifest()[name]
-        return NAMED[name](entry, files.locate(entry))
     kind, _, place = name.partition(":")
-    return OWN[kind](_own(place), size, seed)
+    if kind in OWN and place:
+        return OWN[kind](_own(place), size, seed)
+    entry = _entry(name)
+    return NAMED[name](entry, files.locate(entry))
 
 
 def _check(name: str) -> None:
@@ -115,11 +112,18 @@ def _check(name: str) -> None:
     kind, _, place = name.partition(":")
     if kind in OWN and place:
         _own(place)
-    elif name not in NAMED:
-        known = (*NAMED, *(f"{kind}:PATH" for kind in OWN))
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? There are" if close else "there are"
-        raise DataError(f"unknown data set {name!r}: {hint} {', '.join(known)}")
+    else:
+        _entry(name)
+
+
+def _entry(name: str) -> files.Entry:
+    """What the manifest says about a named set; DataError, with the closest name, when there is none."""
+    if name in NAMED:
+        return files.manifest()[name]
+    known = (*NAMED, *(f"{kind}:PATH" for kind in OWN))
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}? There are" if close else "there are"
+    raise DataError(f"unknown data set {name!r}: {hint} {', '.join(known)}")
 
 
 def _own(place: str) -> Path:
@@ -137,7 +141,7 @@ def _label(name: str) -> str:
 
 
 def _obtainable(name: str) -> bool:
-    entry = files.manifest()[name]
+    entry = _entry(name)
     if files.find(entry):
         return True
     try:

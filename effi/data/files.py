@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
 import requests
@@ -20,12 +21,15 @@ from filelock import FileLock
 from effi import paths
 from effi.errors import DataError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
+
 TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of the manifest: `files` in `folder`, below a data folder or below the `package` they come with."""
+    """One data set of the manifest: `files` in `folder`, below a data folder or the `package` they come with."""
 
     name: str
     title: str
@@ -148,8 +152,16 @@ def _complete(folder: Path, entry: Entry) -> bool:
     return all((folder / name).is_file() for name in entry.files)
 
 
-def matches(content: bytes, checksum: str) -> bool:
-    """Whether `content` has the checksum "md5:..." or "sha256:..."."""
+def read(entry: Entry, path: Path) -> bytes:
+    """Content of a file that is there; DataError when the system refuses it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{entry.name}: {path} cannot be read ({error.strerror}): mend that or remove it") from error
+
+
+def matches(content: Buffer, checksum: str) -> bool:
+    """Whether `content`, bytes or a contiguous array, has the checksum "md5:..." or "sha256:..."."""
     kind, _, digest = checksum.partition(":")
     return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == digest
 

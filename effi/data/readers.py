@@ -11,7 +11,7 @@ import torch
 
 from effi.data.cifar import read_batch
 from effi.data.examples import Examples, Source, checksum
-from effi.data.files import Entry, damaged, matches
+from effi.data.files import Entry, damaged, matches, read
 
 GZIP = 31  # zlib's window size for gzip files, checksum included
 DIGITS_TEST = 360
@@ -27,7 +27,7 @@ def mnist(entry: Entry, folder: Path) -> Source:
 
 def _checked(entry: Entry, folder: Path) -> dict[str, bytes]:
     """Content of every file of the set; DataError for one whose checksum differs from the manifest's."""
-    content = {name: (folder / name).read_bytes() for name in entry.files}
+    content = {name: read(entry, folder / name) for name in entry.files}
     for name, expected in entry.files.items():
         if not matches(content[name], expected):
             raise damaged(entry, folder / name, "does not have the checksum of the official file")
@@ -49,7 +49,7 @@ def cifar10(entry: Entry, folder: Path) -> Source:
     """CIFAR-10: the official batch files, or others with the content of a known variant; else DataError."""
     images, labels, changed = [], [], []
     for name, expected in entry.files.items():
-        content = (folder / name).read_bytes()
+        content = read(entry, folder / name)
         if not matches(content, expected):
             changed.append(name)
         try:
@@ -73,7 +73,8 @@ def digits(entry: Entry, folder: Path) -> Source:
 
     Read from its file, because importing scikit-learn takes seconds. DataError when the checksum differs.
     """
-    table = np.loadtxt(io.BytesIO(_gunzip(*_checked(entry, folder).values())), delimiter=",")
+    (content,) = _checked(entry, folder).values()
+    table = np.loadtxt(io.BytesIO(_gunzip(content)), delimiter=",")
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, -1]
     train = _examples(images[:-DIGITS_TEST], labels[:-DIGITS_TEST])
@@ -83,7 +84,7 @@ def digits(entry: Entry, folder: Path) -> Source:
 
 def _variant(entry: Entry, pixels: np.ndarray, labels: np.ndarray) -> str | None:
     """Name of the variant that holds exactly these values."""
-    content = {"pixels": pixels.tobytes(), "labels": labels.tobytes()}
+    content = {"pixels": pixels, "labels": labels}
     for name, variant in entry.variants.items():
         if all(matches(content[key], variant[key]) for key in content):
             return name

@@ -21,8 +21,8 @@ from effi.seeds import seeded
 class ViTShape:
     """Sizes and choices of a ViT; `hidden` = 0 leaves the feed-forward blocks out.
 
-    `without_mlp` says what the second LayerNorm of a block does once its MLP is gone: "residual" keeps x + LN(x), the
-    usual block with the call of the MLP deleted; "norm" keeps LN(x).
+    `without_mlp` says what becomes of a block's second half once its MLP is gone; its LayerNorm stays in both
+    readings: "norm" deletes the half with its skip and leaves LN(x), "residual" deletes only the MLP and leaves x + LN(x).
     """
 
     image_size: int
@@ -35,7 +35,7 @@ class ViTShape:
     norm: Literal["pre", "post", "none"] = "pre"
     final_norm: bool = False
     skip: bool = True
-    without_mlp: Literal["residual", "norm"] = "residual"
+    without_mlp: Literal["norm", "residual"] = "norm"
     pool: Literal["mean", "cls"] = "mean"
     positions: Literal["none", "sincos", "learned"] = "sincos"
     bias: bool = True
