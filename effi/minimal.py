@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -390,41 +391,37 @@ class Variant:
     without_mlp: Literal["norm", "residual"] = "norm"
     positions: Literal["none", "sincos", "learned"] = "sincos"
     pool: Literal["mean", "cls"] = "mean"
-    bias: bool = True
+    final_norm: bool = False
+    stem_bias: bool = True
+    attention_bias: bool = True
     dropout: float = 0.0
 
     def shape(self, image_shape: tuple[int, int, int], patch_size: int, classes: int) -> ViTShape:
         """Sizes of the ViT for images (C, H, W), H = W."""
-        shared = ("depth", "width", "norm", "skip", "without_mlp", "positions", "pool", "bias", "dropout")
-        return ViTShape(
-            image_size=image_shape[1],
-            patch_size=patch_size,
-            channels=image_shape[0],
-            classes=classes,
-            hidden=self.hidden if self.mlp else 0,
-            **{name: getattr(self, name) for name in shared},
-        )
+        sizes = {"image_size": image_shape[1], "patch_size": patch_size, "channels": image_shape[0], "classes": classes}
+        names = {field.name for field in fields(self)} & {field.name for field in fields(ViTShape)}
+        shared = {name: getattr(self, name) for name in names - {"hidden"}}
+        return ViTShape(**sizes, hidden=self.hidden if self.mlp else 0, **shared)
 
     def model(self, image_shape: tuple[int, int, int], patch_size: int, classes: int, *, seed: int) -> ViT:
         """The ViT of this variant with weights of `seed`."""
         shape = self.shape(image_shape, patch_size, classes)
-        names = ("query_key", "value_output", "init", "mixing", "score_scale", "bias")
-        options = {name: getattr(self, name) for name in names}
-        return ViT(
-            shape,
-            attention=lambda: Attention(self.width, self.heads, tokens=shape.tokens, **options),
-            seed=seed,
+        options = {name: getattr(self, name) for name in ("query_key", "value_output", "init", "mixing", "score_scale")}
+        attention = partial(
+            Attention, self.width, self.heads, bias=self.attention_bias, tokens=shape.tokens, **options
         )
+        return ViT(shape, attention=attention, seed=seed)
 
     def parameters(self, patch_dim: int, classes: int = 10) -> int:
-        """Trainable parameters in closed form, pooling by mean, without learned positions (sheet: Golden checks).
+        """Trainable parameters in closed form: (pN + N) + S (attention + 4N + 2NF + N + F) + (cN + c).
 
-        (pN + N) + S (attention + 4N + MLP 2NF + N + F) + (cN + c).
+        A final LayerNorm adds 2N, a class token N. Not for learned positions or "fixed" mixing, which count tokens.
         """
         n, f = self.width, self.hidden
-        mlp = 2 * n * f + n + f if self.mlp else 0
+        block = self.attention_parameters() + (2 * n * f + n + f if self.mlp else 0)
         norms = 0 if self.norm == "none" else 4 * n
-        return (patch_dim + 1) * n + self.depth * (self.attention_parameters() + norms + mlp) + (n + 1) * classes
+        stem = (patch_dim + self.stem_bias) * n + 2 * n * self.final_norm + n * (self.pool == "cls")
+        return stem + self.depth * (block + norms) + (n + 1) * classes
 
     def attention_parameters(self) -> int:
         """Weights and biases of one attention module: 4 (N^2 + N) unchanged, N^2 + N for the minimum."""
@@ -432,7 +429,7 @@ class Variant:
         rows = {"separate": 2 * n, "collapsed": self.heads * n, "tied": n}.get(self.query_key, 0)
         triangles = self.heads * d * (d + 1) // 2 if self.query_key in ("mirrored", "gram") else 0
         rows += {"separate": 2 * n, "merged": n}.get(self.value_output, 0)
-        return triangles + rows * (n + self.bias)
+        return triangles + rows * (n + self.attention_bias)
 
 
 def overdetermination(examples: int, outputs: int, parameters: int) -> float:

@@ -22,7 +22,7 @@ class ViTShape:
     """Sizes and choices of a ViT; `hidden` = 0 leaves the feed-forward blocks out.
 
     `without_mlp` says what becomes of a block's second half once its MLP is gone; its LayerNorm stays in both
-    readings: "norm" deletes the half with its skip and leaves LN(x), "residual" deletes only the MLP and leaves x + LN(x).
+    readings: "norm" deletes the half with its skip and leaves LN(x), "residual" deletes only the MLP: x + LN(x).
     """
 
     image_size: int
@@ -38,7 +38,8 @@ class ViTShape:
     without_mlp: Literal["norm", "residual"] = "norm"
     pool: Literal["mean", "cls"] = "mean"
     positions: Literal["none", "sincos", "learned"] = "sincos"
-    bias: bool = True
+    stem_bias: bool = True
+    attention_bias: bool = True
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -79,10 +80,10 @@ def sincos_positions(patches: int, width: int) -> Tensor:
 
 
 class FeedForward(nn.Sequential):
-    """The MLP of a block: one hidden GELU layer, BTN -> BTN."""
+    """The MLP of a block: one hidden GELU layer, both layers biased, BTN -> BTN."""
 
-    def __init__(self, width: int, hidden: int, *, bias: bool = True, dropout: float = 0.0) -> None:
-        layers = [nn.Linear(width, hidden, bias=bias), nn.GELU(), nn.Linear(hidden, width, bias=bias)]
+    def __init__(self, width: int, hidden: int, *, dropout: float = 0.0) -> None:
+        layers = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)]
         super().__init__(*layers, *([nn.Dropout(dropout)] if dropout else []))
 
 
@@ -95,11 +96,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
         self.attention = attention
         self.norm2 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
-        self.mlp = (
-            FeedForward(shape.width, shape.hidden, bias=shape.bias, dropout=shape.dropout)
-            if shape.hidden
-            else None
-        )
+        self.mlp = FeedForward(shape.width, shape.hidden, dropout=shape.dropout) if shape.hidden else None
 
     def _branch(self, x_BTN: Tensor, norm: nn.Module, inner: nn.Module) -> Tensor:
         if self.order == "post":
@@ -134,9 +131,9 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
-        ordinary = partial(SelfAttention, shape.width, heads, bias=shape.bias, dropout=shape.dropout)
+        ordinary = partial(SelfAttention, shape.width, heads, bias=shape.attention_bias, dropout=shape.dropout)
         make = attention or ordinary
-        self.stem = nn.Linear(shape.patch_dim, shape.width)
+        self.stem = nn.Linear(shape.patch_dim, shape.width, bias=shape.stem_bias)
         self.cls = nn.Parameter(torch.zeros(1, 1, shape.width)) if shape.pool == "cls" else None
         self.blocks = nn.ModuleList(Block(shape, make()) for _ in range(shape.depth))
         self.final_norm = nn.LayerNorm(shape.width) if shape.final_norm else nn.Identity()
