@@ -11,7 +11,7 @@ from effi import paths
 from effi.data import files, folder, readers
 from effi.data.examples import Dataset, Examples, Source
 from effi.data.splits import hold_out, shorten
-from effi.data.transforms import resized, statistics
+from effi.data.transforms import check_resize, resized, statistics
 from effi.errors import DataError
 
 NAMED: Mapping[str, Callable[[files.Entry, Path], Source]] = {
@@ -50,6 +50,7 @@ def load(
     `train`, `validation` and `test` count images, a float `validation` is a share of train; `size` is in
     pixels, reached by resize "bilinear" or "pad". Downloads what is absent. Raises DataError, ParameterError.
     """
+    check_resize(size, resize)
     source = _read(name, size if resize == "bilinear" else None, seed)
     parts = (*hold_out(source.train, train, validation, seed), shorten(source.test, test, seed))
     splits = [Examples(resized(part.images, size, resize), part.labels) for part in parts]

@@ -12,17 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pooch
 import requests
 from filelock import FileLock
 
 from effi import paths
 from effi.errors import DataError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
 TIMEOUT_S = 10
 
@@ -160,8 +157,8 @@ def read(entry: Entry, path: Path) -> bytes:
         raise DataError(f"{entry.name}: {path} cannot be read ({error.strerror}): mend that or remove it") from error
 
 
-def matches(content: Buffer, checksum: str) -> bool:
-    """Whether `content`, bytes or a contiguous array, has the checksum "md5:..." or "sha256:..."."""
+def matches(content: bytes | np.ndarray, checksum: str) -> bool:
+    """Whether `content` has the checksum "md5:..." or "sha256:..."."""
     kind, _, digest = checksum.partition(":")
     return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == digest
 

@@ -112,6 +112,7 @@ def _pixels(file: Path, wanted: _Format) -> np.ndarray:
     """uint8 (height, width, channels)."""
     try:
         with Image.open(file) as image:
+            # A large JPEG is decoded near the wanted size, which is several times faster.
             image.draft(wanted.mode, (wanted.width, wanted.height))
             plain = image.convert(wanted.mode)
     except (OSError, ValueError, SyntaxError, EOFError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,11 +49,11 @@ def hold_out(
     Raises DataError when there are too few images or nothing is left to train on.
     """
     available = len(examples)
-    held = validation
-    if isinstance(validation, float) and 0 < validation < 1:
-        held = max(1, round(validation * (available if train is None else train)))
+    base = available if train is None else train
+    # Any share but 0 holds an image; rounding first keeps 0.07 of 100 at 7.
+    held = validation if isinstance(validation, int) else ceil(round(validation * base, 6))
     kept = available - held if train is None else train
-    if not (isinstance(held, int) and held >= 0 and kept >= 1 and kept + held <= available):
+    if held < 0 or kept < 1 or kept + held > available:
         raise DataError(
             f"train={train} and validation={validation} cannot be taken from the {available} images of the "
             "training set: ask for fewer, or for a validation share between 0 and 1"

@@ -39,17 +39,21 @@ def _histogram(values: Tensor) -> Tensor:
     return sum(torch.bincount(piece.flatten(), minlength=256) for piece in values.split(4096))
 
 
+def check_resize(size: int | None, mode: str) -> None:
+    """ParameterError for a mode that `resized` does not know or a size that no image has."""
+    if mode not in _RESIZE:
+        raise ParameterError(f"unknown resize {mode!r}: choose {' or '.join(_RESIZE)}")
+    if size is not None and size < 1:
+        raise ParameterError(f"images cannot have size {size}: ask for at least 1 pixel")
+
+
 def resized(images: Tensor, size: int | None, mode: str) -> Tensor:
     """uint8 (n, c, h, w) to (n, c, size, size); mode "bilinear" (antialiased) or "pad" (zeros around it).
 
-    Raises ParameterError for another mode, DataError for a size that cannot be.
+    Raises DataError for images too large to pad.
     """
-    if mode not in _RESIZE:
-        raise ParameterError(f"unknown resize {mode!r}: choose {' or '.join(_RESIZE)}")
     if size is None or images.shape[-2:] == (size, size):
         return images
-    if size < 1:
-        raise DataError(f"images cannot be resized to {size} pixels: ask for a size of at least 1")
     return _RESIZE[mode](images, size)
 
 

@@ -1,0 +1,259 @@
+"""Loading by name: official formats, variants, damage, and what "auto" turns into."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from effi import data
+from effi.data import files
+from effi.data.catalogue import NAMED
+from effi.errors import DataError, ParameterError
+from tests.data.tiny import CIFAR_FILES, House, Server, cifar_batch, cifar_files
+
+
+def test_mnist_is_read_as_written(house: House) -> None:
+    house.put_mnist()
+    loaded = data.load("mnist", validation=0)
+    rng = np.random.default_rng(0)
+    assert np.array_equal(loaded.train.images[:, 0], rng.integers(0, 256, (60, 28, 28), dtype=np.uint8))
+    assert np.array_equal(loaded.test.images[:, 0], rng.integers(0, 256, (20, 28, 28), dtype=np.uint8))
+    assert loaded.train.labels.tolist() == [k % 10 for k in range(60)]
+    assert (loaded.name, loaded.variant, loaded.notice) == ("mnist", "official", None)
+
+
+def test_cifar_is_read_as_written(house: House) -> None:
+    house.put_cifar10()
+    loaded = data.load("cifar10", validation=0)
+    assert np.array_equal(loaded.train.images[10:20].flatten(1), cifar_batch(1)["data"])
+    assert np.array_equal(loaded.test.images.flatten(1), cifar_batch(5)["data"])
+    assert loaded.train.labels.tolist() == list(range(10)) * 5
+    assert loaded.variant == "official"
+
+
+def test_a_known_copy_of_cifar_says_what_it_is(house: House) -> None:
+    official = data.load("cifar10").checksum
+    contents = [pickle.dumps(cifar_batch(seed), protocol=2) for seed in reversed(range(6))]
+    house.put("cifar-10-batches-py", dict(zip(CIFAR_FILES, contents, strict=True)))
+    loaded = data.load("cifar10")
+    assert (loaded.variant, loaded.notice) == ("batches in reverse", "In reverse.")
+    assert loaded.checksum != official
+
+
+def test_an_unknown_copy_of_cifar_is_refused(house: House) -> None:
+    changed = pickle.dumps(cifar_batch(9), protocol=2)
+    place = house.put("cifar-10-batches-py", {**cifar_files(), "data_batch_2": changed})
+    with pytest.raises(DataError) as caught:
+        data.load("cifar10")
+    assert str(caught.value) == (
+        f"cifar10 is damaged: {place} holds neither the official files nor a known copy (data_batch_2 differ); "
+        "delete it and run `effi data fetch cifar10`"
+    )
+
+
+def test_wrong_labels_make_an_unknown_copy(house: House) -> None:
+    batch = {**cifar_batch(2), "labels": [0] * 10}
+    house.put("cifar-10-batches-py", {**cifar_files(), "data_batch_3": pickle.dumps(batch, protocol=2)})
+    with pytest.raises(DataError, match="data_batch_3 differ"):
+        data.load("cifar10")
+
+
+def test_a_broken_cifar_batch_is_named(house: House) -> None:
+    place = house.put("cifar-10-batches-py", {**cifar_files(), "test_batch": b"<html>"})
+    with pytest.raises(DataError, match=f"{place}/test_batch is no CIFAR batch .*; delete it and run"):
+        data.load("cifar10")
+
+
+@pytest.mark.parametrize("position", [0, 200, -1])
+def test_a_changed_mnist_file_is_named_and_deleting_it_mends(house: House, position: int) -> None:
+    damaged = house.put_mnist() / "train-images-idx3-ubyte.gz"
+    content = bytearray(damaged.read_bytes())
+    content[position] ^= 1
+    damaged.write_bytes(content)
+    for call in (data.load, data.fetch):
+        with pytest.raises(DataError, match=f"{damaged} does not have the checksum.*; delete it and run"):
+            call("mnist")
+    damaged.unlink()
+    assert data.fetch("mnist") == files.downloads() / "MNIST" / "raw"
+
+
+def test_a_file_that_cannot_be_opened_is_named(house: House) -> None:
+    place = house.put_mnist()
+    entry = files.manifest()["mnist"]
+    with pytest.raises(DataError, match=f"mnist: {place} cannot be read .*: mend that or remove it"):
+        files.read(entry, place)
+
+
+def test_digits_need_no_download() -> None:
+    loaded = data.load("digits", validation=0)
+    assert (len(loaded.train), len(loaded.test), loaded.shape) == (1437, 360, (1, 8, 8))
+    images = torch.cat([loaded.train.images, loaded.test.images])
+    ink = (images * (16 / 255)).round()
+    assert ink[0, 0, :2].tolist() == [[0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0]]
+    assert ink.double().mean().item() == pytest.approx(4.884164579855314, abs=1e-12)
+    assert loaded.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    counts = torch.bincount(torch.cat([loaded.train.labels, loaded.test.labels]))
+    assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_damaged_digits_are_refused(house: House) -> None:
+    manifest = house.data / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace("sha256:09f66", "sha256:09f67"))
+    with pytest.raises(DataError, match=r"digits\.csv\.gz does not have the checksum"):
+        data.load("digits")
+
+
+def test_load_passes_its_options_on() -> None:
+    loaded = data.load("digits", train=100, validation=30, test=50, size=12, resize="pad", seed=1)
+    assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (100, 30, 50)
+    assert loaded.shape == (1, 12, 12)
+    assert loaded.train.images[:, :, :2].sum() == 0
+    assert torch.bincount(loaded.test.labels).min() >= 4
+    whole = data.load("digits", size=16)
+    assert whole.shape == (1, 16, 16)
+    assert whole.checksum == loaded.checksum
+
+
+def test_the_validation_set_never_meets_the_test_set() -> None:
+    loaded, official = data.load("digits"), data.load("digits", validation=0)
+    assert loaded.test.images.equal(official.test.images)
+    assert len(loaded.train) + len(loaded.validation) == len(official.train)
+
+
+def test_mean_and_std_are_of_the_training_images() -> None:
+    loaded = data.load("digits", train=200)
+    values = loaded.train.images.double() / 255
+    assert loaded.mean == pytest.approx([values.mean().item()])
+    assert loaded.std == pytest.approx([values.std(correction=0).item()])
+
+
+def test_to_moves_all_three_splits() -> None:
+    moved = data.load("digits", test=20).to("meta")
+    assert {part.images.device.type for part in (moved.train, moved.validation, moved.test)} == {"meta"}
+    assert (len(moved.test), moved.name) == (20, "digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnits", "unknown data set 'mnits': did you mean mnist[?] There are mnist, cifar10, digits, folder:PATH"),
+        ("imagenet", "unknown data set 'imagenet': there are mnist, cifar10, digits, folder:PATH"),
+        ("folder:", "unknown data set 'folder:': did you mean folder:PATH"),
+        ("", "unknown data set ''"),
+        ("zip:/x", "unknown data set 'zip:/x'"),
+        ("folder:/no/where", "there is no /no/where: correct the path"),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    for call in (data.load, lambda name: data.resolve(name, ["digits"])):
+        with pytest.raises(DataError, match=message):
+            call(name)
+
+
+def test_only_named_sets_can_be_fetched(tmp_path: object) -> None:
+    with pytest.raises(DataError, match="unknown data set 'folder:"):
+        data.fetch(f"folder:{tmp_path}")
+
+
+def test_options_are_checked_before_anything_is_read() -> None:
+    with pytest.raises(ParameterError, match="unknown resize"):
+        data.load("folder:/no/where", resize="crop")
+
+
+def test_auto_takes_what_is_there(house: House, server: Server) -> None:
+    house.put_mnist()
+    house.put_cifar10()
+    assert data.resolve("auto", ["mnist", "cifar10"]) == (("mnist", "cifar10"), None)
+    assert server.asked == []
+
+
+def test_auto_downloads(house: House) -> None:
+    assert data.resolve("auto", ["mnist"]) == (("mnist",), None)
+    assert files.find(files.manifest()["mnist"]) == files.downloads() / "MNIST" / "raw"
+
+
+def test_auto_falls_back_to_the_embedded_set(house: House, server: Server) -> None:
+    server.content = {}
+    names, notice = data.resolve("auto", ["mnist", "cifar10"])
+    assert names == ("digits",)
+    assert notice == (
+        "mnist and cifar10: not found and not downloadable, so this run uses digits instead; "
+        "set EFFI_DATA to a folder that holds the data."
+    )
+
+
+def test_auto_goes_without_a_missing_set(house: House, server: Server) -> None:
+    house.put_mnist()
+    server.content = {}
+    names, notice = data.resolve("auto", ["mnist", "cifar10"])
+    assert names == ("mnist",)
+    assert notice.startswith("cifar10: not found")
+
+
+def test_a_named_set_stands_alone(tmp_path: object) -> None:
+    assert data.resolve("cifar10", ["mnist"]) == (("cifar10",), None)
+    assert data.resolve(f"folder:{tmp_path}", ["mnist"]) == ((f"folder:{tmp_path}",), None)
+
+
+def test_the_list_says_what_is_present_absent_or_damaged(house: House) -> None:
+    place = house.put_mnist()
+    rows = {row.name: row for row in data.available()}
+    assert rows.keys() == NAMED.keys()
+    assert (rows["mnist"].where, rows["mnist"].variant, rows["mnist"].problem) == (place, "official", None)
+    assert (rows["cifar10"].where, rows["cifar10"].variant, rows["cifar10"].problem) == (None, None, None)
+    assert rows["digits"].variant == "official"
+    (place / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
+    damaged = next(row for row in data.available() if row.name == "mnist")
+    assert (damaged.where, damaged.variant) == (place, None)
+    assert "t10k-labels-idx1-ubyte.gz does not have the checksum" in damaged.problem
+
+
+def test_the_list_survives_a_misspelt_effi_data(house: House) -> None:
+    shutil.rmtree(house.shelf)
+    problems = {row.name: row.problem for row in data.available()}
+    assert "EFFI_DATA names" in problems["mnist"]
+    assert problems["digits"] is None
+
+
+def test_every_named_set_is_in_the_manifest_with_checksums() -> None:
+    manifest = files.manifest()
+    assert manifest.keys() == NAMED.keys()
+    for entry in manifest.values():
+        pinned = [entry.archive or next(iter(entry.files.values())), *entry.files.values()]
+        for checksum in pinned:
+            kind, _, digest = checksum.partition(":")
+            assert len(digest) == {"md5": 32, "sha256": 64}[kind]
+            int(digest, 16)
+        assert entry.licence
+        assert len(set(entry.classes)) == len(entry.classes) == 10
+        assert all(dataclasses.asdict(entry)[key] for key in ("title", "citation", "source", "folder"))
+
+
+def official(name: str, **options: float) -> data.Dataset:
+    """The real set, only where it is already on disk."""
+    if files.find(files.manifest()[name]) is None:
+        pytest.skip(f"{name} is not on this machine; set EFFI_DATA to a folder that holds it")
+    return data.load(name, **options)
+
+
+def test_official_mnist() -> None:
+    loaded = official("mnist", validation=0)
+    assert (len(loaded.train), len(loaded.test), loaded.shape) == (60_000, 10_000, (1, 28, 28))
+    assert loaded.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert loaded.mean == pytest.approx([0.1307], abs=5e-5)
+    assert loaded.std == pytest.approx([0.3081], abs=5e-5)
+
+
+def test_official_cifar10() -> None:
+    loaded = official("cifar10", validation=0)
+    assert (len(loaded.train), len(loaded.test), loaded.shape) == (50_000, 10_000, (3, 32, 32))
+    assert [loaded.classes[k] for k in loaded.train.labels[:4]] == ["frog", "truck", "truck", "deer"]
+    assert torch.bincount(loaded.train.labels).tolist() == [5000] * 10
+    assert loaded.mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
+    assert loaded.std == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-4)
+    assert bool(loaded.notice) == (loaded.variant != "official")
