@@ -1,5 +1,8 @@
 """Tables and figures, always drawn from records."""
 
+from effi.report.arms import arms_table
+from effi.report.costs import advice, cost_table, matched_table
+from effi.report.derived import derive, source_tables
 from effi.report.figures import (
     bars_with_intervals,
     colour_of,
@@ -10,11 +13,12 @@ from effi.report.figures import (
     style,
     verdict_bars,
 )
-from effi.report.summaries import arms_table, claims_table, cost_table, derive, source_tables, tests_table
+from effi.report.judgements import claims_table, tests_table
 from effi.report.tables import Table, save_tables
 
 __all__ = [
     "Table",
+    "advice",
     "arms_table",
     "bars_with_intervals",
     "claims_table",
@@ -22,6 +26,7 @@ __all__ = [
     "cost_table",
     "curves",
     "derive",
+    "matched_table",
     "pareto",
     "save_figure",
     "save_tables",

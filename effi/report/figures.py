@@ -5,23 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 from PIL import Image
+from scipy.optimize import isotonic_regression
 
 from effi import measures, papers, stats
 from effi.errors import ParameterError
 from effi.measures import Record, Runs
-from effi.report.summaries import select
-from effi.report.tables import STATE_COLOURS
+from effi.report.arms import select
+from effi.report.tables import STATE_COLOURS, STATE_MARKS
 from effi.stats import STATES, Interval, State
 
 # Okabe and Ito, without yellow (too pale for lines and text).
@@ -62,9 +65,9 @@ def colour_of(arm: str) -> str:
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
-    """Write folder/name.png of fixed size, at most 120 kB (fewer colours where needed), and close the figure.
+    """Write folder/name.png of fixed size, at most 120 kB (256 colours where needed), and close the figure.
 
-    Raises ParameterError when even 64 colours do not fit.
+    Raises ParameterError when even 256 colours do not fit.
     """
     path = Path(folder) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
     plt.close(figure)
     if path.stat().st_size > MOST_BYTES:
         with Image.open(path) as image:
-            image.convert("RGB").quantize(64).save(path, optimize=True)
+            image.convert("RGB").quantize(256).save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:
         raise ParameterError(f"{path} takes {path.stat().st_size} bytes of {MOST_BYTES}: draw fewer points.")
     return path
@@ -111,59 +114,104 @@ def bars_with_intervals(
         right = max(span.mean + _reach(span), *values)
         axes.annotate(f"{name}{text}", (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
     axes.set_yticks(range(len(runs)), _short(runs).values())
+    axes.margins(x=0.22, y=0.3 / len(runs))
     axes.invert_yaxis()
-    axes.margins(x=0.22)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if axes.dataLim.x0 < 0 else 0.0)
     axes.set(xlabel=", ".join(map(measures.title, metrics)), title=title)
     axes.grid(axis="y", visible=False)
     return figure
 
 
-# Offsets in points at which a direct label may stand, nearest first.
+# Offsets in points at which the near edge of a direct label may stand, nearest first.
 _SPOTS = [
     (radius * math.cos(angle), radius * math.sin(angle))
-    for radius in (8, 16, 26, 38, 52)
-    for angle in np.deg2rad([0, 180, 35, -35, 145, -145, 90, -90])
+    for radius in (7, 12, 18, 26, 36, 48, 62)
+    for angle in np.deg2rad([0, 180, 35, -35, 145, -145, 65, -65, 115, -115, 90, -90])
 ]
 
 
-def _overlap(box: Bbox, other: Bbox) -> float:
-    """Shared area in square pixels; a thin obstacle counts by its length."""
-    width = min(box.x1, other.x1) - max(box.x0, other.x0)
-    height = min(box.y1, other.y1) - max(box.y0, other.y0)
-    return max(width, 1.0) * max(height, 1.0) if width >= 0 and height >= 0 else 0.0
+class Spot(NamedTuple):
+    """A candidate for a label, in pixels: offset, alignment, the label's box and its line to the point."""
+
+    offset: tuple[float, float]
+    align: Literal["left", "right", "center"]
+    box: Bbox
+    line: list[Bbox]
 
 
-def _place(label: Annotation, obstacles: Sequence[Bbox], frame: Bbox, renderer: RendererBase) -> Bbox:
-    """Move the label to the nearest spot inside the frame that is free, else to the least crowded; its box."""
-
-    def crowding(spot: tuple[float, float]) -> float:
-        label.set_position(spot)
-        label.set_ha("left" if spot[0] > 1 else "right" if spot[0] < -1 else "center")
-        box = label.get_window_extent(renderer)
-        outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
-        return 1e6 * outside + sum(_overlap(box, obstacle) for obstacle in obstacles)
-
-    best = next((spot for spot in _SPOTS if crowding(spot) == 0), None) or min(_SPOTS, key=crowding)
-    crowding(best)
-    return label.get_window_extent(renderer)
+def _trace(start: Sequence[float], end: Sequence[float]) -> list[Bbox]:
+    """Boxes of 2 pixels along a line, so that a slanted line can be an obstacle."""
+    steps = max(int(math.dist(start, end) / 4), 1)
+    points = np.linspace(start, end, steps + 1)
+    return [Bbox.from_extents(x - 1, y - 1, x + 1, y + 1) for x, y in points]
 
 
-def _label(axes: Axes, points: Sequence[tuple[float, float, str, str]], bars: Sequence[Bbox] = ()) -> None:
-    """Write each (x, y, text, colour) beside its point without covering points, bars (data units) or labels."""
+def _spots(point: tuple[float, float], size: tuple[float, float], pixels: float) -> Iterator[Spot]:
+    """Candidates around a point for a label of (width, height) pixels; `pixels` per point."""
+    (x, y), (width, height) = point, size
+    for dx, dy in _SPOTS:
+        left = x + pixels * dx - (0 if dx > 1 else width if dx < -1 else width / 2)
+        low = y + pixels * dy - height / 2
+        align: Literal["left", "right", "center"] = "left" if dx > 1 else "right" if dx < -1 else "center"
+        near, end = (
+            (x + 4 * dx / math.hypot(dx, dy), y + 4 * dy / math.hypot(dx, dy)),
+            (x + pixels * dx, y + pixels * dy),
+        )
+        yield Spot((dx, dy), align, Bbox.from_bounds(left, low, width, height), _trace(near, end))
+
+
+def _crowding(spot: Spot, obstacles: np.ndarray, frame: Bbox) -> int:
+    """How many obstacles (n, 4: x0 y0 x1 y1) the label and, at a quarter of the weight, its line cover."""
+    outside = not (frame.x0 <= spot.box.x0 and spot.box.x1 <= frame.x1)
+    outside |= not (frame.y0 <= spot.box.y0 and spot.box.y1 <= frame.y1)
+    own = _covered(spot.box, obstacles).sum()
+    crossed = sum(_covered(piece, obstacles).any() for piece in spot.line)
+    return int(10_000 * outside + 4 * own + crossed)
+
+
+def _covered(box: Bbox, obstacles: np.ndarray) -> np.ndarray:
+    x0, y0, x1, y1 = obstacles.T
+    return (x0 < box.x1) & (box.x0 < x1) & (y0 < box.y1) & (box.y0 < y1)
+
+
+def _label(
+    axes: Axes,
+    points: Sequence[tuple[float, float, str, str]],
+    marks: Sequence[tuple[float, float]],
+    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]] = (),
+) -> None:
+    """Write each (x, y, text, colour) beside its point, clear of marks, lines (data units) and other labels."""
     figure = axes.get_figure()
     figure.draw_without_rendering()
-    renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
-    spots = axes.transData.transform([(x, y) for x, y, _, _ in points])
-    obstacles = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
-    obstacles += [bar.transformed(axes.transData) for bar in bars]
+    renderer, frame, pixels = figure.canvas.get_renderer(), axes.get_window_extent(), figure.dpi / 72
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(marks)]
+    for line in lines:
+        taken += _trace(*axes.transData.transform(line))
     for x, y, text, colour in points:
-        line = {"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 3}
-        label = axes.annotate(
-            text, (x, y), (8, 0), textcoords="offset points", va="center", fontsize=8, color=colour, arrowprops=line
-        )
-        label.set_in_layout(False)
-        obstacles.append(_place(label, obstacles, frame, renderer).expanded(1.02, 1.1))
+        measured = axes.text(x, y, text, fontsize=8)
+        size = measured.get_window_extent(renderer).size + 2
+        measured.remove()
+        spots = _spots(tuple(axes.transData.transform((x, y))), tuple(size), pixels)
+        obstacles = np.array([box.extents for box in taken])
+        spot = min(spots, key=partial(_crowding, obstacles=obstacles, frame=frame))
+        _write(axes, text, (x, y), spot, colour)
+        taken += [spot.box, *spot.line]
+
+
+def _write(axes: Axes, text: str, point: tuple[float, float], spot: Spot, colour: str) -> None:
+    line = {"arrowstyle": "-", "lw": 0.6, "color": colour, "shrinkA": 0, "shrinkB": 3}
+    line["relpos"] = ({"left": 0, "right": 1, "center": 0.5}[spot.align], 0.5)
+    style = {"ha": spot.align, "va": "center", "fontsize": 8, "color": _ink(colour)}
+    label = axes.annotate(text, point, spot.offset, textcoords="offset points", arrowprops=line, **style)
+    label.set_in_layout(False)
+
+
+def _ink(colour: str) -> str:
+    """The colour darkened until text of it on white has a contrast of 4.5 (WCAG)."""
+    red, green, blue = to_rgb(colour)
+    while 1.05 / (0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 + 0.05) < 4.5:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return to_hex((red, green, blue))
 
 
 def _frontier(points: Sequence[tuple[float, float]], lower: bool) -> list[tuple[float, float]]:
@@ -200,11 +248,13 @@ def pareto(
     axes.plot(*zip(*line, strict=True), color="#BBBBBB", lw=1, zorder=0)
     axes.set(xscale="log", xlabel=f"{measures.title(x)}, logarithmic", ylabel=measures.title(y), title=title)
     axes.margins(0.14)
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     names = _short(runs)
     points = [(xs[arm].mean, ys[arm].mean, names[arm], colour_of(arm)) for arm in runs]
     points += [(*spot, name, "#666666") for name, spot in others.items()]
-    bars = [Bbox.from_extents(xs[a].mean, s.mean - _reach(s), xs[a].mean, s.mean + _reach(s)) for a, s in ys.items()]
-    _label(axes, points, bars)
+    lines = [((xs[a].mean, s.mean - _reach(s)), (xs[a].mean, s.mean + _reach(s))) for a, s in ys.items()]
+    _label(axes, points, [(x, y) for x, y, _, _ in points], [*lines, *itertools.pairwise(line)])
     return figure
 
 
@@ -217,18 +267,19 @@ def scatter(records: Iterable[Record], x: str, y: str, *, title: str, arms: Sequ
     axes.set(xlabel=measures.title(x), ylabel=measures.title(y), title=title)
     axes.margins(0.14)
     xs, ys, names = _spans(runs, x), _spans(runs, y), _short(runs)
-    _label(axes, [(xs[arm].mean, ys[arm].mean, names[arm], colour_of(arm)) for arm in runs])
+    marks = [p for s in runs.values() for p in zip(measures.values(s, x), measures.values(s, y), strict=True)]
+    _label(axes, [(xs[arm].mean, ys[arm].mean, names[arm], colour_of(arm)) for arm in runs], marks)
     return figure
 
 
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights moved apart to at least `gap`, order kept, with their centre where it was."""
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    moved = list(heights)
-    for below, above in itertools.pairwise(order):
-        moved[above] = max(moved[above], moved[below] + gap)
-    shift = (sum(moved) - sum(heights)) / max(len(heights), 1)
-    return [height - shift for height in moved]
+def _spread(heights: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Heights moved as little as possible (least squares) to be `gap` apart, within [low, high] if they fit."""
+    order = np.argsort(heights, kind="stable")
+    steps = gap * np.arange(len(heights))
+    base = isotonic_regression(np.asarray(heights)[order] - steps).x
+    moved = np.empty(len(heights))
+    moved[order] = np.clip(base, low, max(low, high - steps[-1])) + steps
+    return moved
 
 
 def curves(
@@ -266,33 +317,33 @@ def _curve(axes: Axes, seeds: Mapping[int, Record], metric: str, colour: str, li
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names right of the curves' ends, moved apart so that none covers another."""
+    """Names right of the curves' ends (x, y, text, colour), moved apart so that none covers another."""
     figure = axes.get_figure()
     figure.draw_without_rendering()
-    line_height = 10.5 * figure.dpi / 72
-    pixels = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ends]
-    bottom, top = axes.get_window_extent().y0, axes.get_window_extent().y1
-    for height, (x, y, text, colour) in zip(_spread(pixels, line_height), ends, strict=True):
-        place = (1.03, (height - bottom) / (top - bottom))
-        line = {"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate(
-            text, (x, y), place, textcoords="axes fraction", va="center", fontsize=8, color=colour, arrowprops=line
-        )
+    frame, line_height = axes.get_window_extent(), 11 * figure.dpi / 72
+    heights = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ends]
+    for height, (x, y, text, colour) in zip(_spread(heights, line_height, frame.y0, frame.y1), ends, strict=True):
+        place = (1.03, (height - frame.y0) / frame.height)
+        line = {"arrowstyle": "-", "lw": 0.6, "color": colour, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        style = {"va": "center", "fontsize": 8, "color": _ink(colour), "arrowprops": line}
+        axes.annotate(text, (x, y), place, textcoords="axes fraction", **style)
 
 
 def verdict_bars(counts: Mapping[str, Mapping[State, int]], *, title: str) -> Figure:
-    """A bar per paper of how many claims are reproduced, not reproduced and inconclusive, each part in words."""
-    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.5 * len(counts)))
+    """A bar per paper of how many claims are reproduced, not reproduced and inconclusive, counted in words."""
+    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.45 * len(counts)))
     for row, found in enumerate(counts.values()):
         left = 0
-        for state in STATES:
-            width = found[state]
-            axes.barh(row, width, 0.7, left, color=STATE_COLOURS[state], edgecolor="white")
-            if width:
-                axes.text(left + width / 2, row, f"{width} {state}", ha="center", va="center", color="white")
-            left += width
+        for state in filter(found.get, STATES):
+            axes.barh(row, found[state], 0.7, left, color=STATE_COLOURS[state], edgecolor="white")
+            axes.text(left + found[state] / 2, row, found[state], ha="center", va="center", color="white")
+            left += found[state]
+        words = "   ".join(f"{STATE_MARKS[state]} {found[state]} {state}" for state in STATES)
+        axes.annotate(words, (left, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(counts)), counts.keys())
     axes.invert_yaxis()
-    axes.set(xlabel="claims", title=title)
+    most = max((sum(found.values()) for found in counts.values()), default=1)
+    axes.set(xlabel="number of claims", title=title, xlim=(0, 1.85 * most), xticks=[])
     axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
     return figure

@@ -19,7 +19,8 @@ STATE_COLOURS: dict[State, str] = {
     "inconclusive": "#5F6368",
 }
 STATE_MARKS: dict[State, str] = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "○"}
-CELL_WIDTH = 40
+TEXT_WIDTH = 160
+LEAST_WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """Aligned columns for a terminal, long cells wrapped."""
-        blocks = [[_wrapped(cell) for cell in row] for row in (self.columns, *self.rows)]
-        widths = [max(len(line) for row in blocks for line in row[i]) for i in range(len(self.columns))]
+        """Aligned columns for a terminal, long cells wrapped so that a line fits TEXT_WIDTH."""
+        rows = (self.columns, *self.rows)
+        widths = _fitting([max(len(row[i]) for row in rows) for i in range(len(self.columns))])
+        blocks = [[textwrap.wrap(*each) or [""] for each in zip(row, widths, strict=True)] for row in rows]
         lines = [self.title, *_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)]
         for row in blocks[1:]:
             lines += _aligned(row, widths)
@@ -79,8 +81,13 @@ class Table:
         return self.html()
 
 
-def _wrapped(cell: str) -> list[str]:
-    return textwrap.wrap(cell, CELL_WIDTH) or [""]
+def _fitting(widths: list[int]) -> list[int]:
+    """Widths cut until they and the gaps of two fit TEXT_WIDTH, so that the highest cells stay low."""
+    least, cut = [min(width, LEAST_WIDTH) for width in widths], list(widths)
+    while sum(cut) > TEXT_WIDTH - 2 * (len(cut) - 1) and cut != least:
+        open_to_cut = [i for i in range(len(cut)) if cut[i] > least[i]]
+        cut[min(open_to_cut, key=lambda i: widths[i] / (cut[i] - 1))] -= 1
+    return cut
 
 
 def _aligned(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:

@@ -1,0 +1,56 @@
+"""Which arms a table or figure shows, and the plain table of their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from effi import measures, stats
+from effi.errors import ParameterError, RecordError
+from effi.measures import Record, Runs
+from effi.papers import NOT_AVAILABLE
+from effi.report.tables import Table
+
+
+def select(records: Iterable[Record], metric: str, arms: Sequence[str] | None = None) -> Runs:
+    """Finished runs of the listed arms in that order, or of all arms that hold the metric.
+
+    Raises ParameterError for a listed arm without a finished record.
+    """
+    runs = measures.by_arm(records)
+    if arms is None:
+        return {arm: seeds for arm, seeds in runs.items() if all(_holds(r, metric) for r in seeds.values())}
+    for arm in arms:
+        if arm not in runs:
+            raise ParameterError(f"Unknown arm {arm!r}: finished ones are {', '.join(runs) or 'none'}.")
+    return {arm: runs[arm] for arm in arms}
+
+
+def _holds(record: Record, metric: str) -> bool:
+    try:
+        measures.value(record, metric)
+    except RecordError:
+        return False
+    return True
+
+
+def shown(values: Sequence[float], unit: str = "", digits: int = 3) -> str:
+    """Mean, unit and 95 % interval of the values as text."""
+    return stats.measured(stats.interval(values), len(values), unit, digits)
+
+
+def _cell(seeds: Mapping[int, Record], metric: str) -> str:
+    try:
+        return shown(measures.values(seeds, metric), digits=measures.unit(metric).digits)
+    except RecordError:
+        return NOT_AVAILABLE
+
+
+def arms_table(records: Iterable[Record], metrics: Sequence[str], arms: Sequence[str] | None = None) -> Table:
+    """Mean and 95 % interval of metrics, a row per arm (of all that hold the first metric, unless listed).
+
+    Raises ParameterError for a listed arm without a finished record.
+    """
+    runs = select(records, metrics[0], arms)
+    rows = ((arm, str(len(runs[arm])), *(_cell(runs[arm], metric) for metric in metrics)) for arm in runs)
+    columns = ("arm", "n", *map(measures.title, metrics))
+    return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows))

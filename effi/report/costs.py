@@ -1,0 +1,208 @@
+"""What an arm costs beside its baseline: search included, paired by seed, at matched budgets, and as advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from effi import measures, stats
+from effi.cost import money
+from effi.errors import ParameterError, RecordError
+from effi.measures import Record, Runs
+from effi.papers import NOT_AVAILABLE
+from effi.report.arms import shown
+from effi.report.tables import Table
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+class Pair(NamedTuple):
+    """An arm and its baseline at one seed."""
+
+    arm: Record
+    baseline: Record
+
+
+def scaled(value: float, unit: str) -> str:
+    """Three significant digits with an SI prefix: 1.23e12 FLOP -> "1.23 TFLOP"."""
+    power = 0
+    while abs(value) >= 999.5 and power < len(_PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {_PREFIXES[power]}{unit}"
+
+
+def _pairs(records: Iterable[Record], baseline: str) -> dict[str, list[Pair]]:
+    """Arm -> its pairs, baseline first, for every data set whose arms hold the baseline.
+
+    Raises ParameterError when no arm is the baseline.
+    """
+    runs = measures.by_arm(records)
+    partners = {arm: f"{measures.dataset(arm)}/{baseline}".removeprefix("/") for arm in runs}
+    known = [arm for arm in runs if partners[arm] in runs]
+    if not known:
+        raise ParameterError(f"No arm is called {baseline!r}: arms are {', '.join(runs) or 'none'}.")
+    known.sort(key=lambda arm: (measures.dataset(arm), arm != partners[arm]))
+    return {arm: _paired(runs, arm, partners[arm]) for arm in known}
+
+
+def _paired(runs: Runs, arm: str, partner: str) -> list[Pair]:
+    return [Pair(runs[arm][seed], runs[partner][seed]) for seed in runs[arm] if seed in runs[partner]]
+
+
+def _guarded(write: Callable[[Sequence[Pair]], str]) -> Callable[[Sequence[Pair]], str]:
+    """The cell, or "not available" without pairs, without the measurement or beside a baseline of zero."""
+
+    def cell(pairs: Sequence[Pair]) -> str:
+        try:
+            return write(pairs) if pairs else NOT_AVAILABLE
+        except (RecordError, ZeroDivisionError):
+            return NOT_AVAILABLE
+
+    return cell
+
+
+def _relative(metric: str, unit: str) -> Callable[[Sequence[Pair]], str]:
+    """% of the baseline; the baseline itself in absolute terms."""
+
+    def cell(pairs: Sequence[Pair]) -> str:
+        values = [(measures.value(p.arm, metric), measures.value(p.baseline, metric)) for p in pairs]
+        if pairs[0].arm is pairs[0].baseline:
+            return scaled(sum(ours for ours, _ in values) / len(values), unit)
+        return shown([100 * ours / theirs for ours, theirs in values], "%", 1)
+
+    return _guarded(cell)
+
+
+def _differences(pairs: Sequence[Pair], metric: str) -> list[float]:
+    factor = measures.unit(metric).factor
+    return [factor * (measures.value(p.arm, metric) - measures.value(p.baseline, metric)) for p in pairs]
+
+
+def _kept(metric: str) -> Callable[[Sequence[Pair]], str]:
+    """The score, and its difference to the baseline."""
+    own, gap = measures.unit(metric), measures.unit(metric, difference=True)
+
+    def cell(pairs: Sequence[Pair]) -> str:
+        scores = [own.factor * measures.value(pair.arm, metric) for pair in pairs]
+        if pairs[0].arm is pairs[0].baseline:
+            return shown(scores, own.name, own.digits)
+        mean = f"{stats.number(sum(scores) / len(scores), own.digits)} {own.name}".strip()
+        return f"{mean}: {shown(_differences(pairs, metric), gap.name, gap.digits)}"
+
+    return _guarded(cell)
+
+
+def _money(price: float) -> Callable[[Sequence[Pair]], str]:
+    return _guarded(lambda pairs: shown([money(measures.value(p.arm, "cost.seconds"), price) for p in pairs]))
+
+
+def _searched(record: Record) -> float:
+    """Share of an arm's FLOPs spent outside the phase "train"."""
+    total, phases = record["cost"].get("flops"), record["cost"].get("phases", {})
+    return 1 - phases["train"]["flops"] / total if total and "train" in phases else 0.0
+
+
+def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
+    searched = {arm: [100 * _searched(pair.arm) for pair in ps] for arm, ps in pairs.items()}
+    notes = [f"{arm}: {shown(s, '%', 1)} of its FLOPs are search." for arm, s in searched.items() if any(s)]
+    most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
+    if most > 1:
+        notes.append(f"Seconds, joules and money were measured with up to {most} trainings side by side.")
+    return tuple(notes)
+
+
+def cost_table(records: Iterable[Record], *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
+    """What each arm keeps and costs beside the baseline variant of its data set, search included.
+
+    `price` is money per GPU hour. Raises ParameterError when no arm is the baseline.
+    """
+    pairs = _pairs(records, baseline)
+    writers = {
+        f"{measures.title(metric).partition(' (')[0]} kept": _kept(metric),
+        "training FLOPs": _relative("cost.flops", "FLOP"),
+        "seconds": _relative("cost.seconds", "s"),
+        "peak memory": _relative("cost.peak_bytes", "B"),
+        "joules": _relative("cost.joules", "J"),
+        f"money at {price:g} per GPU hour": _money(price),
+    }
+    rows = ((arm, *(write(pairs[arm]) for write in writers.values())) for arm in pairs)
+    title = f"Cost in % of {baseline}, search included: mean [95 % interval] over seeds"
+    return Table(title, ("arm", *writers), tuple(rows), _notes(pairs))
+
+
+def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
+    """Epochs that fit the budget when all phases but "train" are paid first."""
+    whole, training = record["cost"][key], record["cost"]["phases"]["train"][key]
+    return int(epochs * (budget - (whole - training)) / training + 1e-9)
+
+
+def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
+    """Difference at an equal number of epochs, or at the smaller cost of the two. Raises RecordError without it."""
+    histories = [record["history"].get(metric) for record in pair]
+    if not all(histories):
+        raise RecordError(f"{pair.arm['arm']} holds no history of {metric}: record one while training.")
+    lengths = [len(history) for history in histories]
+    if key is None:
+        lengths = [min(lengths)] * 2
+    elif any(record["cost"].get(key) is None for record in pair):
+        raise RecordError(f"{pair.arm['arm']} holds no cost {key!r}: measure it.")
+    else:
+        budget = min(record["cost"][key] for record in pair)
+        lengths = [_affordable(r, n, key, budget) for r, n in zip(pair, lengths, strict=True)]
+    if min(lengths) < 1:
+        raise RecordError(f"{pair.arm['arm']}: the budget does not reach one epoch.")
+    ours, theirs = (history[n - 1] for history, n in zip(histories, lengths, strict=True))
+    return measures.unit(metric).factor * (ours - theirs)
+
+
+def _matched(metric: str, key: str | None) -> Callable[[Sequence[Pair]], str]:
+    gap = measures.unit(metric, difference=True)
+    return _guarded(lambda ps: shown([_matched_gap(p, metric, key) for p in ps], gap.name, gap.digits))
+
+
+def matched_table(records: Iterable[Record], *, baseline: str, metric: str = "validation_accuracy") -> Table:
+    """Difference to the baseline at equal epochs, equal FLOPs and equal time, read off the histories.
+
+    Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
+    baseline.
+    """
+    pairs = {arm: ps for arm, ps in _pairs(records, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
+    budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
+    writers = [_matched(metric, key) for key in budgets.values()]
+    rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
+    title = f"{measures.title(metric)} minus {baseline} at matched budgets: mean [95 % interval] over seeds"
+    note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
+    return Table(title, ("arm", *budgets), tuple(rows), (note,))
+
+
+def _advised(arm: str, pairs: Sequence[Pair], metric: str, margin: float) -> tuple[float, str] | None:
+    """FLOP share and sentence of an arm whose interval stays above -margin, None when it does not."""
+    gaps, gap = _differences(pairs, metric), measures.unit(metric, difference=True)
+    if stats.interval(gaps).low <= -margin:
+        return None
+    shares = [100 * measures.value(p.arm, "cost.flops") / measures.value(p.baseline, "cost.flops") for p in pairs]
+    held = sum(value > -margin for value in gaps)
+    share = sum(shares) / len(shares)
+    text = f"{measures.variant(arm)} at {stats.number(share, 1)} % of the FLOPs"
+    return share, f"{text} ({shown(gaps, gap.name, gap.digits)}; held on {held} of {len(gaps)} seeds)"
+
+
+def advice(records: Iterable[Record], *, baseline: str, margin: float = 1.0, metric: str = "test_accuracy") -> str:
+    """A sentence per data set: the cheapest arm that surely loses less than `margin` (shown unit), else none.
+
+    The metric is better when higher. Raises ParameterError when no arm is the baseline, RecordError without costs.
+    """
+    found: dict[str, list[tuple[float, str]]] = {}
+    for arm, pairs in _pairs(records, baseline).items():
+        offers = found.setdefault(measures.dataset(arm), [])
+        if pairs and pairs[0].arm is not pairs[0].baseline:
+            offers += filter(None, [_advised(arm, pairs, metric, margin)])
+    limit = f"{margin:g} {measures.unit(metric, difference=True).name}".strip()
+    return " ".join(_sentence(name, offers, baseline, limit) for name, offers in found.items())
+
+
+def _sentence(dataset: str, offers: Sequence[tuple[float, str]], baseline: str, limit: str) -> str:
+    cheaper = [offer for offer in offers if offer[0] < 100]
+    if not cheaper:
+        return f"{dataset}: stay with {baseline}; no cheaper arm surely loses less than {limit}."
+    return f"{dataset}: instead of {baseline} take {min(cheaper)[1]}; it loses less than {limit}."

@@ -1,0 +1,41 @@
+"""Every table of one run, rebuilt from what lies on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from effi import measures, papers, paths, store
+from effi.claims import judge
+from effi.report.arms import arms_table
+from effi.report.costs import cost_table, matched_table
+from effi.report.judgements import claims_table, tests_table
+from effi.report.tables import Table
+
+
+def source_tables(paper: str) -> dict[str, Table]:
+    """Numbers of other sources kept in the paper's file, each with its source and status."""
+    return {
+        name: Table(
+            f"{table['title']} ({table['status']})",
+            tuple(table["columns"]),
+            tuple(tuple(map(str, row)) for row in table["rows"]),
+            (f"Source: {table['source']}",),
+        )
+        for name, table in papers.load(paper).tables.items()
+    }
+
+
+def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
+    """Tables "claims" and "tests", and where the paper's baseline has run "arms", "cost" and "matched".
+
+    Metrics, baseline and price per GPU hour are those of the paper's file.
+    """
+    records = store.records(paths.records_file(results_dir, scale, paper))
+    rows, settings = judge(paper, records), papers.load(paper).report
+    tables = {"claims": claims_table(rows), "tests": tests_table(rows)}
+    baseline = settings["baseline"]
+    if any(measures.variant(arm) == baseline for arm in measures.by_arm(records)):
+        tables["arms"] = arms_table(records, settings["metrics"])
+        tables["cost"] = cost_table(records, baseline=baseline, price=settings["price_per_gpu_hour"])
+        tables["matched"] = matched_table(records, baseline=baseline)
+    return tables
