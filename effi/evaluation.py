@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -45,6 +46,29 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and accuracy of a model on examples."""
     return score(predict(model, examples, data), examples.labels, kind)
+
+
+def outcome(
+    model: nn.Module, best_state: Mapping[str, Tensor], data: Dataset, kind: Loss = "cross_entropy"
+) -> dict[str, float]:
+    """Test loss and accuracy of a model as it is (its last epoch) and with the weights of its best epoch.
+
+    `scaled_test_loss` is the last epoch's loss at the temperature that suits the validation split: what of the loss is
+    not mere over-confidence. The model leaves with its last weights.
+    """
+    last_state = {name: value.clone() for name, value in model.state_dict().items()}
+    logits = predict(model, data.test, data)
+    heat = temperature(predict(model, data.validation, data), data.validation.labels)
+    last, scaled = score(logits, data.test.labels, kind), score(logits / heat, data.test.labels, kind)
+    model.load_state_dict(best_state)
+    best = evaluate(model, data.test, data, kind)
+    model.load_state_dict(last_state)
+    return {
+        **{f"test_{name}": value for name, value in last.items()},
+        **{f"best_test_{name}": value for name, value in best.items()},
+        "scaled_test_loss": scaled["loss"],
+        "calibration_error": calibration_error(logits, data.test.labels),
+    }
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:

@@ -413,23 +413,34 @@ class Variant:
         return ViT(shape, attention=attention, seed=seed)
 
     def parameters(self, patch_dim: int, classes: int = 10) -> int:
-        """Trainable parameters in closed form: (pN + N) + S (attention + 4N + 2NF + N + F) + (cN + c).
+        """Trainable parameters in closed form: (pN + N) + S (attention + 4N + 2NF + N + F) + (cN + c)."""
+        return sum(self.parts(patch_dim, classes).values())
 
-        A final LayerNorm adds 2N, a class token N. Not for learned positions or "fixed" mixing, which count tokens.
-        """
+    def parts(self, patch_dim: int, classes: int = 10) -> dict[str, int]:
+        """The parameters by part. Not for learned positions or "fixed" mixing, whose tables count tokens."""
         n, f = self.width, self.hidden
-        block = self.attention_parameters() + (2 * n * f + n + f if self.mlp else 0)
-        norms = 0 if self.norm == "none" else 4 * n
-        stem = (patch_dim + self.stem_bias) * n + 2 * n * self.final_norm + n * (self.pool == "cls")
-        return stem + self.depth * (block + norms) + (n + 1) * classes
+        scores, values = self._attention_weights()
+        norms = (0 if self.norm == "none" else 4 * n * self.depth) + 2 * n * self.final_norm
+        return {
+            "stem": (patch_dim + self.stem_bias) * n + n * (self.pool == "cls"),
+            "query, key": self.depth * scores,
+            "value, output": self.depth * values,
+            "MLP": self.depth * (2 * n * f + n + f) if self.mlp else 0,
+            "norms": norms,
+            "head": (n + 1) * classes,
+        }
 
     def attention_parameters(self) -> int:
         """Weights and biases of one attention module: 4 (N^2 + N) unchanged, N^2 + N for the minimum."""
+        return sum(self._attention_weights())
+
+    def _attention_weights(self) -> tuple[int, int]:
+        """(query and key, value and output) of one module, biases included."""
         n, d = self.width, self.width // self.heads
-        rows = {"separate": 2 * n, "collapsed": self.heads * n, "tied": n}.get(self.query_key, 0)
+        row = n + self.attention_bias
         triangles = self.heads * d * (d + 1) // 2 if self.query_key in ("mirrored", "gram") else 0
-        rows += {"separate": 2 * n, "merged": n}.get(self.value_output, 0)
-        return triangles + rows * (n + self.attention_bias)
+        scores = {"separate": 2 * n, "collapsed": self.heads * n, "tied": n}.get(self.query_key, 0) * row
+        return scores + triangles, {"separate": 2 * n, "merged": n}.get(self.value_output, 0) * row
 
 
 def overdetermination(examples: int, outputs: int, parameters: int) -> float:

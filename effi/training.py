@@ -173,6 +173,13 @@ def fit(
     return loop.histories
 
 
+def stepper(model: nn.Module, data: Dataset, training: Training, *, seed: int = 0) -> Callable[[], object]:
+    """A call that makes one training step on one and the same batch: what `effi.cost.measure` times."""
+    loop = _Loop(Single(model), model, data, training, (seed,), Ledger(str(data.train.images.device)), ())
+    index_RB = next(loop.batches())
+    return lambda: loop.update(index_RB)
+
+
 class _Loop:
     """State of one training: optimiser, streams, curves."""
 
