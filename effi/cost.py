@@ -91,16 +91,18 @@ class Ledger:
     def forecast(self, trainings: int = 1) -> dict[str, Any]:
         """Cost of a whole training from its measured steps; hours are those of all trainings in a row.
 
-        Steps and seconds_per_step are None when the function counted no steps; the rest is what it measured then.
+        The phase "train" is scaled from `steps` to `planned_steps`, others count as they are. Steps and
+        seconds_per_step are None when no steps were counted.
         """
-        total, steps = self.total(), self.planned_steps or self.steps
-        ratio = steps / self.steps if self.steps else 1.0
+        total, train = self.total(), self.phases.get("train", Phase())
+        planned = self.planned_steps or self.steps
+        more = planned / self.steps - 1 if self.steps else 0.0
         return {
-            "steps": steps or None,
-            "flops": round(total["flops"] * ratio),
+            "steps": planned or None,
+            "flops": total["flops"] + round(train.flops * more),
             "peak_bytes": total["peak_bytes"],
-            "seconds_per_step": total["seconds"] / self.steps if self.steps else None,
-            "hours": total["seconds"] * ratio * trainings / 3600,
+            "seconds_per_step": train.seconds / self.steps if self.steps else None,
+            "hours": (total["seconds"] + train.seconds * more) * trainings / 3600,
         }
 
 
