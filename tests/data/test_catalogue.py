@@ -13,6 +13,7 @@ import torch
 from effi import data
 from effi.data import files
 from effi.data.catalogue import NAMED
+from effi.data.examples import checksum
 from effi.errors import DataError, ParameterError
 from tests.data.tiny import CIFAR_FILES, House, Server, cifar_batch, cifar_files
 
@@ -57,9 +58,10 @@ def test_an_unknown_copy_of_cifar_is_refused(house: House) -> None:
 
 
 def test_wrong_labels_make_an_unknown_copy(house: House) -> None:
-    batch = {**cifar_batch(2), "labels": [0] * 10}
-    house.put("cifar-10-batches-py", {**cifar_files(), "data_batch_3": pickle.dumps(batch, protocol=2)})
-    with pytest.raises(DataError, match="data_batch_3 differ"):
+    batches = [{**cifar_batch(seed), "labels": [0] * 10} for seed in reversed(range(6))]
+    contents = [pickle.dumps(batch, protocol=2) for batch in batches]
+    house.put("cifar-10-batches-py", dict(zip(CIFAR_FILES, contents, strict=True)))
+    with pytest.raises(DataError, match="nor a known copy"):
         data.load("cifar10")
 
 
@@ -123,6 +125,18 @@ def test_the_validation_set_never_meets_the_test_set() -> None:
     loaded, official = data.load("digits"), data.load("digits", validation=0)
     assert loaded.test.images.equal(official.test.images)
     assert len(loaded.train) + len(loaded.validation) == len(official.train)
+
+
+def test_the_checksum_covers_pixels_and_labels_of_both_parts() -> None:
+    loaded = data.load("digits", validation=0)
+    parts = loaded.train, loaded.test
+    assert checksum(*parts) == loaded.checksum
+    seen = {loaded.checksum}
+    for index in range(2):
+        brighter = data.Examples(parts[index].images + 1, parts[index].labels)
+        mislabelled = data.Examples(parts[index].images, parts[index].labels.roll(1))
+        seen |= {checksum(*parts[:index], changed, *parts[index + 1 :]) for changed in (brighter, mislabelled)}
+    assert len(seen) == 5
 
 
 def test_mean_and_std_are_of_the_training_images() -> None:
@@ -225,8 +239,8 @@ def test_every_named_set_is_in_the_manifest_with_checksums() -> None:
     assert manifest.keys() == NAMED.keys()
     for entry in manifest.values():
         pinned = [entry.archive or next(iter(entry.files.values())), *entry.files.values()]
-        for checksum in pinned:
-            kind, _, digest = checksum.partition(":")
+        for expected in pinned:
+            kind, _, digest = expected.partition(":")
             assert len(digest) == {"md5": 32, "sha256": 64}[kind]
             int(digest, 16)
         assert entry.licence

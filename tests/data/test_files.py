@@ -135,7 +135,7 @@ def test_a_killed_download_is_cleared_and_its_lock_is_free(house: House, server:
     code = (
         "from pathlib import Path; from effi import paths; from effi.data import files\n"
         f"paths.data_dir = lambda: Path({str(house.data)!r})\n"
-        "files.download(files.manifest()['cifar10'])"
+        "files.download(files.manifest()['mnist'])"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 30
@@ -143,11 +143,12 @@ def test_a_killed_download_is_cleared_and_its_lock_is_free(house: House, server:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert left_in(house) == {"cifar10.part"}
+    assert left_in(house) == {"mnist.part"}
     wake.set()
     server.spoil = lambda _, content: content
-    assert data.load("cifar10").variant == "official"
-    assert left_in(house) == {"cifar-10-batches-py"}
+    assert data.load("mnist").variant == "official"
+    assert left_in(house) == {"MNIST"}
+    assert {path.name for path in (files.downloads() / MNIST).iterdir()} == mnist_files().keys()
 
 
 def test_a_full_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
