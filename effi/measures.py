@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effi.errors import RecordError
+from effi.store import Record
 
-Record = Mapping[str, Any]
 Runs = dict[str, dict[int, Record]]
 
 
