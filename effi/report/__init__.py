@@ -13,7 +13,7 @@ from effi.report.figures import (
     style,
     verdict_bars,
 )
-from effi.report.judgements import claims_table, tests_table
+from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "cost_table",
     "curves",
     "derive",
+    "evidence_table",
     "matched_table",
     "pareto",
     "save_figure",
@@ -33,6 +34,5 @@ __all__ = [
     "scatter",
     "source_tables",
     "style",
-    "tests_table",
     "verdict_bars",
 ]

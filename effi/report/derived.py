@@ -8,7 +8,7 @@ from effi import measures, papers, paths, store
 from effi.claims import judge
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
-from effi.report.judgements import claims_table, tests_table
+from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table
 
 
@@ -26,13 +26,13 @@ def source_tables(paper: str) -> dict[str, Table]:
 
 
 def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
-    """Tables "claims" and "tests", and where the paper's baseline has run "arms", "cost" and "matched".
+    """Tables "claims" and "evidence", and where the paper's baseline has run "arms", "cost" and "matched".
 
     Metrics, baseline and price per GPU hour are those of the paper's file.
     """
     records = store.records(paths.records_file(results_dir, scale, paper))
     rows, settings = judge(paper, records), papers.load(paper).report
-    tables = {"claims": claims_table(rows), "tests": tests_table(rows)}
+    tables = {"claims": claims_table(rows), "evidence": evidence_table(rows)}
     baseline = settings["baseline"]
     if any(measures.variant(arm) == baseline for arm in measures.by_arm(records)):
         tables["arms"] = arms_table(records, settings["metrics"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import zlib
@@ -65,20 +66,27 @@ def colour_of(arm: str) -> str:
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
-    """Write folder/name.png of fixed size, at most 120 kB (256 colours where needed), and close the figure.
+    """Write folder/name.png of fixed size, at most 120 kB (with fewer colours where needed), and close the figure.
 
-    Raises ParameterError when even 256 colours do not fit.
+    Raises ParameterError when even 16 colours do not fit.
     """
-    path = Path(folder) / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    path, png = Path(folder) / f"{name}.png", io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(figure)
-    if path.stat().st_size > MOST_BYTES:
-        with Image.open(path) as image:
-            image.convert("RGB").quantize(256).save(path, optimize=True)
-    if path.stat().st_size > MOST_BYTES:
-        raise ParameterError(f"{path} takes {path.stat().st_size} bytes of {MOST_BYTES}: draw fewer points.")
+    attempts = itertools.chain([png.getvalue()], (_fewer_colours(png, count) for count in (256, 64, 16)))
+    content = next((attempt for attempt in attempts if len(attempt) <= MOST_BYTES), None)
+    if content is None:
+        raise ParameterError(f"{path} would take more than {MOST_BYTES:,} bytes: draw fewer points.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
     return path
+
+
+def _fewer_colours(png: io.BytesIO, count: int) -> bytes:
+    smaller = io.BytesIO()
+    with Image.open(png) as image:
+        image.convert("RGB").quantize(count).save(smaller, format="png", optimize=True)
+    return smaller.getvalue()
 
 
 def _spans(runs: Runs, metric: str) -> dict[str, Interval]:

@@ -59,7 +59,7 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
     return Table("Paper against ours", columns, tuple(cells))
 
 
-def tests_table(rows: Sequence[ClaimRow]) -> Table:
+def evidence_table(rows: Sequence[ClaimRow]) -> Table:
     """Every single test behind the verdicts."""
     cells = (
         (

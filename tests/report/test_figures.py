@@ -1,0 +1,185 @@
+"""Figures by their data: values, intervals, colours, and labels that cover nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from effi import report
+from effi.errors import ParameterError
+from effi.report.figures import PALETTE, _frontier, _ink, _spread
+from tests.report.synthetic import runs, trained
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    with mpl.rc_context():
+        report.style()
+        yield
+    plt.close("all")
+
+
+def crowd() -> list[dict[str, object]]:
+    """Nine arms, three of them nearly on top of each other."""
+    spots = [
+        (100, 0.80),
+        (101, 0.801),
+        (102, 0.799),
+        (300, 0.9),
+        (310, 0.89),
+        (50, 0.5),
+        (55, 0.52),
+        (900, 0.6),
+        (20, 0.55),
+    ]
+    return [
+        trained(f"d/variant-{i}", seed, accuracy + 0.002 * seed, flops=flops)
+        for i, (flops, accuracy) in enumerate(spots)
+        for seed in range(2)
+    ]
+
+
+def boxes(axes: Axes, texts: list[Text]) -> list[Bbox]:
+    """Pixel boxes of texts without their connecting lines."""
+    axes.get_figure().draw_without_rendering()
+    renderer = axes.get_figure().canvas.get_renderer()
+    return [Text.get_window_extent(text, renderer) for text in texts]
+
+
+def apart(found: list[Bbox]) -> bool:
+    """Whether no box covers another by more than a pixel."""
+    return not any(
+        min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+        for a, b in itertools.combinations(found, 2)
+    )
+
+
+def test_same_variant_same_colour_everywhere() -> None:
+    assert report.colour_of("mnist/minimum") == report.colour_of("folder:/x/minimum") == "#D55E00"
+    assert report.colour_of("d/never-heard-of") in PALETTE
+    assert report.colour_of("d/never-heard-of") == report.colour_of("e/never-heard-of")
+
+
+@pytest.mark.parametrize("colour", [*PALETTE, "#FFFF00"])
+def test_text_is_readable_on_white(colour: str) -> None:
+    red, green, blue = (channel**2.2 for channel in to_rgb(_ink(colour)))
+    assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 4.49
+
+
+def test_bars_show_means_intervals_seeds_and_start_at_zero() -> None:
+    axes = report.bars_with_intervals(runs(), ["test_accuracy"], arms=["d/dense", "d/half"], title="Who?").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([81.0, 79.0])
+    assert axes.get_xlim()[0] == 0
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dense", "half"]
+    assert [text.get_text() for text in axes.texts] == ["81.0", "79.0"]
+    low, high = axes.containers[1].lines[2][0].get_segments()[0][:, 0]
+    assert (low, high) == pytest.approx((81 - 2.484, 81 + 2.484), abs=0.001)
+    assert (axes.get_title(loc="left"), axes.get_xlabel()) == ("Who?", "test accuracy (%)")
+
+
+def test_bars_of_one_seed_have_no_interval_and_names_tell_metrics_apart() -> None:
+    records = [trained("d/dense", 0, 0.8)]
+    axes = report.bars_with_intervals(records, ["test_loss", "test_accuracy"], title="Who?").axes[0]
+    assert np.ptp(axes.containers[1].lines[2][0].get_segments()[0][:, 0]) == 0
+    assert [text.get_text() for text in axes.texts] == ["test loss 0.200", "test accuracy 80.0"]
+
+
+def test_names_keep_the_data_set_where_there_are_two() -> None:
+    axes = report.scatter(runs(), "parameters", "test_accuracy", title="?").axes[0]
+    assert {text.get_text() for text in axes.texts} == {"d/dense", "d/half", "e/dense", "e/half"}
+
+
+def test_unknown_arms_are_named() -> None:
+    with pytest.raises(ParameterError, match="Unknown arm 'd/dens'"):
+        report.pareto(runs(), "parameters", "test_accuracy", arms=["d/dens"], title="?")
+
+
+def test_frontier_keeps_what_nothing_beats() -> None:
+    points = [(1, 5), (2, 4), (2, 7), (3, 6), (4, 9)]
+    assert _frontier(points, lower=False) == [(1, 5), (2, 7), (4, 9)]
+    assert _frontier(points, lower=True) == [(1, 5), (2, 4)]
+
+
+def test_pareto_labels_cover_neither_points_nor_each_other() -> None:
+    references = {"other work": (305.0, 91.0)}
+    axes = report.pareto(crowd(), "parameters", "test_accuracy", title="?", references=references).axes[0]
+    assert axes.get_xscale() == "log"
+    texts = boxes(axes, axes.texts)
+    assert len(texts) == 10 and apart(texts)
+    frame = axes.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in texts)
+    spots = axes.transData.transform([text.xy for text in axes.texts])
+    assert not any(box.contains(x, y) for box in texts for x, y in spots)
+
+
+def test_scatter_draws_every_seed() -> None:
+    axes = report.scatter(crowd(), "cost.flops", "test_accuracy", title="?").axes[0]
+    assert sum(len(line.get_xdata()) for line in axes.lines) == 18
+    assert apart(boxes(axes, axes.texts))
+    assert axes.get_xlabel() == "training FLOPs"
+
+
+def test_spread_moves_as_little_as_needed() -> None:
+    assert _spread([0, 100, 50], 10, 0, 100) == pytest.approx([0, 100, 50])
+    assert _spread([50, 50], 10, 0, 100) == pytest.approx([45, 55])
+    assert _spread([99, 98], 10, 0, 100) == pytest.approx([100, 90])
+    crowded = _spread(list(range(30)), 10, 0, 100)
+    assert np.diff(crowded) == pytest.approx([10] * 29) and crowded[0] == 0
+
+
+def test_curves_are_means_with_bands_and_labels_apart() -> None:
+    axes = report.curves(crowd(), ["validation_accuracy"], title="?").axes[0]
+    assert axes.lines[0].get_ydata() == pytest.approx([50.1, 60.1, 70.1, 80.1])
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4]
+    assert len(axes.collections) == 9
+    assert len(axes.texts) == 9 and apart(boxes(axes, axes.texts))
+
+
+def test_curves_without_history_are_refused() -> None:
+    with pytest.raises(ParameterError, match="history of 'train_loss'"):
+        report.curves(runs(), ["train_loss"], title="?")
+
+
+def test_verdict_bars_say_each_state_in_words() -> None:
+    counts = {"minimal": {"reproduced": 3, "not reproduced": 2, "inconclusive": 10}}
+    axes = report.verdict_bars(counts, title="Which claims hold?").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [3, 2, 10]
+    assert [text.get_text() for text in axes.texts][-1] == "✓ 3 reproduced   ✗ 2 not reproduced   ○ 10 inconclusive"
+
+
+def test_saved_figures_have_a_fixed_size(tmp_path: Path) -> None:
+    path = report.save_figure(plt.subplots()[0], tmp_path / "figures", "plain")
+    assert path == tmp_path / "figures" / "plain.png"
+    with Image.open(path) as image:
+        assert image.size == (792, 462)
+    assert not plt.get_fignums()
+
+
+def test_large_figures_get_fewer_colours(tmp_path: Path) -> None:
+    figure, axes = plt.subplots()
+    for i, height in enumerate(np.random.default_rng(0).random((60, 40))):
+        axes.plot(height, color=(i / 60, 0.5, 1 - i / 60), alpha=0.5)
+    figure.savefig(tmp_path / "direct.png", dpi=110)
+    assert (tmp_path / "direct.png").stat().st_size > 120_000
+    assert report.save_figure(figure, tmp_path, "small").stat().st_size <= 120_000
+
+
+def test_figures_too_large_for_a_notebook_are_refused(tmp_path: Path) -> None:
+    figure, axes = plt.subplots()
+    axes.imshow(np.random.default_rng(0).random((400, 700, 3)))
+    with pytest.raises(ParameterError, match="draw fewer points"):
+        report.save_figure(figure, tmp_path, "noise")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,71 @@
+"""One table in four forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from effi.report import Table, save_tables
+from effi.report.tables import STATE_COLOURS, STATE_MARKS, TEXT_WIDTH
+
+TABLE = Table(
+    "Who won?",
+    ("arm", "verdict"),
+    (("a|b <c>", "✓ reproduced"), ("d", "✗ not reproduced"), ("e", "○ inconclusive")),
+    ("Three runs.",),
+)
+
+
+def test_text_is_aligned() -> None:
+    assert str(TABLE).splitlines() == [
+        "Who won?",
+        "arm      verdict",
+        "-------  ----------------",
+        "a|b <c>  ✓ reproduced",
+        "d        ✗ not reproduced",
+        "e        ○ inconclusive",
+        "Three runs.",
+    ]
+
+
+def test_text_wraps_long_cells_within_the_width_and_loses_no_word() -> None:
+    words = [f"word{i}" for i in range(150)]
+    lines = Table("Long", ("short", "also short", "why"), (("x", "y " * 20, " ".join(words)),)).text().splitlines()
+    assert max(map(len, lines)) <= TEXT_WIDTH
+    assert [word for line in lines for word in line.split() if word.startswith("word")] == words
+
+
+def test_markdown_escapes_pipes() -> None:
+    markdown = TABLE.markdown()
+    assert "| a\\|b <c> | ✓ reproduced |" in markdown
+    assert markdown.startswith("**Who won?**\n\n| arm | verdict |\n| --- | --- |")
+    assert markdown.endswith("\n\nThree runs.\n")
+    assert TABLE._repr_markdown_() == markdown
+
+
+def test_html_escapes_and_colours_beside_the_word() -> None:
+    page = TABLE._repr_html_()
+    assert "a|b &lt;c&gt;" in page
+    for state, colour in STATE_COLOURS.items():
+        assert f"color:{colour};" in page and f"{STATE_MARKS[state]} {state}</td>" in page
+
+
+@pytest.mark.parametrize("colour", STATE_COLOURS.values())
+def test_verdict_colours_are_readable_on_white(colour: str) -> None:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    luminance = sum(w * ((c + 0.055) / 1.055) ** 2.4 for w, c in ((0.2126, red), (0.7152, green), (0.0722, blue)))
+    assert 1.05 / (luminance + 0.05) >= 4.5
+
+
+def test_csv_reads_back() -> None:
+    assert [tuple(row) for row in csv.reader(io.StringIO(TABLE.csv()))] == [TABLE.columns, *TABLE.rows]
+
+
+def test_saving_keeps_names_with_dots(tmp_path: Path) -> None:
+    written = save_tables({"ticket-0.3": TABLE}, tmp_path / "new")
+    assert [path.name for path in written] == ["ticket-0.3.csv", "ticket-0.3.md"]
+    assert written[0].read_text(encoding="utf-8") == TABLE.csv()
+    assert written[1].read_text(encoding="utf-8") == TABLE.markdown()
