@@ -1,0 +1,52 @@
+# Everything a reader or CI does, in one word each. Needs Python 3.11 to 3.13 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
+UV_VERSION := 0.13.9
+RUN := $(BIN)/effi run
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce smoke test outputs lab bench lock
+
+help: ## Show the targets
+	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## Install the locked versions into .venv
+
+reproduce: $(STAMP) ## Run every notebook at cpu scale, then show the verdicts; a second call resumes
+	$(RUN) $(ARGS)
+
+smoke: $(STAMP) ## Run every notebook at smoke scale (a minute each)
+	$(RUN) --scale smoke $(ARGS)
+
+test: $(STAMP) ## Lint, unit tests, then every notebook's stored outputs against a fresh run
+	$(BIN)/ruff check
+	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+
+outputs: $(STAMP) ## Execute the notebooks in place at smoke scale: the outputs that `make test` compares
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+lab: $(STAMP) ## Open JupyterLab
+	$(BIN)/jupyter lab
+
+bench: $(STAMP) ## Time the workbook's parts against the alternatives
+	$(BIN)/effi bench $(ARGS)
+
+lock: $(STAMP) ## Solve the dependencies of pyproject.toml anew
+	$(UV) pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --all-extras \
+		--no-annotate --custom-compile-command "make lock" --output-file requirements.lock
+
+# The stamp is younger than the lock that is installed.
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; say which is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install --quiet --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --no-deps -e .
+	@touch $(STAMP)

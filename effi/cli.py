@@ -1,0 +1,162 @@
+"""The command `effi`: thin commands over the rooms, each of which is imported only when its command runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effi.errors import EffiError, ParameterError
+
+app = typer.Typer(
+    help="Reproduce, judge and price five papers on training Transformers cheaply.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
+app.add_typer(data, name="data")
+
+Scale = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")]
+Results = Annotated[str, typer.Option(help="Folder of results.")]
+
+
+@app.command("list")
+def list_(paper: Annotated[str | None, typer.Argument(help="Show this paper's parameters.")] = None) -> None:
+    """Show the papers, or the parameters of one."""
+    from effi import screen, workbook
+
+    if paper is None:
+        screen.table(("paper", "notebook", "question"), [(n.paper, n.path.name, n.title) for n in workbook.notebooks()])
+        return
+    (notebook,) = workbook.find([paper])
+    known = workbook.parameters(notebook)
+    rows = [(name, each.type, repr(each.default), each.help) for name, each in known.items()]
+    screen.table(("parameter", "type", "default", "meaning"), rows)
+
+
+@app.command()
+def run(
+    papers: Annotated[list[str] | None, typer.Argument(help="Papers to run; all of them when none is named.")] = None,
+    scale: Scale = "cpu",
+    jobs: Annotated[int, typer.Option(help="Notebooks to run at once.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
+    results_dir: Results = "results",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
+) -> None:
+    """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts."""
+    from effi import screen, workbook
+
+    given = dict(map(_assignment, set_ or ()))
+    if dry_run:
+        for notebook in workbook.find(papers or ()):
+            screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given))
+        return
+    # So that `kill` and a closed terminal end the notebooks, too.
+    for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        signal.signal(name, _interrupt)
+    place = {"scale": scale, "results_dir": results_dir}
+    outcomes = workbook.run(papers or (), parameters=given, jobs=jobs, quiet=quiet, **place)
+    if not quiet:
+        screen.verdicts([outcome.paper for outcome in outcomes], **place)
+    for outcome in outcomes:
+        if outcome.error:
+            screen.trouble(f"{outcome.paper}: {outcome.error}")
+    raise typer.Exit(int(any(outcome.error for outcome in outcomes)))
+
+
+@app.command()
+def verify(results_dir: Results = "results") -> None:
+    """Derive every table from its records anew; fails at the first difference."""
+    from effi.verification import verify
+
+    print(f"{len(verify(results_dir))} files are what their records give")
+
+
+@app.command()
+def report() -> None:
+    """Rewrite the part of README.md that is drawn from results."""
+    from effi import frontpage
+
+    print(f"{frontpage.write()} shows the results")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A folder of results or a file of records.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric, for example test_accuracy.")] = None,
+) -> None:
+    """Compare two sets of records: per arm and metric the means, their difference and Welch's p."""
+    from effi.comparison import compare
+
+    print(compare(a, b, metric or ()).text())
+
+
+@app.command()
+def bench(name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None) -> None:
+    """Time the workbook's own parts against the alternatives."""
+    from effi import bench
+
+    bench.main(name)
+
+
+@data.callback()
+def list_data(context: typer.Context) -> None:
+    """Show the data sets by name."""
+    if context.invoked_subcommand:
+        return
+    from effi import screen
+    from effi.data import available
+
+    rows = [
+        (each.name, str(each.where or "absent"), each.problem or each.variant or "", each.licence, each.source)
+        for each in available()
+    ]
+    screen.table(("data set", "where", "variant", "licence", "source"), rows)
+
+
+@data.command()
+def fetch(name: Annotated[str, typer.Argument(help="A data set by name.")]) -> None:
+    """Download a data set and check it."""
+    from effi.data import fetch
+
+    print(f"{name} is in {fetch(name)}")
+
+
+@app.command()
+def doctor(results_dir: Results = "results") -> None:
+    """Say what this machine can run, and what to mend; fails if something must be."""
+    from rich.text import Text
+
+    from effi import screen
+    from effi.doctor import examine
+
+    findings = examine(results_dir)
+    rows = [(each.thing, Text(each.state, screen.FINDINGS[each.state]), each.found, each.mend) for each in findings]
+    screen.table(("", "state", "found", "mend"), rows)
+    raise typer.Exit(int(any(finding.state == "mend" for finding in findings)))
+
+
+def main() -> None:
+    """Entry point: an error that the user can mend is one sentence on standard error, exit status 2."""
+    try:
+        app()
+    except EffiError as error:
+        print(f"effi: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterError(f"--set wants name=value, not {text!r}.")
+    return name, value
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,127 @@
+"""The part of README.md that is drawn from results: a table and a picture, rewritten by `effi report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from effi import claims, measures, papers, paths, report, stats, store
+from effi.errors import EffiError
+from effi.measures import Record
+from effi.papers import KINDS, NOT_AVAILABLE
+from effi.stats import Interval
+from effi.workbook import SCALES, Notebook, notebooks
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SCORE = "test_accuracy"
+PICTURE = "verdicts"
+# Smoke runs test invariants: their verdicts say nothing about a claim.
+JUDGED = SCALES[1:]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What an arm costs and loses beside the baseline of its data set: FLOPs in %, score in points."""
+
+    arm: str
+    flops: float
+    change: Interval
+    margin: float
+    n: int
+
+    def __str__(self) -> str:
+        cost = f"{stats.number(self.flops, 1)} % of the FLOPs"
+        return f"{self.arm}: {cost}, {stats.measured(self.change, self.n, 'points', 1)}"
+
+
+def write() -> Path:
+    """Rewrite the generated part and the picture, and say which file; EffiError when the page has no markers."""
+    found = list(_judged())
+    page = paths.readme()
+    fresh = _replaced(page, block())
+    if found:
+        counts = {f"{notebook.paper}, {scale}": claims.count(rows) for notebook, scale, _, rows in found}
+        figure = report.verdict_bars(counts, title="Which claims hold, as the papers tested them?")
+        report.save_figure(figure, paths.results(), PICTURE)
+    page.write_text(fresh, encoding="utf-8")
+    return page
+
+
+def is_fresh() -> bool:
+    """Whether the generated part of the page is what the results give; EffiError when it has no markers."""
+    page = paths.readme()
+    return _replaced(page, block()) == page.read_text(encoding="utf-8")
+
+
+def block() -> str:
+    """Text between the markers: picture and table of every paper at every scale that has records."""
+    rows = tuple(_row(*found) for found in _judged())
+    if not rows:
+        return "No results yet: `make reproduce` makes them."
+    counted = "reproduced / not / inconclusive"
+    kinds = (f"as in the paper: {counted}", f"fair: {counted}")
+    columns = ("paper", "scale", *kinds, "best honest saving", "where it loses", "notebook")
+    notes = (
+        "Best honest saving: the fewest training FLOPs, search included, whose 95 % interval of the change in test "
+        "accuracy stays above the margin. Where it loses: the largest drop whose interval lies below the margin.",
+    )
+    table = report.Table("Results", columns, rows, notes)
+    picture = f"{paths.results().name}/{PICTURE}.png"
+    return f"![Claims reproduced, not reproduced and inconclusive, per paper]({picture})\n\n{table.markdown()}"
+
+
+def trades(paper: str, records: Sequence[Record]) -> list[Trade]:
+    """Every arm beside the baseline of its data set, on the seeds that both have."""
+    loaded, runs = papers.load(paper), measures.by_arm(records)
+    found = []
+    for arm, seeds in runs.items():
+        dataset = measures.dataset(arm)
+        base = runs.get(f"{dataset}/{loaded.report['baseline']}".removeprefix("/"), {})
+        both = [(seeds[s], base[s]) for s in seeds if s in base and all(map(_complete, (seeds[s], base[s])))]
+        if both and base is not seeds:
+            changes = [100 * (measures.value(a, SCORE) - measures.value(b, SCORE)) for a, b in both]
+            flops = [100 * measures.value(a, "cost.flops") / measures.value(b, "cost.flops") for a, b in both]
+            margin = loaded.margins["accuracy"].get(dataset, loaded.margins["accuracy"]["other"])
+            mean = sum(flops) / len(flops)
+            found.append(Trade(arm, mean, stats.interval(changes), margin, len(both)))
+    return found
+
+
+def _complete(record: Record) -> bool:
+    return SCORE in record["metrics"] and bool(record["cost"].get("flops"))
+
+
+def _judged() -> Iterator[tuple[Notebook, str, list[Record], list[claims.ClaimRow]]]:
+    for notebook in notebooks():
+        for scale in JUDGED:
+            if records := store.records(paths.records_file(paths.results(), scale, notebook.paper)):
+                yield notebook, scale, records, claims.judge(notebook.paper, records)
+
+
+def _row(notebook: Notebook, scale: str, records: list[Record], rows: list[claims.ClaimRow]) -> tuple[str, ...]:
+    found = trades(notebook.paper, records)
+    kept = [trade for trade in found if trade.change.low > -trade.margin and trade.flops < 100]
+    lost = [trade for trade in found if trade.change.high < -trade.margin]
+    counts = (" / ".join(map(str, claims.count(rows, kind).values())) for kind in KINDS)
+    best = _per_dataset(sorted(kept, key=lambda trade: trade.flops), "none shown" if found else NOT_AVAILABLE)
+    worst = _per_dataset(sorted(lost, key=lambda trade: trade.change.mean), "nowhere shown" if found else NOT_AVAILABLE)
+    link = f"[{notebook.path.name}](notebooks/{notebook.path.name})"
+    return (papers.load(notebook.paper).title, scale, *counts, best, worst, link)
+
+
+def _per_dataset(ranked: Sequence[Trade], otherwise: str) -> str:
+    """The first of each data set."""
+    first: dict[str, Trade] = {}
+    for trade in ranked:
+        first.setdefault(measures.dataset(trade.arm), trade)
+    return "; ".join(str(first[dataset]) for dataset in sorted(first)) or otherwise
+
+
+def _replaced(page: Path, text: str) -> str:
+    content = page.read_text(encoding="utf-8") if page.exists() else ""
+    head, begin, rest = content.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise EffiError(f"{page.name} has no generated part; put the lines {BEGIN} and {END} where it belongs.")
+    return f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}"

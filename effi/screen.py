@@ -1,0 +1,92 @@
+"""Tables on the terminal: coloured where it is one, the same words in plain text where it is not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from effi import paths, store
+from effi.errors import EffiError
+
+# Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
+VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
+FINDINGS = {"ok": "cyan", "note": "yellow", "mend": "red"}
+PLAIN_WIDTH = 140
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], title: str | None = None) -> None:
+    """Print rows under columns, as wide as the terminal or wide enough for a log; long cells are wrapped."""
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(drawn)
+
+
+def tally(counts: Mapping[str, int]) -> Text:
+    """Verdicts counted, for example `3 reproduced · 1 not reproduced`."""
+    parts = [Text(f"{count} {state}", style=VERDICTS[state]) for state, count in counts.items() if count]
+    return Text(" · ").join(parts)
+
+
+def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
+    """Print both verdicts on every claim of every paper, then a line per paper: its count, its executed notebook."""
+    # Statistics and figures take seconds to import: not for the commands that show other tables.
+    from effi.claims import count, judge
+    from effi.workbook import find
+
+    counts = []
+    for notebook in find(papers):
+        try:
+            rows = judge(notebook.paper, store.records(paths.records_file(results_dir, scale, notebook.paper)))
+        except EffiError as error:
+            trouble(str(error))
+            continue
+        _claims(rows, f"{notebook.paper}, {scale} scale")
+        report = paths.run_dir(results_dir, scale, notebook.paper) / notebook.path.name
+        counts.append((notebook.paper, tally(count(rows)), tally(count(rows, "fair")), str(report)))
+    table(("paper", "as in the paper", "fair", "report"), counts)
+
+
+def _claims(rows: Sequence[object], title: str) -> None:
+    from effi.report import claims_table
+    from effi.report.tables import STATE_MARKS
+
+    def styled(cell: str) -> Text:
+        return Text(cell, next(VERDICTS[state] for state, mark in STATE_MARKS.items() if cell.startswith(mark)))
+
+    drawn = claims_table(rows)
+    claim, *judged = (drawn.columns.index(name) for name in ("claim", *drawn.columns[4:6]))
+    cells = [(row[claim], *(styled(row[i]) for i in judged)) for row in drawn.rows]
+    table(("claim", "as in the paper", "fair"), cells, title)
+
+
+def plan(paper: str, scale: str, rows: Sequence[Mapping[str, float | str | None]]) -> None:
+    """Print what a run would take: a row per arm, and the hours of all arms in a row."""
+    # torch is imported with it.
+    from effi.report.costs import scaled
+
+    cells = [
+        (
+            str(row["arm"]),
+            "not available" if row["steps"] is None else f"{row['steps']:,}",
+            scaled(row["flops"], "FLOP"),
+            "not available" if row["peak_bytes"] is None else scaled(row["peak_bytes"], "B"),
+            f"{row['hours']:.2f}",
+        )
+        for row in rows
+    ]
+    total = sum(row["hours"] for row in rows)
+    title = f"{paper}, {scale} scale: {len(rows)} arms, {total:.2f} hours one after another"
+    table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "hours of all seeds"), cells, title)
+
+
+def trouble(text: str) -> None:
+    """Print what went wrong on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text, style="red"))

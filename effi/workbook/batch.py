@@ -1,0 +1,176 @@
+"""Notebooks as a batch: everything checked before anything runs, then one process each, several at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from effi import paths
+from effi.errors import ParameterError
+from effi.workbook.notebook import Notebook, check, find
+from effi.workbook.terminal import Display, Progress, display
+
+POLL_S = 0.2
+GRACE_S = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one notebook went; `failed` also when it ran to its end but some of its arms did not."""
+
+    paper: str
+    status: Literal["done", "failed"]
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook with checked parameters, the folder it runs in and the folder where its results go."""
+
+    notebook: Notebook
+    parameters: Mapping[str, object]
+    cwd: Path
+    folder: Path
+
+    @property
+    def output(self) -> Path:
+        """The executed notebook."""
+        return self.folder / self.notebook.path.name
+
+
+def run(
+    names: Sequence[str] = (),
+    *,
+    scale: str = "cpu",
+    parameters: Mapping[str, object] | None = None,
+    jobs: int = 1,
+    results_dir: str = "results",
+    quiet: bool = False,
+    folder: Path | None = None,
+) -> list[Outcome]:
+    """Execute notebooks (default: all), `jobs` at a time, and show how far they are unless `quiet`.
+
+    A failing cell or a killed kernel ends its own notebook only. Raises ParameterError before anything runs.
+    """
+    if jobs < 1:
+        raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
+    chosen = find(names, folder)
+    prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
+    with display([job.notebook.paper for job in prepared], scale, results_dir, quiet) as show:
+        outcomes = {outcome.paper: outcome for outcome in _execute(prepared, jobs, show)}
+    return [outcomes[notebook.paper] for notebook in chosen]
+
+
+def prepare(notebook: Notebook, scale: str, parameters: Mapping[str, object], results_dir: str) -> Job:
+    """A job whose parameters are checked; raises ParameterError."""
+    ours = {"scale": scale, "results_dir": results_dir}
+    for name in ours.keys() & parameters.keys():
+        raise ParameterError(f"{name} decides where results go: give it as --{name.replace('_', '-')}, not with --set.")
+    checked = check(notebook, {**ours, **parameters})
+    return Job(notebook, checked, notebook.path.parent, paths.run_dir(results_dir, scale, notebook.paper))
+
+
+@dataclass
+class Child:
+    """A notebook that is running in its own process."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    answer: IO[bytes]
+    words: IO[bytes]
+    began: float = field(default_factory=time.time)
+
+    def progress(self) -> Progress:
+        """Arms done, failed and in all; nothing known until the notebook has written its progress anew."""
+        path = self.job.folder / "progress.json"
+        try:
+            fresh = path.stat().st_mtime >= self.began
+            counts = json.loads(path.read_text()) if fresh else {}
+        except (OSError, ValueError):
+            counts = {}
+        elapsed = time.time() - self.began
+        return Progress(counts.get("done", 0), counts.get("failed", 0), counts.get("total"), elapsed)
+
+    def outcome(self) -> Outcome:
+        """How the ended process went."""
+        progress = self.progress()
+        error = self._error()
+        if error is None and progress.failed:
+            error = f"{progress.failed} of {progress.total} arms failed; read their records, run again to retry them."
+        return Outcome(self.job.notebook.paper, "failed" if error else "done", progress.elapsed, error)
+
+    def stop(self) -> None:
+        """Interrupt the process and let it shut its kernel down."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _error(self) -> str | None:
+        if self.process.returncode == 0:
+            return json.loads(_read(self.answer).splitlines()[-1])["error"]
+        words = _read(self.words).splitlines() or ["it said nothing"]
+        if self.process.returncode < 0:
+            name = signal.Signals(-self.process.returncode).name
+            return f"The process that ran the notebook was killed by {name}; run again: finished arms are kept."
+        return f"The notebook could not be executed: {words[-1]}"
+
+
+def start(job: Job, jobs: int = 1) -> Child:
+    """Begin to execute a notebook in a process of its own; raises ParameterError if its results have no place."""
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(f"{job.folder} cannot be made ({error.strerror}); give another --results-dir.") from error
+    # Files, not pipes: a kernel's libraries may print more than a pipe holds while nobody reads it.
+    answer, words = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (they live as long as the child)
+    places = {"notebook": str(job.notebook.path), "output": str(job.output), "cwd": str(job.cwd)}
+    order = json.dumps({**places, "parameters": dict(job.parameters)})
+    command = [sys.executable, "-m", "effi.workbook.child", order]
+    # A group of its own: Ctrl-C on the terminal must reach it once, through `stop`, and not interrupt its cleaning up.
+    process = subprocess.Popen(command, stdout=answer, stderr=words, env=_environment(jobs), start_new_session=True)
+    return Child(job, process, answer, words)
+
+
+def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outcome]:
+    """Outcomes as notebooks end; nothing is left running if this is interrupted."""
+    waiting, running = list(prepared), []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(start(waiting.pop(0), jobs))
+            time.sleep(POLL_S)
+            for child in list(running):
+                show.update(child.job.notebook.paper, child.progress())
+                if child.process.poll() is not None:
+                    running.remove(child)
+                    outcome = child.outcome()
+                    show.finish(outcome.paper, outcome.error)
+                    yield outcome
+    finally:
+        for child in running:
+            child.stop()
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Cores shared out between notebooks that run at once: joblib and torch read these."""
+    if jobs == 1:
+        return dict(os.environ)
+    cores = str(max(1, (os.cpu_count() or 1) // jobs))
+    return {**os.environ, "LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": cores}
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

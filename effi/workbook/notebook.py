@@ -1,0 +1,184 @@
+"""Notebooks and their parameters: found, read and checked without starting a kernel."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from effi import paths
+from effi.errors import ParameterError
+
+SCALES = ("smoke", "cpu", "gpu", "paper")
+_EXAMPLES = {"list[int]": [0, 1, 2], "int": 1, "float": 0.5, "str": "auto", "bool": True}
+_ARTICLES = {"int": "an int", "float": "a float", "str": "text", "bool": "True or False"}
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One notebook of the workbook; `paper` is the id that its records, claims and results go by."""
+
+    paper: str
+    path: Path
+    title: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names a user may call it by: paper id, file name, number."""
+        stem = self.path.stem
+        return tuple(dict.fromkeys((self.paper, stem, stem.split("_")[0])))
+
+
+class Parameter(NamedTuple):
+    """One line of the parameters cell; `type` as written there, for example `list[int]`."""
+
+    type: str
+    default: object
+    help: str
+
+
+def notebooks(folder: Path | None = None) -> list[Notebook]:
+    """Every notebook of `folder` (default: the workbook's) in the order of their file names."""
+    return [open_notebook(path) for path in sorted((folder or paths.notebooks_dir()).glob("*.ipynb"))]
+
+
+def open_notebook(path: Path) -> Notebook:
+    """One notebook of any folder; raises ParameterError if it is no readable notebook."""
+    headings = [line for cell in cells(path) if cell["cell_type"] == "markdown" for line in source(cell).splitlines()]
+    title = next((line[2:].strip() for line in headings if line.startswith("# ")), path.stem)
+    return Notebook(_paper(path.stem), path, title)
+
+
+def find(names: Sequence[str], folder: Path | None = None) -> list[Notebook]:
+    """The notebooks called by `names` (paper id, file name or number); all of them for no names."""
+    known = notebooks(folder)
+    by_name = {name: notebook for notebook in known for name in notebook.names}
+    for name in names:
+        if name not in by_name:
+            raise ParameterError(f"There is no paper {name!r}{_did_you_mean(name, [n.paper for n in known])}.")
+    return [by_name[name] for name in dict.fromkeys(names)] if names else known
+
+
+def cells(path: Path) -> list[dict]:
+    """Cells as the notebook's JSON has them; nbformat would take longer to import than every notebook to read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(f"{path} cannot be read as a notebook ({error}); restore it from git.") from error
+
+
+def source(cell: Mapping) -> str:
+    """Text of a cell, which the format keeps as one string or as a list of lines."""
+    return "".join(cell["source"])
+
+
+def tagged(path: Path, tag: str) -> int:
+    """Position of the one cell that carries `tag`; raises ParameterError for none or several."""
+    found = [i for i, cell in enumerate(cells(path)) if tag in cell.get("metadata", {}).get("tags", ())]
+    if len(found) != 1:
+        raise ParameterError(f"{path.name} needs one cell tagged {tag!r} and has {len(found)}; tag it in JupyterLab.")
+    return found[0]
+
+
+def parameters(notebook: Notebook) -> dict[str, Parameter]:
+    """Name -> type, default and help of every line of the cell tagged `parameters`."""
+    text = source(cells(notebook.path)[tagged(notebook.path, "parameters")])
+    comments = _comments(text)
+    return dict(_parameter(statement, comments, notebook.path.name) for statement in ast.parse(text).body)
+
+
+def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
+    """`given` with every value in its parameter's type; text is read as a literal where no text is wanted.
+
+    Raises ParameterError for an unknown name, a value of another type, and a scale that does not exist.
+    """
+    known = parameters(notebook)
+    for name in given:
+        if name not in known:
+            raise ParameterError(f"{notebook.paper} has no parameter {name!r}{_did_you_mean(name, list(known))}.")
+    values = {name: _typed(name, known[name], value) for name, value in given.items()}
+    check_scale(str(values.get("scale", SCALES[0])))
+    return values
+
+
+def check_scale(scale: str) -> None:
+    """Raises ParameterError unless `scale` is one of the four."""
+    if scale not in SCALES:
+        raise ParameterError(f"There is no scale {scale!r}{_did_you_mean(scale, list(SCALES))}.")
+
+
+def _paper(stem: str) -> str:
+    """Paper id: the file name without its number, cut to the id of the claims file that it begins with."""
+    name = stem.lstrip("0123456789").lstrip("_")
+    known = [path.stem for path in paths.paper_file("*").parent.glob("*.toml")]
+    return max((paper for paper in known if name.startswith(paper)), key=len, default=name)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} Known: {', '.join(known)}" if close else f"{hint} known: {', '.join(known)}"
+
+
+def _comments(text: str) -> dict[int, str]:
+    """Line number -> trailing comment; a tokenizer, since a `#` may stand inside a string."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _parameter(statement: ast.stmt, comments: Mapping[int, str], name: str) -> tuple[str, Parameter]:
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
+    try:
+        (target,) = targets
+        default = ast.literal_eval(statement.value)
+    except (ValueError, AttributeError, TypeError) as error:
+        line = ast.unparse(statement)
+        raise ParameterError(
+            f"{name}: the parameters cell holds literals only, not {line!r}; move it to the next cell."
+        ) from error
+    annotation = getattr(statement, "annotation", None)
+    kind = ast.unparse(annotation) if annotation else _kind(default)
+    return target.id, Parameter(kind, default, comments.get(statement.end_lineno, ""))
+
+
+def _kind(default: object) -> str:
+    """Type of a parameter without annotation, as an annotation would say it."""
+    if isinstance(default, list) and len({type(value) for value in default}) == 1:
+        return f"list[{type(default[0]).__name__}]"
+    return type(default).__name__
+
+
+def _typed(name: str, parameter: Parameter, value: object) -> object:
+    value = _literal(value) if isinstance(value, str) and parameter.type != "str" else value
+    if value == parameter.default and type(value) is type(parameter.default):
+        return value
+    if not _fits(value, parameter.type):
+        wanted = f"{_described(parameter.type)}, for example {parameter.default or _EXAMPLES.get(parameter.type)!r}"
+        raise ParameterError(f"{name} wants {wanted}; got {value!r}.")
+    return float(value) if parameter.type == "float" else value
+
+
+def _literal(text: str) -> object:
+    """Python value of `text`, or `text` itself, which the type check then names."""
+    words = {"true": True, "false": False}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_fits(item, kind[5:-1]) for item in value)
+    # A bool is an int to Python and an int a float to the reader: compare exact types, then let ints pass for floats.
+    return type(value).__name__ == kind or (kind == "float" and type(value) is int)
+
+
+def _described(kind: str) -> str:
+    return f"a list of {kind[5:-1]}" if kind.startswith("list[") else _ARTICLES.get(kind, f"a {kind}")

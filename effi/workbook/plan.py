@@ -1,0 +1,50 @@
+"""What a run would take, said before it runs: the notebook up to its cell tagged `run`, with one step per arm."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from effi.errors import EffiError
+from effi.workbook.batch import prepare, start
+from effi.workbook.notebook import cells, find, source, tagged
+
+ASK = "import json\nprint(json.dumps(run.plan()))"
+
+
+def dry_run(
+    name: str,
+    scale: str = "paper",
+    parameters: Mapping[str, object] | None = None,
+    folder: Path | None = None,
+) -> list[dict[str, object]]:
+    """One row per arm, from the notebook's `run.plan()`: arm, steps, flops, peak_bytes, seconds_per_step, hours.
+
+    Nothing is recorded. Raises ParameterError before anything runs and EffiError when a cell fails.
+    """
+    (notebook,) = find([name], folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        job = prepare(notebook, scale, {**(parameters or {}), "dry_run": True}, scratch)
+        shortened = Path(scratch, notebook.path.name)
+        shortened.write_text(json.dumps(_shortened(notebook.path)), encoding="utf-8")
+        child = start(replace(job, notebook=replace(notebook, path=shortened)))
+        child.process.wait()
+        if error := child.outcome().error:
+            raise EffiError(f"The dry run of {notebook.paper} failed. {error}")
+        return json.loads(_printed(job.output))
+
+
+def _shortened(path: Path) -> dict[str, object]:
+    """The notebook up to its cell tagged `run`, and a cell that asks for the plan."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    kept = cells(path)[: tagged(path, "run") + 1]
+    ask = {"cell_type": "code", "source": ASK, "metadata": {}, "outputs": [], "execution_count": None, "id": "plan"}
+    return {**notebook, "cells": [*kept, ask]}
+
+
+def _printed(path: Path) -> str:
+    """What the last cell of an executed notebook printed."""
+    return "".join(source({"source": output["text"]}) for output in cells(path)[-1]["outputs"])
