@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ import torch
 
 from effi.errors import ParameterError, TrainingError
 from effi.records import Arm, Run, records
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes the POSIX way")
 
 
 class Fussy(Exception):
@@ -28,39 +34,68 @@ def make(tmp_path: Path) -> Run:
     return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.stats"])
 
 
-def test_a_killed_worker_fails_its_arm_alone(tmp_path: Path) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected (on Linux: without a command line) does not."""
+    command = Path(f"/proc/{pid}/cmdline")
+    try:
+        os.kill(pid, 0)
+        return not command.exists() or bool(command.read_bytes())
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+# --- workers -------------------------------------------------------------------------------------------------
+
+
+def test_workers_fail_alone_until_a_bug_stops_the_run(tmp_path: Path) -> None:
     def train(arm: Arm) -> None:
+        (tmp_path / arm.name).touch()
         if arm.name == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if arm.name == "diverged":
             raise TrainingError("loss is nan")
-        with arm.ledger.phase("train"):
-            time.sleep(0.1)
+        if arm.name == "bug":
+            raise Fussy(1, 2)
+        until((tmp_path / "bug").exists)
+        time.sleep(0.5)
         threads = (torch.get_num_threads(), int(os.environ["OMP_NUM_THREADS"]))
         arm.record({"pid": os.getpid(), "threads": max(threads)})
 
     run = make(tmp_path)
-    run.each(train, {"a": None, "killed": None, "diverged": None, "b": None}, [0, 1], jobs=2)
-    assert [(record["arm"], record["seed"]) for record in run.records()] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    arms = dict.fromkeys(["killed", "beside", "diverged", "bug", "never"])
+    with pytest.raises(RuntimeError, match="Fussy: 1 and 2"):
+        run.each(train, arms, [0], jobs=2)
+    (beside,) = run.records()
+    assert beside["arm"] == "beside" and beside["metrics"]["pid"] != os.getpid()
+    assert beside["metrics"]["threads"] == beside["provenance"]["threads"] == 1 and beside["cost"]["side_by_side"] == 2
     told = {record["arm"]: record["error"] for record in run.failed()}
-    assert "was killed" in told["killed"] and "fewer jobs" in told["killed"] and told["diverged"] == "loss is nan"
-    for record in run.records():
-        assert record["metrics"]["threads"] == record["provenance"]["threads"] == 1
-        assert record["cost"]["side_by_side"] == 2 and os.getpid() != record["metrics"]["pid"]
+    assert "was killed" in told.pop("killed")
+    assert told == {"diverged": "loss is nan", "bug": "Fussy: 1 and 2"}
+    assert not (tmp_path / "never").exists()
 
 
-def test_a_bug_in_a_worker_is_raised_after_what_runs_beside_it(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path) -> None:
     def train(arm: Arm) -> None:
-        if arm.name == "bug":
-            raise Fussy(1, 2)
-        time.sleep(1.0)
-        arm.record({"value": 1})
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    def interrupt() -> None:
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        os.kill(os.getpid(), signal.SIGINT)
 
     run = make(tmp_path)
-    with pytest.raises(RuntimeError, match="Fussy: 1 and 2"):
-        run.each(train, {"beside": None, "bug": None, "never": None}, [0], jobs=2)
-    assert [record["arm"] for record in run.records()] == ["beside"]
-    assert [(record["arm"], record["error"]) for record in run.failed()] == [("bug", "Fussy: 1 and 2")]
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run.each(train, {"slow": None}, [0], jobs=2)
+    assert [record["error"] for record in run.failed()] == ["KeyboardInterrupt"]
+    until(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_a_function_that_cannot_travel_is_named(tmp_path: Path) -> None:
@@ -73,84 +108,94 @@ def test_a_function_that_cannot_travel_is_named(tmp_path: Path) -> None:
             make(tmp_path).each(train, {"a": None}, [0], jobs=2)
 
 
-# A notebook's cell is a __main__, too; arm "slow" never ends in a process that sees a file called "trap".
+# --- the main process ----------------------------------------------------------------------------------------
+
+# A notebook's cells are a __main__, too. Arm "slow" does not end while there is a file called "trap".
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from effi.records import Run
 
-folder = Path(sys.argv[1])
-jobs = int(sys.argv[2])
+folder = Path(__file__).parent
 
 def train(arm):
-    started = folder / f"{arm.name}.{os.getpid()}"
-    started.touch()
+    (folder / f"{arm.name}.{os.getpid()}").touch()
     while arm.name == "slow" and (folder / "trap").exists():
-        time.sleep(0.05)
+        time.sleep(0.02)
     arm.record({"value": 1})
 
 if __name__ == "__main__":
-    run = Run("minimal", "smoke", results_dir=folder, uses=["effi.stats"])
-    run.each(train, {"quick": None, "slow": None, "last": None}, [0], jobs=jobs)
-    print([record["arm"] for record in run.records()])
+    run = Run("minimal", "smoke", results_dir=folder, uses=["effi.stats"], quiet=True)
+    run.each(train, {"quick": None}, [0], jobs=1)
+    run.each(train, {"slow": None}, [0], jobs=int(sys.argv[1]) if sys.argv[1:] else 1)
 """
 
 
-def start(folder: Path, jobs: int) -> subprocess.Popen[str]:
-    (folder / "script.py").write_text(SCRIPT)
-    words = [sys.executable, "script.py", str(folder), str(jobs)]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
 
 
-def until(condition: object, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+def run_script(script: Path) -> None:
+    sys.argv = [str(script)]
+    runpy.run_path(str(script), run_name="__main__")
 
 
-def started(folder: Path, arm: str) -> list[int]:
-    return [int(path.suffix[1:]) for path in folder.glob(f"{arm}.*")]
+def forked(script: Path) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=run_script, args=(script,))
+    process.start()
+    return process
 
 
-def alive(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+def started(script: Path, arm: str) -> list[int]:
+    return [int(path.suffix[1:]) for path in script.parent.glob(f"{arm}.*")]
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads process states from /proc")
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_main_process_is_resumed_from_its_finished_arms(tmp_path: Path, jobs: int) -> None:
-    (tmp_path / "trap").touch()
-    first = start(tmp_path, jobs)
-    file = make(tmp_path).path
-    until(lambda: started(tmp_path, "slow") and len(records(file)) == jobs)  # with two processes, "last" is done, too
-    first.kill()
-    first.wait()
-    until(lambda: not any(map(alive, started(tmp_path, "slow"))))
+def check_resumed(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed script left the record of "quick"; running it again keeps that and trains "slow" alone."""
+    file = make(script.parent).path
+    until(lambda: not any(map(alive, started(script, "slow"))))
     kept = file.read_bytes()
-    (tmp_path / "trap").unlink()
-    said, _ = start(tmp_path, jobs).communicate(timeout=60)
-    assert said == "['quick', 'slow', 'last']\n"
-    assert file.read_bytes().startswith(kept) and len(records(file)) == 3
-    assert len(started(tmp_path, "quick")) == 1
+    assert [record["arm"] for record in records(file)] == ["quick"]
+    (script.parent / "trap").unlink()
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    run_script(script)
+    assert file.read_bytes().startswith(kept)
+    assert [record["arm"] for record in records(file)] == ["quick", "slow"]
+    assert len(started(script, "quick")) == 1 and len(started(script, "slow")) == 2
+    counts = json.loads(file.with_name("progress.json").read_text())
+    assert (counts["done"], counts["failed"], counts["total"]) == (2, 0, 2)
 
 
-def test_two_runs_at_once_train_each_arm_once(tmp_path: Path) -> None:
-    both = [start(tmp_path, 1), start(tmp_path, 1)]
-    assert [run.communicate(timeout=60)[0] for run in both] == ["['quick', 'slow', 'last']\n"] * 2
-    assert sorted(record["arm"] for record in records(make(tmp_path).path)) == ["last", "quick", "slow"]
-    assert all(len(started(tmp_path, arm)) == 1 for arm in ("quick", "slow", "last"))
+def test_a_killed_process_is_resumed_from_its_finished_arms(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (script.parent / "trap").touch()
+    process = forked(script)
+    until(lambda: started(script, "slow"))
+    process.kill()
+    process.join()
+    check_resumed(script, monkeypatch)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="no interrupt signal")
-def test_an_interrupt_records_what_was_running(tmp_path: Path) -> None:
-    (tmp_path / "trap").touch()
-    run = start(tmp_path, 2)
-    until(lambda: started(tmp_path, "slow"))
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
-    newest = {record["arm"]: record for record in records(make(tmp_path).path)}
-    assert run.returncode != 0 and newest["slow"]["error"] == "KeyboardInterrupt"
-    assert json.loads((make(tmp_path).path.parent / "progress.json").read_text())["total"] == 3
+def test_workers_leave_with_their_killed_main_process(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (script.parent / "trap").touch()
+    process = subprocess.Popen([sys.executable, str(script), "2"], stderr=subprocess.DEVNULL)
+    until(lambda: started(script, "slow"))
+    assert process.pid not in started(script, "slow")
+    process.kill()
+    process.wait()
+    check_resumed(script, monkeypatch)
+
+
+def test_two_runs_at_once_train_each_arm_once(script: Path) -> None:
+    (script.parent / "trap").touch()
+    both = [forked(script), forked(script)]
+    until(lambda: started(script, "slow"))
+    time.sleep(0.3)  # the second run has come to the lock by now
+    (script.parent / "trap").unlink()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [record["arm"] for record in records(make(script.parent).path)] == ["quick", "slow"]
+    assert all(len(started(script, arm)) == 1 for arm in ("quick", "slow"))
