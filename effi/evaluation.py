@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from effi.data import Dataset, Examples, normalise
+
+if TYPE_CHECKING:
+    from effi.training import History
 
 Loss = Literal["cross_entropy", "mse"]
 EVALUATION_BATCH = 250
@@ -48,10 +50,8 @@ def evaluate(
     return score(predict(model, examples, data), examples.labels, kind)
 
 
-def outcome(
-    model: nn.Module, best_state: Mapping[str, Tensor], data: Dataset, kind: Loss = "cross_entropy"
-) -> dict[str, float]:
-    """Test loss and accuracy of a model as it is (its last epoch) and with the weights of its best epoch.
+def outcome(model: nn.Module, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
+    """Losses and accuracies of the last epoch, and on the test split also with the weights of the best epoch.
 
     `scaled_test_loss` is the last epoch's loss at the temperature that suits the validation split: what of the loss is
     not mere over-confidence. The model leaves with its last weights.
@@ -59,14 +59,15 @@ def outcome(
     last_state = {name: value.clone() for name, value in model.state_dict().items()}
     logits = predict(model, data.test, data)
     heat = temperature(predict(model, data.validation, data), data.validation.labels)
-    last, scaled = score(logits, data.test.labels, kind), score(logits / heat, data.test.labels, kind)
-    model.load_state_dict(best_state)
+    model.load_state_dict(history.best_state)
     best = evaluate(model, data.test, data, kind)
     model.load_state_dict(last_state)
     return {
-        **{f"test_{name}": value for name, value in last.items()},
+        **{name: curve[-1] for name, curve in history.curves.items()},
+        **{f"test_{name}": value for name, value in score(logits, data.test.labels, kind).items()},
         **{f"best_test_{name}": value for name, value in best.items()},
-        "scaled_test_loss": scaled["loss"],
+        "best_epoch": history.best_epoch,
+        "scaled_test_loss": score(logits / heat, data.test.labels, kind)["loss"],
         "calibration_error": calibration_error(logits, data.test.labels),
     }
 

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from effi import evaluation
+from effi.data import Dataset, normalise
+from effi.evaluation import Loss
 from effi.models.attention import attend, glorot_rows, join_heads, split_heads
 from effi.models.vit import ViT, ViTShape
+from effi.seeds import generator, seeded
+from effi.stats import slope
+from effi.training import History
 
 QueryKey = Literal["separate", "collapsed", "tied", "mirrored", "gram"]
 ValueOutput = Literal["separate", "merged", "dropped", "averaged"]
@@ -300,8 +306,7 @@ def copy_merged(full: Attention, merged: Attention) -> None:
         merged.out.load_state_dict(full.out.state_dict())
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """How attention begins: deviation of the logits, entropy of the rows in nats, mean weight of a token on itself."""
 
     logit_sd: float
@@ -455,3 +460,99 @@ def matched(variant: Variant, target: int, patch_dim: int, classes: int = 10) ->
         replace(variant, width=width, hidden=round(ratio * width)) for width in range(step, 1024 + step, step)
     )
     return min(candidates, key=lambda v: abs(v.parameters(patch_dim, classes) - target))
+
+
+def sizes(model: ViT, data: Dataset) -> dict[str, float]:
+    """Parameters P, overdetermination ratio Q on the training images, and forward FLOPs of one image."""
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "parameters": count,
+        "q_ratio": overdetermination(len(data.train), len(data.classes), count),
+        "flops_per_image": sum(model.forward_flops(1).values()),
+    }
+
+
+def outcome(model: ViT, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
+    """Every metric of one training: last and best epoch (effi.evaluation.outcome), and the model's sizes."""
+    return evaluation.outcome(model, history, data, kind) | sizes(model, data)
+
+
+def layers(model: ViT, data: Dataset, images: int = 256) -> dict[str, list[float]]:
+    """Name -> a value per layer of what `diagnose` finds on validation images, under names that begin with layer_."""
+    rows = diagnose(model, normalise(data.validation.images[:images], data.mean, data.std))
+    return {f"layer_{name}": [row[name] for row in rows] for name in rows[0]}
+
+
+def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:
+    """Seconds, parameters and FLOPs of every arm relative to `baseline`, and the slope of time on parameters (C11).
+
+    A slope of 1 is the paper's proportional saving, 0 no saving at all.
+    """
+    time = {name: value / seconds[baseline] for name, value in seconds.items()}
+    share = {name: value["parameters"] / sized[baseline]["parameters"] for name, value in sized.items()}
+    flops = {name: value["flops_per_image"] / sized[baseline]["flops_per_image"] for name, value in sized.items()}
+    ratios = {"time": time, "parameters": share, "flops": flops}
+    named = {f"{what}_ratio/{name}": value for what, values in ratios.items() for name, value in values.items()}
+    return {"slope": slope([share[name] for name in seconds], [time[name] for name in seconds]).mean} | named
+
+
+def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int = 0) -> dict[str, float]:
+    """C12 in float64: largest difference between a stack and A_S ... A_1 X (Wvo_1 ... Wvo_S), bare and as trained.
+
+    "difference" is without residuals and norms, where the product is exact; "difference_with_residual" with both.
+    """
+    result = {}
+    for name, norm, skip in (("difference", "none", False), ("difference_with_residual", "pre", True)):
+        variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
+        model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
+        x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
+        result[name] = (stack(model, x_BTN) - merged_stack(model, x_BTN)).abs().max().item()
+    return result
+
+
+@torch.no_grad()
+def stack(model: ViT, x_BTN: Tensor) -> Tensor:
+    """Tokens after all blocks."""
+    for block in model.blocks:
+        x_BTN = block(x_BTN)
+    return x_BTN
+
+
+@torch.no_grad()
+def merged_stack(model: ViT, x_BTN: Tensor) -> Tensor:
+    """A_S ... A_1 X (Wvo_1 ... Wvo_S) with the A_s of intermediate tokens, one head, no biases (Sec. 3)."""
+    width = x_BTN.shape[-1]
+    mix, value, current = None, torch.eye(width, dtype=x_BTN.dtype), x_BTN
+    for block in model.blocks:
+        weights = block.attention.weights(current)[:, 0]
+        wvo = block.attention.named_rows()["value"].T @ block.attention.out.weight.T
+        mix = weights if mix is None else weights @ mix
+        value, current = value @ wvo, weights @ current @ wvo
+    return mix @ x_BTN @ value
+
+
+def totals(patch_dim: int = 192) -> dict[str, int]:
+    """C13: parameters of 6 and 12 encoders with and without MLP, at the sizes that the printed totals imply."""
+    return {
+        f"parameters_{'mlp' if mlp else 'nomlp'}_{depth}": Variant(mlp=mlp, depth=depth).parameters(patch_dim)
+        for depth in (6, 12)
+        for mlp in (True, False)
+    }
+
+
+@torch.no_grad()
+def growth_order(depth: int = 2, width: int = 12, factor: float = 10.0, seed: int = 0) -> dict[str, float]:
+    """C14: the polynomial order of a bare stack with linear scores, from how its output grows with its input."""
+    bare = Variant(mlp=False, width=width, depth=depth, norm="none", skip=False, attention_bias=False)
+    model = replace(bare, mixing="linear").model((1, 32, 32), 8, 10, seed=seed).double()
+    x_BTN = torch.randn(2, 16, width, dtype=torch.float64, generator=generator(seed, "tokens"))
+    ratio = stack(model, factor * x_BTN) / stack(model, x_BTN)
+    return {"order": math.log(ratio.median().item(), factor)}
+
+
+def noise_start(query_key: QueryKey, init: Init, *, width: int = 64, tokens: int = 16, seed: int = 0) -> Start:
+    """How one-head attention begins on LayerNormed noise; no warning, since this is the study of bad starts."""
+    with seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        attention = Attention(width, query_key=query_key, init=init)
+        return start(attention, nn.functional.layer_norm(torch.randn(64, tokens, width), (width,)))

@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
 from effi.data import Dataset, Examples, augment, normalise
 from effi.errors import TrainingError
 from effi.evaluation import EVALUATION_BATCH, Loss, losses, score
 from effi.models.attention import plain_attention
-from effi.seeds import generator
+from effi.seeds import generator, seeded
 
 Hook = Callable[[int, int], None]
 
@@ -107,7 +107,9 @@ class Replicas(nn.Module):
         super().__init__()
         stacked, self.stacked_buffers = stack_module_state(list(models))
         self.names = list(stacked)
-        self.stacked = nn.ParameterList(nn.Parameter(value.detach()) for value in stacked.values())
+        self.stacked = nn.ParameterList(
+            nn.Parameter(value.detach(), requires_grad=value.requires_grad) for value in stacked.values()
+        )
         # A list hides the template and the models from parameters(): they are not what is trained.
         self.template, self.models = [copy.deepcopy(models[0]).to("meta")], list(models)
 
@@ -123,11 +125,12 @@ class Replicas(nn.Module):
 
     def matrices_and_vectors(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """As in `Single`, by the dimensions of one replica's parameter."""
-        return [p for p in self.stacked if p.ndim > 2], [p for p in self.stacked if p.ndim < 3]
+        parameters = [p for p in self.stacked if p.requires_grad]
+        return [p for p in parameters if p.ndim > 2], [p for p in parameters if p.ndim < 3]
 
     def clip(self, norm: float) -> None:
         """Scale each replica's gradients down to a global norm of its own."""
-        gradients = [p.grad for p in self.stacked]
+        gradients = [p.grad for p in self.stacked if p.grad is not None]
         lengths = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
         factors = (norm / (lengths + 1e-6)).clamp_max(1.0)
         for gradient in gradients:
@@ -135,8 +138,9 @@ class Replicas(nn.Module):
 
     def state(self, replica: int) -> dict[str, Tensor]:
         """A copy of the weights of one replica, under the names of the single model."""
-        parameters = dict(zip(self.names, self.stacked, strict=True))
-        return {name: value[replica].detach().clone() for name, value in (parameters | self.stacked_buffers).items()}
+        values = dict(zip(self.names, self.stacked, strict=True)) | self.stacked_buffers
+        kept = self.template[0].state_dict()
+        return {name: values[name][replica].detach().clone() for name in kept}
 
     def finish(self) -> None:
         """Leave the trained weights in the models that were given."""
@@ -158,17 +162,19 @@ def fit(
 ) -> list[History]:
     """Train one model, or one per seed side by side on one device, on `data.train`; a History per seed.
 
-    Order and augmentation come from streams of their own. Hooks are called with (step, steps) after each optimiser
-    step. Under `ledger.dry_run` only one step is measured. Raises TrainingError when a loss is not a number.
+    Order, augmentation and dropout come from streams of their own; seeds trained together share that of dropout.
+    Hooks are called with (step, steps) after each optimiser step. Under `ledger.dry_run` only one step is measured.
+    Raises TrainingError when a loss is not a number.
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
     network = Single(models[0]) if len(models) == 1 else Replicas(models)
     loop = _Loop(network, models[0], data, training, tuple(seeds), ledger, hooks)
-    if ledger.dry_run:
-        loop.rehearse()
-        return loop.histories
-    for _ in tqdm(range(training.epochs), disable=None, leave=False, unit="epoch"):
-        loop.epoch()
+    with seeded(loop.histories[0].seed, "dropout", loop.device):
+        if ledger.dry_run:
+            loop.rehearse()
+            return loop.histories
+        for _ in tqdm(range(training.epochs), disable=None, leave=False, unit="epoch"):
+            loop.epoch()
     network.finish()
     return loop.histories
 
@@ -205,7 +211,7 @@ class _Loop:
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and bf16_pays(self.device.type))
         self.mean, self.std = (torch.tensor(v, device=self.device) for v in (data.mean, data.std))
         self.flops: dict[tuple[str, int], int] = {}
-        ledger.planned_steps = self.steps
+        ledger.planned_steps = (ledger.planned_steps or 0) + self.steps
 
     def batches(self) -> Iterator[Tensor]:
         """Index batches (R, B) of one epoch, each replica in an order of its own."""
@@ -297,7 +303,7 @@ class _Loop:
         with self.ledger.phase("train"):
             self.update(index_RB)
             self._count("train", index_RB.shape[1])
-        self.ledger.steps = 1
+        self.ledger.steps += 1
 
 
 def _forward(model: nn.Module, example: Tensor) -> int:
