@@ -172,8 +172,10 @@ def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iter
         found = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
         if None in found:
             yield f"{name} not recorded"
+        elif wanted is True and not all(found):
+            yield path.replace(".", " not ")
         elif min(found) < wanted:
-            yield f"{min(found):g} {name} of {wanted:g}"
+            yield f"{min(found):g} {name.removesuffix('s') if min(found) == 1 else name} of {wanted:g}"
 
 
 def _label(test: Comparison) -> str:

@@ -127,12 +127,18 @@ def _claim(entry: Mapping[str, Any], content: Mapping[str, Any]) -> PaperClaim:
     return PaperClaim(**texts, notes=tuple(entry.get("notes", ())), tests=tests)
 
 
+def _display(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What derived tables need: the arm compared with, its metrics, and money per GPU hour; the rest as it is."""
+    return {**entry, **{key: entry[key] for key in ("baseline", "metrics", "price_per_gpu_hour")}}
+
+
 def parse(content: Mapping[str, Any]) -> Paper:
     """Paper from its file's content. Raises ParameterError naming the claim whose test makes no sense."""
     try:
         return Paper(
             **{key: content[key] for key in ("id", "title", "citation", "full")},
-            **{key: content.get(key, {}) for key in ("margins", "numbers", "tables", "report")},
+            **{key: content.get(key, {}) for key in ("margins", "numbers", "tables")},
+            report=_display(content["report"]),
             datasets=tuple(content.get("datasets", ())),
             claims=tuple(_claim(entry, content) for entry in content["claims"]),
         )

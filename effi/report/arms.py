@@ -11,14 +11,14 @@ from effi.papers import NOT_AVAILABLE
 from effi.report.tables import Table
 
 
-def select(records: Iterable[Record], metric: str, arms: Sequence[str] | None = None) -> Runs:
-    """Finished runs of the listed arms in that order, or of all arms that hold the metric.
+def select(records: Iterable[Record], metrics: Sequence[str], arms: Sequence[str] | None = None) -> Runs:
+    """Finished runs of the listed arms in that order, or of all arms that hold the metrics at every seed.
 
     Raises ParameterError for a listed arm without a finished record.
     """
     runs = measures.by_arm(records)
     if arms is None:
-        return {arm: seeds for arm, seeds in runs.items() if all(_holds(r, metric) for r in seeds.values())}
+        return {arm: s for arm, s in runs.items() if all(_holds(r, m) for r in s.values() for m in metrics)}
     for arm in arms:
         if arm not in runs:
             raise ParameterError(f"Unknown arm {arm!r}: finished ones are {', '.join(runs) or 'none'}.")
@@ -50,7 +50,7 @@ def arms_table(records: Iterable[Record], metrics: Sequence[str], arms: Sequence
 
     Raises ParameterError for a listed arm without a finished record.
     """
-    runs = select(records, metrics[0], arms)
+    runs = select(records, metrics[:1], arms)
     rows = ((arm, str(len(runs[arm])), *(_cell(runs[arm], metric) for metric in metrics)) for arm in runs)
     columns = ("arm", "n", *map(measures.title, metrics))
     return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows))

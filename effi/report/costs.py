@@ -132,6 +132,8 @@ def cost_table(records: Iterable[Record], *, baseline: str, price: float, metric
 
 def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
     """Epochs that fit the budget when all phases but "train" are paid first."""
+    if "train" not in record["cost"]["phases"]:
+        raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
     whole, training = record["cost"][key], record["cost"]["phases"]["train"][key]
     return int(epochs * (budget - (whole - training)) / training + 1e-9)
 

@@ -31,11 +31,11 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
     Metrics, baseline and price per GPU hour are those of the paper's file.
     """
     records = store.records(paths.records_file(results_dir, scale, paper))
-    rows, settings = judge(paper, records), papers.load(paper).report
+    rows, shown = judge(paper, records), papers.load(paper).report
     tables = {"claims": claims_table(rows), "evidence": evidence_table(rows)}
-    baseline = settings["baseline"]
+    baseline = shown["baseline"]
     if any(measures.variant(arm) == baseline for arm in measures.by_arm(records)):
-        tables["arms"] = arms_table(records, settings["metrics"])
-        tables["cost"] = cost_table(records, baseline=baseline, price=settings["price_per_gpu_hour"])
+        tables["arms"] = arms_table(records, shown["metrics"])
+        tables["cost"] = cost_table(records, baseline=baseline, price=shown["price_per_gpu_hour"])
         tables["matched"] = matched_table(records, baseline=baseline)
     return tables

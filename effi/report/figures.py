@@ -33,7 +33,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3
 SIZE = (7.2, 4.2)
 DPI = 110
 MOST_BYTES = 120_000
-_STYLES = ("-", "--", ":")
+# How up to three metrics of one arm differ: line and opacity of a curve and a bar.
+_LINES = ("-", "--", ":")
 _ALPHAS = (0.9, 0.45, 0.25)
 
 
@@ -89,6 +90,20 @@ def _fewer_colours(png: io.BytesIO, count: int) -> bytes:
     return smaller.getvalue()
 
 
+def _few(metrics: Sequence[str]) -> None:
+    if not 1 <= len(metrics) <= len(_LINES):
+        raise ParameterError(f"A figure shows one to three metrics, not {len(metrics)}: draw several figures.")
+
+
+def _drawn(records: Iterable[Record], metrics: Sequence[str], arms: Sequence[str] | None) -> Runs:
+    """Runs to draw. Raises ParameterError when none holds the metrics or a listed arm has not finished."""
+    _few(metrics)
+    runs = select(records, metrics, arms)
+    if not runs:
+        raise ParameterError(f"No finished arm holds {' and '.join(metrics)}: nothing to draw.")
+    return runs
+
+
 def _spans(runs: Runs, metric: str) -> dict[str, Interval]:
     return {arm: stats.interval(measures.values(seeds, metric)) for arm, seeds in runs.items()}
 
@@ -108,7 +123,7 @@ def bars_with_intervals(
     records: Iterable[Record], metrics: Sequence[str], *, title: str, arms: Sequence[str] | None = None
 ) -> Figure:
     """A bar per arm and metric with its 95 % interval, value and every seed; up to three metrics of one unit."""
-    runs = select(records, metrics[0], arms)
+    runs = _drawn(records, metrics, arms)
     figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.27 * len(runs) * len(metrics)))
     height = 0.84 / len(metrics)
     for (row, (arm, seeds)), (place, metric) in itertools.product(enumerate(runs.items()), enumerate(metrics)):
@@ -244,7 +259,7 @@ def pareto(
 
     `references` are points of other sources, name -> (x, y) in shown units, drawn hollow and off the line.
     """
-    runs = select(records, y, arms)
+    runs = _drawn(records, (x, y), arms)
     xs, ys = _spans(runs, x), _spans(runs, y)
     figure, axes = plt.subplots()
     for arm in runs:
@@ -268,7 +283,7 @@ def pareto(
 
 def scatter(records: Iterable[Record], x: str, y: str, *, title: str, arms: Sequence[str] | None = None) -> Figure:
     """Every seed of every arm, with the arm's name at its mean."""
-    runs = select(records, y, arms)
+    runs = _drawn(records, (x, y), arms)
     figure, axes = plt.subplots()
     for arm, seeds in runs.items():
         axes.plot(measures.values(seeds, x), measures.values(seeds, y), "o", color=colour_of(arm), ms=4, alpha=0.8)
@@ -295,16 +310,17 @@ def curves(
 ) -> Figure:
     """Histories over epochs, mean and 95 % interval over seeds; named at their right end, up to three metrics.
 
-    Raises ParameterError when no arm has a history of the first metric.
+    Raises ParameterError when no arm has a history of the metrics.
     """
-    found = measures.by_arm(records) if arms is None else select(records, metrics[0], arms)
-    runs = {arm: s for arm, s in found.items() if all(metrics[0] in r["history"] for r in s.values())}
+    _few(metrics)
+    found, wanted = select(records, (), arms), set(metrics)
+    runs = {arm: s for arm, s in found.items() if all(wanted <= set(r["history"]) for r in s.values())}
     if not runs:
-        raise ParameterError(f"No arm has a history of {metrics[0]!r}: record one while training.")
+        raise ParameterError(f"No arm has a history of {', '.join(metrics)}: record one while training.")
     figure, axes = plt.subplots()
     names, ends = _short(runs), []
     for (arm, seeds), (place, metric) in itertools.product(runs.items(), enumerate(metrics)):
-        mean = _curve(axes, seeds, metric, colour_of(arm), _STYLES[place])
+        mean = _curve(axes, seeds, metric, colour_of(arm), _LINES[place])
         text = names[arm] + (f", {metric.replace('_', ' ')}" if len(metrics) > 1 else "")
         ends.append((len(mean), mean[-1], text, colour_of(arm)))
     axes.set(xlabel="epoch", ylabel=", ".join(map(measures.title, metrics)), title=title)

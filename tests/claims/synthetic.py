@@ -40,6 +40,7 @@ def paper(*tests: dict[str, Any], fair: list[dict[str, Any]] | str = "the same",
             "citation": "Nobody",
             "datasets": ["d"],
             "full": {"training.epochs": 10, "seeds": 3},
+            "report": {"baseline": "old", "metrics": ["loss"], "price_per_gpu_hour": 1.0},
             "claims": [{**claim, "as_in_the_paper": list(tests), "fair": fair}],
             **content,
         }

@@ -105,6 +105,15 @@ def test_short_training_caps_and_says_so() -> None:
     assert found.why.endswith("capped: 4 epochs of 10")
 
 
+@pytest.mark.parametrize(("whole", "state"), [(True, "reproduced"), (False, "inconclusive")])
+def test_a_protocol_may_ask_for_what_is_true_or_not(whole: bool, state: str) -> None:
+    settings = {"data": {"whole": whole}}
+    records = arm("d/new", NEW, settings=settings) + arm("d/old", OLD, settings=settings)
+    found = judged(BETTER, records, full={"data.whole": True})
+    assert found.state == state
+    assert found.why.endswith("n=3" if whole else "capped: data not whole")
+
+
 @pytest.mark.parametrize("settings", [{}, {"training": {}}, {"training": 3}])
 def test_unrecorded_epochs_cap(settings: dict[str, Any]) -> None:
     found = judged(BETTER, arm("d/new", NEW, settings=settings) + arm("d/old", OLD, settings=settings))
@@ -115,7 +124,7 @@ def test_bounds_are_not_capped_unless_the_file_says_so() -> None:
     bound = {"rule": "bound", "metric": "loss", "a": "check/x", "direction": "lower", "target": 1.0}
     records = [record("check/x", settings={}, loss=0.5)]
     assert judged(bound, records).state == "reproduced"
-    assert judged({**bound, "full": {"seeds": 2}}, records).why.endswith("capped: 1 seeds of 2")
+    assert judged({**bound, "full": {"seeds": 2}}, records).why.endswith("capped: 1 seed of 2")
 
 
 def test_a_test_may_need_another_protocol_than_the_paper() -> None:

@@ -43,6 +43,8 @@ def test_groups_stand_for_their_arms() -> None:
 
 
 def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ParameterError, match="the key 'baseline'"):
+        paper(TEST, report={"metrics": []})
     with pytest.raises(ParameterError, match="the key 'id'"):
         papers.parse({"title": "A paper"})
 

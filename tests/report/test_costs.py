@@ -86,6 +86,13 @@ def test_matched_budgets_without_history_are_not_available() -> None:
     assert set(cells(matched_table(records, baseline="dense"), "d/half").values()) == {"d/half", "not available"}
 
 
+def test_matched_budgets_need_the_phase_of_training() -> None:
+    bare = trained("d/half", 0, 0.8)
+    bare["cost"]["phases"] = {}
+    half = cells(matched_table([trained("d/dense", 0, 0.8), bare], baseline="dense"), "d/half")
+    assert (half["equal epochs"], half["equal FLOPs"]) == ("0.0 points", "not available")
+
+
 def test_advice_takes_the_cheapest_arm_that_surely_keeps_the_score() -> None:
     records = []
     for seed in range(3):

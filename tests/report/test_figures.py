@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -149,8 +150,21 @@ def test_curves_are_means_with_bands_and_labels_apart() -> None:
 
 
 def test_curves_without_history_are_refused() -> None:
-    with pytest.raises(ParameterError, match="history of 'train_loss'"):
+    with pytest.raises(ParameterError, match="history of train_loss"):
         report.curves(runs(), ["train_loss"], title="?")
+
+
+@pytest.mark.parametrize("draw", [report.pareto, report.scatter])
+def test_nothing_to_draw_is_refused(draw: Callable[..., Figure]) -> None:
+    with pytest.raises(ParameterError, match=r"No finished arm holds cost.joules and test_accuracy"):
+        draw(runs(), "cost.joules", "test_accuracy", title="?")
+
+
+@pytest.mark.parametrize("draw", [report.bars_with_intervals, report.curves])
+@pytest.mark.parametrize("metrics", [[], ["a", "b", "c", "d"]])
+def test_more_metrics_than_a_figure_can_tell_apart_are_refused(draw: Callable[..., Figure], metrics: list[str]) -> None:
+    with pytest.raises(ParameterError, match=f"not {len(metrics)}"):
+        draw(runs(), metrics, title="?")
 
 
 def test_verdict_bars_say_each_state_in_words() -> None:
