@@ -75,7 +75,7 @@ def locked(path: Path, name: str) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise RecordError(
-            f"{path.parent} cannot be written ({error.strerror}); free space, make it writable, or set another results_dir"
+            f"{path.parent} cannot be written ({error.strerror}); make it writable, free space or change results_dir"
         ) from error
     try:
         yield

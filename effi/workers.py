@@ -94,12 +94,23 @@ def _end_with(parent: int) -> None:
 
 def _packed(function: Callable[..., Any]) -> bytes:
     try:
-        return bytes(dumps(function))
+        return bytes(dumps(function, reducers={type(_unpacked): _reduce_cached}))
     except Exception as error:  # whatever an object inside raises when it is pickled
         raise ParameterError(
             f"{function.__name__} cannot travel to another process ({error}); make what it needs inside it, "
             "or set jobs=1"
         ) from error
+
+
+def _reduce_cached(cached: Any) -> str | tuple[Any, ...]:
+    """Send a notebook's function under @cache by value, as any other of its functions; the pickler sends its name."""
+    if cached.__module__ != "__main__":
+        return cached.__reduce__()
+    return _cached_again, (cached.__wrapped__, cached.cache_parameters())
+
+
+def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return lru_cache(**parameters)(function)
 
 
 def _call(work: Callable[[Any, Item], Any], parcel: Path, item: Item) -> Any:

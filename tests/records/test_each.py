@@ -34,7 +34,7 @@ def make(tmp_path: Path) -> Run:
     return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.stats"])
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -113,16 +113,21 @@ def test_a_function_that_cannot_travel_is_named(tmp_path: Path) -> None:
 # A notebook's cells are a __main__, too. Arm "slow" does not end while there is a file called "trap".
 SCRIPT = """
 import os, sys, time
+from functools import cache
 from pathlib import Path
 from effi.records import Run
 
 folder = Path(__file__).parent
 
+@cache
+def factorial(number):
+    return number * factorial(number - 1) if number else 1
+
 def train(arm):
     (folder / f"{arm.name}.{os.getpid()}").touch()
     while arm.name == "slow" and (folder / "trap").exists():
         time.sleep(0.02)
-    arm.record({"value": 1})
+    arm.record({"value": factorial(4)})
 
 if __name__ == "__main__":
     run = Run("minimal", "smoke", results_dir=folder, uses=["effi.stats"], quiet=True)
