@@ -21,8 +21,11 @@ def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> to
 
 
 @contextmanager
-def seeded(seed: int, purpose: str = "init") -> Iterator[None]:
-    """Draw from the stream `purpose` inside the block and leave the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(seed, purpose))
+def seeded(seed: int, purpose: str = "init", device: str | torch.device = "cpu") -> Iterator[None]:
+    """Draw from the stream `purpose` inside the block, and leave the generators of CPU and `device` as they were."""
+    device = torch.device(device)
+    gpus = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        for drawn in (torch.default_generator, *(torch.cuda.default_generators[gpu] for gpu in gpus)):
+            drawn.manual_seed(derive(seed, purpose))
         yield
