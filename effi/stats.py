@@ -79,6 +79,8 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     mean = float(array.mean())
     if array.size == 1:
         return Interval(mean, -math.inf, math.inf)
+    if np.ptp(array) == 0:
+        return Interval(*[float(array[0])] * 3)
     error = array.std(ddof=1) / math.sqrt(array.size)
     reach = float(distributions.t.ppf((1 + confidence) / 2, array.size - 1) * error)
     return Interval(mean, mean - reach, mean + reach)
@@ -149,12 +151,13 @@ def slope(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> I
 
 def number(value: float, digits: int = 3) -> str:
     """Stable text: `digits` decimals, thousands apart, below 1e-6 the next power of ten as a bound."""
-    size = abs(value)
-    if not math.isfinite(value):
-        return str(value)
-    if 0 < size < 1e-6:
-        return f"{'>-' if value < 0 else '<'}1e{math.floor(math.log10(size)) + 1}"
-    if size >= 1000:
+    if 0 < abs(value) < 1e-6:
+        return f"{'>-' if value < 0 else '<'}1e{math.floor(math.log10(abs(value))) + 1}"
+    return _rounded(value, digits)
+
+
+def _rounded(value: float, digits: int) -> str:
+    if abs(value) >= 1000 and math.isfinite(value):
         return f"{value:,.0f}"
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
@@ -236,10 +239,12 @@ def _wanted(claim: Claim) -> str:
 
 def measured(span: Interval, n: int, unit: str = "", digits: int = 3) -> str:
     """Mean with unit and interval: "-1.4 points [-2.0, -0.8]"; one value, or equal ones, show no interval."""
-    head = number(span.mean, digits) + (f" {unit}" if unit else "")
+    suffix = f" {unit}" if unit else ""
     if n == 1 or span.low == span.high:
-        return head
-    return f"{head} [{number(span.low, digits)}, {number(span.high, digits)}]"
+        return number(span.mean, digits) + suffix
+    # Beside an interval a tiny mean is rounding noise, which another machine rounds otherwise.
+    mean, low, high = (_rounded(value, digits) for value in span)
+    return f"{mean}{suffix} [{low}, {high}]"
 
 
 def _why(span: Interval, n: int, claim: Claim) -> str:

@@ -196,6 +196,13 @@ def test_all_tests_must_hold() -> None:
     assert opens.why == "not run at this scale: d/none (1 for, 1 missing)"
 
 
+def test_of_open_tests_one_with_numbers_decides() -> None:
+    records = arm("d/new", [0.5, 0.7, 0.9]) + arm("d/old", [0.7, 0.7, 0.7])
+    found = judge(paper({**BETTER, "b": "{dataset}/none"}, BETTER), records)[0].as_in_the_paper
+    assert (found.state, found.deciding.ran) == ("inconclusive", True)
+    assert found.why.startswith("d/new - d/old, loss: difference 0.000 [")
+
+
 def test_a_claim_without_tests_or_records_was_not_run() -> None:
     for found in (judge(paper(), [])[0], judge(paper(BETTER), [])[0]):
         assert found.as_in_the_paper.state == "inconclusive"

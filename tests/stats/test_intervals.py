@@ -30,6 +30,11 @@ def test_interval_of_three_in_closed_form() -> None:
     assert span == pytest.approx((0.0, -quantile / math.sqrt(3), quantile / math.sqrt(3)))
 
 
+def test_equal_values_have_an_interval_of_no_width_whatever_their_rounding() -> None:
+    assert np.std([0.1, 0.1, 0.1]) > 0
+    assert stats.interval([0.1, 0.1, 0.1]) == (0.1, 0.1, 0.1)
+
+
 def test_interval_of_one_value_is_unbounded() -> None:
     assert stats.interval([4.0]) == (4.0, -math.inf, math.inf)
 
@@ -136,7 +141,12 @@ def test_numbers_print_stably(value: float, digits: int, text: str) -> None:
     assert stats.number(value, digits) == text
 
 
+def test_rounding_noise_beside_an_interval_is_zero() -> None:
+    assert stats.measured(stats.Interval(4e-17, -0.5, 0.5), 3) == "0.000 [-0.500, 0.500]"
+
+
 def test_measured_shows_no_interval_where_there_is_none() -> None:
     assert stats.measured(stats.interval([-1.0, -2.0, -1.2]), 3, "points", 1) == "-1.4 points [-2.7, -0.1]"
     assert stats.measured(stats.interval([2.0]), 1) == "2.000"
+    assert stats.measured(stats.interval([3e-15]), 1) == "<1e-14"
     assert stats.measured(stats.interval([101470.0, 101470.0]), 2, digits=0) == "101,470"
