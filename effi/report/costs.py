@@ -102,9 +102,18 @@ def _searched(record: Record) -> float:
     return 1 - phases["train"]["flops"] / total if total and "train" in phases else 0.0
 
 
+def _other_phases(pairs: Sequence[Pair]) -> str:
+    phases = (pair.arm["cost"].get("phases", {}) for pair in pairs)
+    return " and ".join(sorted({name for each in phases for name in each} - {"train"}))
+
+
 def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
     searched = {arm: [100 * _searched(pair.arm) for pair in ps] for arm, ps in pairs.items()}
-    notes = [f"{arm}: {shown(s, '%', 1)} of its FLOPs are search." for arm, s in searched.items() if any(s)]
+    notes = [
+        f"{arm}: {shown(shares, '%', 1)} of its FLOPs are spent on {_other_phases(pairs[arm])}."
+        for arm, shares in searched.items()
+        if any(shares)
+    ]
     most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
     if most > 1:
         notes.append(f"Seconds, joules and money were measured with up to {most} trainings side by side.")

@@ -37,7 +37,7 @@ def test_search_counts_and_is_said() -> None:
     records = [trained("d/dense", 0, 0.8), trained("d/ticket", 0, 0.8, flops=60.0, search=40.0)]
     table = cost_table(records, baseline="dense", price=1.0)
     assert cells(table, "d/ticket")["training FLOPs"] == "100.0 %"
-    assert table.notes == ("d/ticket: 40.0 % of its FLOPs are search.",)
+    assert table.notes == ("d/ticket: 40.0 % of its FLOPs are spent on search.",)
 
 
 def test_timings_of_a_busy_machine_are_flagged() -> None:
