@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
-from effi.minimal import Attention, Variant, copy_merged, diagnose, score_matrix, start
+from effi.minimal import Attention, Variant, copy_merged, diagnose, merged_stack, score_matrix, stack, start
+from effi.models.vit import ViT
 
 FORMS = list(itertools.product(["separate", "collapsed", "tied", "mirrored", "gram"], [1, 4]))
 
@@ -53,39 +54,20 @@ def test_full_matrices_per_head_equal_factored_heads():
     assert full.scale == merged.scale == 4**-0.5
 
 
-def stack(norm: str, skip: bool) -> tuple[torch.nn.Module, list[Attention]]:
+def bare_model(norm: str, skip: bool) -> ViT:
     variant = Variant(mlp=False, width=12, depth=4, norm=norm, skip=skip, attention_bias=False, positions="none")
-    model = variant.model((3, 8, 8), 2, 10, seed=1)
-    return model, [block.attention for block in model.blocks]
-
-
-def stack_output(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    for block in model.blocks:
-        x = block(x)
-    return x
-
-
-def collapsed_stack_output(attentions: list[Attention], x: torch.Tensor) -> torch.Tensor:
-    """A_S ... A_1 X (Wvo_1 ... Wvo_S), with the A_s of the true stack's intermediate tokens."""
-    rows, values, current = torch.eye(x.shape[1]), torch.eye(x.shape[2]), x
-    for attention in attentions:
-        weights = attention.weights(current)[:, 0]
-        wvo = attention.named_rows()["value"].T @ attention.out.weight.T
-        rows, values, current = weights @ rows, values @ wvo, weights @ current @ wvo
-    return rows @ x @ values
+    return variant.model((3, 8, 8), 2, 10, seed=1)
 
 
 def test_stack_without_skip_and_norm_needs_one_value_matrix():
-    model, attentions = stack("none", skip=False)
-    x = tokens()
-    assert (stack_output(model, x) - collapsed_stack_output(attentions, x)).abs().max() <= 1e-10
+    model, x = bare_model("none", skip=False), tokens()
+    assert (stack(model, x) - merged_stack(model, x)).abs().max() <= 1e-10
 
 
 @pytest.mark.parametrize(("norm", "skip"), [("none", True), ("pre", False), ("pre", True), ("post", True)])
 def test_a_skip_or_a_norm_breaks_the_product(norm, skip):
-    model, attentions = stack(norm, skip)
-    x = tokens()
-    assert (stack_output(model, x) - collapsed_stack_output(attentions, x)).abs().max() > 1e-2
+    model, x = bare_model(norm, skip), tokens()
+    assert (stack(model, x) - merged_stack(model, x)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize(("query_key", "heads"), FORMS)

@@ -1,4 +1,4 @@
-"""Reducing the Transformer Architecture to a Minimum (Bermeitinger et al., KDIR 2024, arXiv 2410.13732).
+"""Attention with matrices merged, tied or dropped (Sec. 3-5).
 
 Shapes: B batch, T tokens, N width, H heads, D = N / H head width. Row vectors as in the paper: logits X Wqk X^T.
 """
@@ -6,23 +6,13 @@ Shapes: B batch, T tokens, N width, H heads, D = N / H head width. Row vectors a
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from effi import evaluation
-from effi.data import Dataset, normalise
-from effi.evaluation import Loss
 from effi.models.attention import attend, glorot_rows, join_heads, split_heads
-from effi.models.vit import ViT, ViTShape
-from effi.seeds import generator, seeded
-from effi.stats import slope
-from effi.training import History
 
 QueryKey = Literal["separate", "collapsed", "tied", "mirrored", "gram"]
 ValueOutput = Literal["separate", "merged", "dropped", "averaged"]
@@ -33,7 +23,6 @@ SYMMETRIC = ("tied", "mirrored", "gram")
 SCORED = ("softmax", "linear")
 PROJECTED = ("separate", "merged")
 SELF_LOGIT = 2.6
-SATURATED = 0.2
 
 
 class Attention(nn.Module):
@@ -304,255 +293,3 @@ def copy_merged(full: Attention, merged: Attention) -> None:
         if full.projection.bias is not None:
             merged.projection.bias[n:] = full.projection.bias[2 * n :]
         merged.out.load_state_dict(full.out.state_dict())
-
-
-class Start(NamedTuple):
-    """How attention begins: deviation of the logits, entropy of the rows in nats, mean weight of a token on itself."""
-
-    logit_sd: float
-    entropy: float
-    self_weight: float
-
-
-@torch.no_grad()
-def start(attention: Attention, x_BTN: Tensor) -> Start:
-    """Measure attention on tokens and warn when it begins saturated: entropy below a fifth of log T.
-
-    Saturated rows have no gradient; the one-head T T^T row of the public reimplementation fails for this reason.
-    """
-    logits, weights = attention.logits(x_BTN), attention.weights(x_BTN)
-    entropy = -(weights * weights.clamp_min(1e-30).log()).sum(-1).mean().item()
-    own = weights.diagonal(dim1=-2, dim2=-1).mean().item()
-    if entropy < SATURATED * math.log(x_BTN.shape[-2]):
-        warnings.warn(
-            f"attention starts saturated (entropy {entropy:.2f} of {math.log(x_BTN.shape[-2]):.2f} nats, weight on "
-            f"itself {own:.2f}) and will hardly train; use init='sane'",
-            stacklevel=2,
-        )
-    return Start(logits.std().item(), entropy, own)
-
-
-@torch.no_grad()
-def diagnose(model: ViT, images_BCHW: Tensor) -> list[dict[str, float]]:
-    """Per layer: what the learned Wqk looks like and what attention does with the tokens of these images."""
-    x_BTN, rows = model.tokens(images_BCHW), []
-    for block in model.blocks:
-        read = block.norm1(x_BTN) if model.shape.norm == "pre" else x_BTN
-        begun = block.attention.weights(read)
-        x_BTN = block(x_BTN)
-        rows.append(_matrix_facts(score_matrix(block.attention)) | _weight_facts(begun) | _token_facts(x_BTN))
-    return rows
-
-
-def _matrix_facts(wqk_HNN: Tensor) -> dict[str, float]:
-    """Symmetric fraction |(W + W^T) / 2|^2 / |W|^2, share of negative eigenvalues, effective rank exp(entropy)."""
-    symmetric = (wqk_HNN + wqk_HNN.mT) / 2
-    eigenvalues = torch.linalg.eigvalsh(symmetric.double())
-    floor = 1e-6 * eigenvalues.abs().amax(-1, keepdim=True)
-    singular = torch.linalg.svdvals(wqk_HNN.double())
-    share = singular / singular.sum(-1, keepdim=True)
-    rank = (-(share * share.clamp_min(1e-30).log()).sum(-1)).exp()
-    return {
-        "symmetric_fraction": (symmetric.square().sum() / wqk_HNN.square().sum()).item(),
-        "negative_share": (eigenvalues < -floor).double().mean().item(),
-        "effective_rank": rank.mean().item(),
-    }
-
-
-def _weight_facts(weights_BHTT: Tensor) -> dict[str, float]:
-    """Entropy in nats, weight on itself, share of tokens that weigh themselves most."""
-    own = weights_BHTT.diagonal(dim1=-2, dim2=-1)
-    return {
-        "entropy": -(weights_BHTT * weights_BHTT.clamp_min(1e-30).log()).sum(-1).mean().item(),
-        "self_weight": own.mean().item(),
-        "most_similar_to_itself": (own >= weights_BHTT.amax(-1)).float().mean().item(),
-    }
-
-
-def _token_facts(x_BTN: Tensor) -> dict[str, float]:
-    """Mean cosine between different tokens of an image: 1 is rank collapse (Dong et al. 2021)."""
-    unit = nn.functional.normalize(x_BTN, dim=-1)
-    cosines, tokens = unit @ unit.mT, x_BTN.shape[-2]
-    off_diagonal = (cosines.sum((-2, -1)) - tokens) / (tokens * (tokens - 1))
-    return {"token_similarity": off_diagonal.mean().item()}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One model of the comparison: a cell of Tables 1-3 or a control. Defaults are the full model of the totals."""
-
-    mlp: bool = True
-    heads: int = 1
-    query_key: QueryKey = "separate"
-    value_output: ValueOutput = "separate"
-    depth: int = 6
-    width: int = 60
-    hidden: int = 256
-    init: Init = "sane"
-    mixing: Mixing = "softmax"
-    score_scale: Literal["head", "width"] = "head"
-    norm: Literal["pre", "post", "none"] = "pre"
-    skip: bool = True
-    without_mlp: Literal["norm", "residual"] = "norm"
-    positions: Literal["none", "sincos", "learned"] = "sincos"
-    pool: Literal["mean", "cls"] = "mean"
-    final_norm: bool = False
-    stem_bias: bool = True
-    attention_bias: bool = True
-    dropout: float = 0.0
-
-    def shape(self, image_shape: tuple[int, int, int], patch_size: int, classes: int) -> ViTShape:
-        """Sizes of the ViT for images (C, H, W), H = W."""
-        sizes = {"image_size": image_shape[1], "patch_size": patch_size, "channels": image_shape[0], "classes": classes}
-        names = {field.name for field in fields(self)} & {field.name for field in fields(ViTShape)}
-        shared = {name: getattr(self, name) for name in names - {"hidden"}}
-        return ViTShape(**sizes, hidden=self.hidden if self.mlp else 0, **shared)
-
-    def model(self, image_shape: tuple[int, int, int], patch_size: int, classes: int, *, seed: int) -> ViT:
-        """The ViT of this variant with weights of `seed`."""
-        shape = self.shape(image_shape, patch_size, classes)
-        options = {name: getattr(self, name) for name in ("query_key", "value_output", "init", "mixing", "score_scale")}
-        attention = partial(
-            Attention, self.width, self.heads, bias=self.attention_bias, tokens=shape.tokens, **options
-        )
-        return ViT(shape, attention=attention, seed=seed)
-
-    def parameters(self, patch_dim: int, classes: int = 10) -> int:
-        """Trainable parameters in closed form: (pN + N) + S (attention + 4N + 2NF + N + F) + (cN + c)."""
-        return sum(self.parts(patch_dim, classes).values())
-
-    def parts(self, patch_dim: int, classes: int = 10) -> dict[str, int]:
-        """The parameters by part. Not for learned positions or "fixed" mixing, whose tables count tokens."""
-        n, f = self.width, self.hidden
-        scores, values = self._attention_weights()
-        norms = (0 if self.norm == "none" else 4 * n * self.depth) + 2 * n * self.final_norm
-        return {
-            "stem": (patch_dim + self.stem_bias) * n + n * (self.pool == "cls"),
-            "query, key": self.depth * scores,
-            "value, output": self.depth * values,
-            "MLP": self.depth * (2 * n * f + n + f) if self.mlp else 0,
-            "norms": norms,
-            "head": (n + 1) * classes,
-        }
-
-    def attention_parameters(self) -> int:
-        """Weights and biases of one attention module: 4 (N^2 + N) unchanged, N^2 + N for the minimum."""
-        return sum(self._attention_weights())
-
-    def _attention_weights(self) -> tuple[int, int]:
-        """(query and key, value and output) of one module, biases included."""
-        n, d = self.width, self.width // self.heads
-        row = n + self.attention_bias
-        triangles = self.heads * d * (d + 1) // 2 if self.query_key in ("mirrored", "gram") else 0
-        scores = {"separate": 2 * n, "collapsed": self.heads * n, "tied": n}.get(self.query_key, 0) * row
-        return scores + triangles, {"separate": 2 * n, "merged": n}.get(self.value_output, 0) * row
-
-
-def overdetermination(examples: int, outputs: int, parameters: int) -> float:
-    """Q = K M / P: constraints per trainable parameter; the paper wants Q > 1 (Eq. 12)."""
-    return examples * outputs / parameters
-
-
-def matched(variant: Variant, target: int, patch_dim: int, classes: int = 10) -> Variant:
-    """The variant with its width changed (MLP ratio kept) so that its parameter count is nearest to `target`."""
-    ratio, step = variant.hidden / variant.width, variant.heads
-    candidates = (
-        replace(variant, width=width, hidden=round(ratio * width)) for width in range(step, 1024 + step, step)
-    )
-    return min(candidates, key=lambda v: abs(v.parameters(patch_dim, classes) - target))
-
-
-def sizes(model: ViT, data: Dataset) -> dict[str, float]:
-    """Parameters P, overdetermination ratio Q on the training images, and forward FLOPs of one image."""
-    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {
-        "parameters": count,
-        "q_ratio": overdetermination(len(data.train), len(data.classes), count),
-        "flops_per_image": sum(model.forward_flops(1).values()),
-    }
-
-
-def outcome(model: ViT, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
-    """Every metric of one training: last and best epoch (effi.evaluation.outcome), and the model's sizes."""
-    return evaluation.outcome(model, history, data, kind) | sizes(model, data)
-
-
-def layers(model: ViT, data: Dataset, images: int = 256) -> dict[str, list[float]]:
-    """Name -> a value per layer of what `diagnose` finds on validation images, under names that begin with layer_."""
-    rows = diagnose(model, normalise(data.validation.images[:images], data.mean, data.std))
-    return {f"layer_{name}": [row[name] for row in rows] for name in rows[0]}
-
-
-def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:
-    """Seconds, parameters and FLOPs of every arm relative to `baseline`, and the slope of time on parameters (C11).
-
-    A slope of 1 is the paper's proportional saving, 0 no saving at all.
-    """
-    time = {name: value / seconds[baseline] for name, value in seconds.items()}
-    share = {name: value["parameters"] / sized[baseline]["parameters"] for name, value in sized.items()}
-    flops = {name: value["flops_per_image"] / sized[baseline]["flops_per_image"] for name, value in sized.items()}
-    ratios = {"time": time, "parameters": share, "flops": flops}
-    named = {f"{what}_ratio/{name}": value for what, values in ratios.items() for name, value in values.items()}
-    return {"slope": slope([share[name] for name in seconds], [time[name] for name in seconds]).mean} | named
-
-
-def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int = 0) -> dict[str, float]:
-    """C12 in float64: largest difference between a stack and A_S ... A_1 X (Wvo_1 ... Wvo_S), bare and as trained.
-
-    "difference" is without residuals and norms, where the product is exact; "difference_with_residual" with both.
-    """
-    result = {}
-    for name, norm, skip in (("difference", "none", False), ("difference_with_residual", "pre", True)):
-        variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
-        model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
-        x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
-        result[name] = (stack(model, x_BTN) - merged_stack(model, x_BTN)).abs().max().item()
-    return result
-
-
-@torch.no_grad()
-def stack(model: ViT, x_BTN: Tensor) -> Tensor:
-    """Tokens after all blocks."""
-    for block in model.blocks:
-        x_BTN = block(x_BTN)
-    return x_BTN
-
-
-@torch.no_grad()
-def merged_stack(model: ViT, x_BTN: Tensor) -> Tensor:
-    """A_S ... A_1 X (Wvo_1 ... Wvo_S) with the A_s of intermediate tokens, one head, no biases (Sec. 3)."""
-    width = x_BTN.shape[-1]
-    mix, value, current = None, torch.eye(width, dtype=x_BTN.dtype), x_BTN
-    for block in model.blocks:
-        weights = block.attention.weights(current)[:, 0]
-        wvo = block.attention.named_rows()["value"].T @ block.attention.out.weight.T
-        mix = weights if mix is None else weights @ mix
-        value, current = value @ wvo, weights @ current @ wvo
-    return mix @ x_BTN @ value
-
-
-def totals(patch_dim: int = 192) -> dict[str, int]:
-    """C13: parameters of 6 and 12 encoders with and without MLP, at the sizes that the printed totals imply."""
-    return {
-        f"parameters_{'mlp' if mlp else 'nomlp'}_{depth}": Variant(mlp=mlp, depth=depth).parameters(patch_dim)
-        for depth in (6, 12)
-        for mlp in (True, False)
-    }
-
-
-@torch.no_grad()
-def growth_order(depth: int = 2, width: int = 12, factor: float = 10.0, seed: int = 0) -> dict[str, float]:
-    """C14: the polynomial order of a bare stack with linear scores, from how its output grows with its input."""
-    bare = Variant(mlp=False, width=width, depth=depth, norm="none", skip=False, attention_bias=False)
-    model = replace(bare, mixing="linear").model((1, 32, 32), 8, 10, seed=seed).double()
-    x_BTN = torch.randn(2, 16, width, dtype=torch.float64, generator=generator(seed, "tokens"))
-    ratio = stack(model, factor * x_BTN) / stack(model, x_BTN)
-    return {"order": math.log(ratio.median().item(), factor)}
-
-
-def noise_start(query_key: QueryKey, init: Init, *, width: int = 64, tokens: int = 16, seed: int = 0) -> Start:
-    """How one-head attention begins on LayerNormed noise; no warning, since this is the study of bad starts."""
-    with seeded(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        attention = Attention(width, query_key=query_key, init=init)
-        return start(attention, nn.functional.layer_norm(torch.randn(64, tokens, width), (width,)))

@@ -1,0 +1,58 @@
+"""Claims that algebra settles: what merging keeps (C12) and how fast a stack grows (C14)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from effi.minimal.variants import Variant
+from effi.models.vit import ViT
+from effi.seeds import generator
+
+
+def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int = 0) -> dict[str, float]:
+    """C12 in float64: largest difference between a stack and A_S ... A_1 X (Wvo_1 ... Wvo_S), bare and as trained.
+
+    "difference" is without residuals and norms, where the product is exact; "difference_with_residual" with both.
+    """
+    result = {}
+    for name, norm, skip in (("difference", "none", False), ("difference_with_residual", "pre", True)):
+        variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
+        model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
+        x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
+        result[name] = (stack(model, x_BTN) - merged_stack(model, x_BTN)).abs().max().item()
+    return result
+
+
+@torch.no_grad()
+def stack(model: ViT, x_BTN: Tensor) -> Tensor:
+    """Tokens after all blocks."""
+    for block in model.blocks:
+        x_BTN = block(x_BTN)
+    return x_BTN
+
+
+@torch.no_grad()
+def merged_stack(model: ViT, x_BTN: Tensor) -> Tensor:
+    """A_S ... A_1 X (Wvo_1 ... Wvo_S) with the A_s of intermediate tokens, one head, no biases (Sec. 3)."""
+    width = x_BTN.shape[-1]
+    mix, value, current = None, torch.eye(width, dtype=x_BTN.dtype), x_BTN
+    for block in model.blocks:
+        weights = block.attention.weights(current)[:, 0]
+        wvo = block.attention.named_rows()["value"].T @ block.attention.out.weight.T
+        mix = weights if mix is None else weights @ mix
+        value, current = value @ wvo, weights @ current @ wvo
+    return mix @ x_BTN @ value
+
+
+@torch.no_grad()
+def growth_order(depth: int = 2, width: int = 12, factor: float = 10.0, seed: int = 0) -> dict[str, float]:
+    """C14: the polynomial order of a bare stack with linear scores, from how its output grows with its input."""
+    bare = Variant(mlp=False, width=width, depth=depth, norm="none", skip=False, attention_bias=False)
+    model = replace(bare, mixing="linear").model((1, 32, 32), 8, 10, seed=seed).double()
+    x_BTN = torch.randn(2, 16, width, dtype=torch.float64, generator=generator(seed, "tokens"))
+    ratio = stack(model, factor * x_BTN) / stack(model, x_BTN)
+    return {"order": math.log(ratio.median().item(), factor)}

@@ -1,0 +1,41 @@
+"""What one training is worth, and what fewer parameters save (C11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from effi import evaluation
+from effi.data import Dataset
+from effi.evaluation import Loss
+from effi.minimal.variants import overdetermination
+from effi.models.vit import ViT
+from effi.stats import slope
+from effi.training import History
+
+
+def sizes(model: ViT, data: Dataset) -> dict[str, float]:
+    """Parameters P, overdetermination ratio Q on the training images, and forward FLOPs of one image."""
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "parameters": count,
+        "q_ratio": overdetermination(len(data.train), len(data.classes), count),
+        "flops_per_image": sum(model.forward_flops(1).values()),
+    }
+
+
+def outcome(model: ViT, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
+    """Every metric of one training: last and best epoch (effi.evaluation.outcome), and the model's sizes."""
+    return evaluation.outcome(model, history, data, kind) | sizes(model, data)
+
+
+def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:
+    """Seconds, parameters and FLOPs of every arm relative to `baseline`, and the slope of time on parameters (C11).
+
+    A slope of 1 is the paper's proportional saving, 0 no saving at all.
+    """
+    time = {name: value / seconds[baseline] for name, value in seconds.items()}
+    share = {name: value["parameters"] / sized[baseline]["parameters"] for name, value in sized.items()}
+    flops = {name: value["flops_per_image"] / sized[baseline]["flops_per_image"] for name, value in sized.items()}
+    ratios = {"time": time, "parameters": share, "flops": flops}
+    named = {f"{what}_ratio/{name}": value for what, values in ratios.items() for name, value in values.items()}
+    return {"slope": slope([share[name] for name in seconds], [time[name] for name in seconds]).mean} | named
