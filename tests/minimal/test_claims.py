@@ -54,10 +54,11 @@ def test_forward_flops_of_the_sheet():
 
 
 def test_savings_are_ratios_to_the_baseline_with_their_slope():
-    sizes = {name: {"parameters": p, "flops_per_image": 2 * p} for name, p in (("full", 100), ("half", 50), ("tenth", 10))}
+    counts = {"full": 100, "half": 50, "tenth": 10}
+    sizes = {name: {"parameters": count, "flops_per_image": 2 * count} for name, count in counts.items()}
     proportional = minimal.savings({"full": 4.0, "half": 2.0, "tenth": 0.4}, sizes, "full")
     assert proportional["slope"] == pytest.approx(1.0)
-    assert proportional["time_ratio/half"] == proportional["parameters_ratio/half"] == proportional["flops_ratio/half"] == 0.5
+    assert [proportional[f"{kind}_ratio/half"] for kind in ("time", "parameters", "flops")] == [0.5, 0.5, 0.5]
     assert minimal.savings({"full": 4.0, "half": 4.0, "tenth": 4.0}, sizes, "full")["slope"] == pytest.approx(0.0)
 
 
