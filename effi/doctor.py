@@ -71,10 +71,10 @@ def _kernel() -> Check:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        folder = KernelSpecManager().get_kernel_spec("python3").resource_dir
     except NoSuchKernel:
         return Check("Jupyter kernel", "mend", "there is no kernel python3", "run `make setup`")
-    return Check("Jupyter kernel", "ok", f"python3 starts {command}")
+    return Check("Jupyter kernel", "ok", f"python3 in {folder}")
 
 
 def _processor() -> Check:

@@ -16,6 +16,9 @@ from effi.report.tables import Table
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
+RUNNING = ("train", "evaluate")
+
+
 class Pair(NamedTuple):
     """An arm and its baseline at one seed."""
 
@@ -96,21 +99,22 @@ def _money(price: float) -> Callable[[Sequence[Pair]], str]:
     return _guarded(lambda pairs: shown([money(measures.value(p.arm, "cost.seconds"), price) for p in pairs]))
 
 
+def _running(record: Record, key: str) -> float:
+    """Cost that grows with the epochs: training and its validation. Everything else was paid before, as search."""
+    phases = record["cost"].get("phases", {})
+    return sum(phases[name][key] for name in RUNNING if name in phases)
+
+
 def _searched(record: Record) -> float:
-    """Share of an arm's FLOPs spent outside the phase "train"."""
-    total, phases = record["cost"].get("flops"), record["cost"].get("phases", {})
-    return 1 - phases["train"]["flops"] / total if total and "train" in phases else 0.0
-
-
-def _other_phases(pairs: Sequence[Pair]) -> str:
-    phases = (pair.arm["cost"].get("phases", {}) for pair in pairs)
-    return " and ".join(sorted({name for each in phases for name in each} - {"train"}))
+    """Share of an arm's FLOPs spent on search."""
+    total = record["cost"].get("flops")
+    return 1 - _running(record, "flops") / total if total and "train" in record["cost"].get("phases", {}) else 0.0
 
 
 def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
     searched = {arm: [100 * _searched(pair.arm) for pair in ps] for arm, ps in pairs.items()}
     notes = [
-        f"{arm}: {shown(shares, '%', 1)} of its FLOPs are spent on {_other_phases(pairs[arm])}."
+        f"{arm}: {shown(shares, '%', 1)} of its FLOPs are spent on search."
         for arm, shares in searched.items()
         if any(shares)
     ]
@@ -140,11 +144,11 @@ def cost_table(records: Iterable[Record], *, baseline: str, price: float, metric
 
 
 def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
-    """Epochs that fit the budget when all phases but "train" are paid first."""
+    """Epochs that fit the budget when the search is paid first."""
     if "train" not in record["cost"]["phases"]:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
-    whole, training = record["cost"][key], record["cost"]["phases"]["train"][key]
-    return int(epochs * (budget - (whole - training)) / training + 1e-9)
+    running = _running(record, key)
+    return int(epochs * (budget - (record["cost"][key] - running)) / running + 1e-9)
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:

@@ -33,21 +33,18 @@ def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object])
         said = error.evalue.partition("\n")[0]
         return f"Cell [{error.exec_count}] stopped with {error.ename}: {said}"
     except DeadKernelError:
-        return (
-            f"The kernel was killed in {_unfinished(output)}, perhaps for want of memory; "
-            "run again: finished arms are kept."
-        )
+        begun, _ = _code_cells(output)
+        return f"The kernel was killed in code cell {begun}, perhaps for memory; run again: finished arms are kept."
+    begun, cells = _code_cells(output)
     # A cell that calls sys.exit() ends the notebook, and papermill counts that as success.
-    cell = _unfinished(output)
-    return cell and f"The notebook ended itself before {cell}; take the exit out."
+    return f"Code cell {begun} of {cells} ended the notebook; take its exit out." if begun < cells else None
 
 
-def _unfinished(output: str) -> str | None:
-    """The first code cell without an execution count: papermill marks cells that never ran as completed."""
+def _code_cells(output: str) -> tuple[int, int]:
+    """Code cells begun, and in all; papermill notes a start time, and marks cells that never ran as completed."""
     cells = json.loads(Path(output).read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    position = next((i for i, cell in enumerate(code, 1) if cell["execution_count"] is None), None)
-    return position and f"code cell {position} of {len(code)}"
+    begun = [cell["metadata"]["papermill"]["start_time"] is not None for cell in cells if cell["cell_type"] == "code"]
+    return sum(begun), len(begun)
 
 
 def _kernel_config(runtime: str) -> Config:

@@ -69,7 +69,7 @@ def cells(path: Path) -> list[dict]:
     """Cells as the notebook's JSON has them; nbformat would take longer to import than every notebook to read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ParameterError(f"{path} cannot be read as a notebook ({error}); restore it from git.") from error
 
 
@@ -132,19 +132,19 @@ def _comments(text: str) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _parameter(statement: ast.stmt, comments: Mapping[int, str], name: str) -> tuple[str, Parameter]:
+def _parameter(statement: ast.stmt, comments: Mapping[int, str], file: str) -> tuple[str, Parameter]:
     targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
     try:
-        (target,) = targets
+        (name,) = (target.id for target in targets)
         default = ast.literal_eval(statement.value)
     except (ValueError, AttributeError, TypeError) as error:
         line = ast.unparse(statement)
         raise ParameterError(
-            f"{name}: the parameters cell holds literals only, not {line!r}; move it to the next cell."
+            f"{file}: the parameters cell holds literals only, not {line!r}; move it to the next cell."
         ) from error
     annotation = getattr(statement, "annotation", None)
     kind = ast.unparse(annotation) if annotation else _kind(default)
-    return target.id, Parameter(kind, default, comments.get(statement.end_lineno, ""))
+    return name, Parameter(kind, default, comments.get(statement.end_lineno, ""))
 
 
 def _kind(default: object) -> str:

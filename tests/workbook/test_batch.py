@@ -1,0 +1,170 @@
+"""Notebooks executed in processes of their own: what succeeds, and every way to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from effi.errors import ParameterError
+from effi.workbook import Outcome, batch, find, run
+from tests.workbook.tiny import write
+
+PROGRESS = """
+import json
+from pathlib import Path
+folder = Path(results_dir, scale, "{paper}")
+(folder / "progress.json").write_text(json.dumps({{"done": 2, "failed": {failed}, "total": 3}}))
+"""
+TIMES = "import time\nbegan = time.time()\ntime.sleep(1.5)\nprint(began, time.time())"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcome], Path]:
+    """One batch of notebooks, two at a time: one that is fine, and one for each way to end badly."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    write(folder / "1_fine.ipynb", TIMES, "import os\nprint(width, scale, os.getcwd(), os.environ['OMP_NUM_THREADS'])")
+    write(folder / "2_arms.ipynb", TIMES, PROGRESS.format(paper="arms", failed=1))
+    write(folder / "3_failing.ipynb", "raise ValueError('first line\\nsecond')", "print('not reached')")
+    write(folder / "4_killed.ipynb", "import os\nos.kill(os.getpid(), 9)")
+    write(folder / "5_leaving.ipynb", "import sys\nsys.exit(0)", "print('not reached')")
+    results = tmp_path_factory.mktemp("results")
+    outcomes = run(scale="cpu", parameters={"width": 7}, jobs=2, results_dir=str(results), quiet=True, folder=folder)
+    return {outcome.paper: outcome for outcome in outcomes}, results
+
+
+def outputs(results: Path, paper: str) -> list[str]:
+    """Text of every output of the executed notebook."""
+    (path,) = (results / "cpu" / paper).glob("*.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    return ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ())]
+
+
+def test_outcomes_come_in_the_order_of_the_notebooks(ran: tuple[dict[str, Outcome], Path]) -> None:
+    assert list(ran[0]) == ["fine", "arms", "failing", "killed", "leaving"]
+    assert [outcome.status for outcome in ran[0].values()] == ["done"] + ["failed"] * 4
+
+
+def test_a_notebook_gets_its_parameters_runs_in_its_folder_and_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
+    _, printed = outputs(ran[1], "fine")
+    width, scale, folder, threads = printed.split()
+    assert (width, scale) == ("7", "cpu")
+    assert Path(folder).name.startswith("notebooks")
+    assert int(threads) == max(1, os.cpu_count() // 2)
+
+
+def test_two_jobs_run_at_once(ran: tuple[dict[str, Outcome], Path]) -> None:
+    (began, ended), (other_began, other_ended) = (
+        map(float, outputs(ran[1], paper)[0].split()) for paper in ("fine", "arms")
+    )
+    assert began < other_ended and other_began < ended
+
+
+@pytest.mark.parametrize(
+    ("paper", "sentence"),
+    [
+        ("failing", "Cell [3] stopped with ValueError: first line"),
+        ("killed", "The kernel was killed in code cell 3, "),
+        ("leaving", "Code cell 3 of 4 ended the notebook"),
+        ("arms", "1 of 3 arms failed"),
+    ],
+)
+def test_a_failure_is_one_sentence(ran: tuple[dict[str, Outcome], Path], paper: str, sentence: str) -> None:
+    error = ran[0][paper].error
+    assert error.startswith(sentence) and "\n" not in error
+
+
+def test_what_a_failed_notebook_showed_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
+    (path,) = (ran[1] / "cpu" / "failing").glob("*.ipynb")
+    assert '"ename": "ValueError"' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"parameters": {"breadth": 1}}, "second has no parameter 'breadth'"),
+        ({"parameters": {"scale": "gpu"}}, "give it as --scale"),
+        ({"scale": "huge"}, "no scale 'huge'"),
+        ({"names": ["third"]}, "no paper 'third'"),
+        ({"jobs": 0}, "jobs is 0"),
+    ],
+)
+def test_nothing_runs_unless_everything_is_right(tmp_path: Path, options: dict[str, object], sentence: str) -> None:
+    write(tmp_path / "1_first.ipynb", parameters='scale = "smoke"\nresults_dir = "r"\nbreadth = 1')
+    write(tmp_path / "2_second.ipynb", parameters='scale = "smoke"\nresults_dir = "r"')
+    with pytest.raises(ParameterError, match=sentence):
+        run(**{"results_dir": str(tmp_path / "results"), "quiet": True, "folder": tmp_path, **options})
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_without_a_place_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "1_first.ipynb")
+    (tmp_path / "taken").touch()
+    with pytest.raises(ParameterError, match=r"taken/smoke/first cannot be made \(Not a directory\)"):
+        run(scale="smoke", results_dir=str(tmp_path / "taken"), quiet=True, folder=tmp_path)
+
+
+def begin(tmp_path: Path, *cells: str) -> batch.Child:
+    """A notebook that has begun, and not ended yet."""
+    write(tmp_path / "1_first.ipynb", *cells)
+    (notebook,) = find([], tmp_path)
+    return batch.start(batch.prepare(notebook, "smoke", {}, str(tmp_path / "results")))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, dead ones that nobody waited for left out."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see whether a process lives")
+def test_stopping_ends_the_kernel(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    child = begin(tmp_path, f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    until = time.monotonic() + 30
+    while not (note.exists() and note.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    kernel = int(note.read_text())
+    assert alive(kernel)
+    child.stop()
+    while alive(kernel) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(kernel) and child.process.returncode != 0
+
+
+def test_a_killed_process_is_told_by_its_signal(tmp_path: Path) -> None:
+    child = begin(tmp_path, "1")
+    child.process.send_signal(signal.SIGKILL)
+    child.process.wait()
+    outcome = child.outcome()
+    assert outcome.status == "failed" and "killed by SIGKILL" in outcome.error
+
+
+def test_a_process_that_cannot_begin_says_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "papermill.py").write_text("raise ImportError('no papermill here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = begin(tmp_path, "1")
+    child.process.wait()
+    assert child.outcome().error == "The notebook could not be executed: ImportError: no papermill here"
+
+
+def test_progress_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "smoke" / "first"
+    folder.mkdir(parents=True)
+    stale = folder / "progress.json"
+    stale.write_text(json.dumps({"done": 1, "failed": 1, "total": 2}))
+    os.utime(stale, (1, 1))
+    child = begin(tmp_path, "1")
+    child.stop()
+    assert child.progress().total is None and child.progress().failed == 0
+    stale.write_text(json.dumps({"done": 1, "failed": 1, "total": 2}))
+    os.utime(stale, (child.began + 1,) * 2)
+    assert child.progress()[:3] == (1, 1, 2)
+    stale.write_text('{"done": 1')
+    assert child.progress().total is None

@@ -1,0 +1,98 @@
+"""What a person sees while notebooks run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from effi.workbook import terminal
+from effi.workbook.terminal import Bars, Lines, Progress, Row, Silent, clock, display
+
+
+@pytest.fixture
+def row(monkeypatch: pytest.MonkeyPatch) -> Row:
+    """A row whose verdicts need no records."""
+    monkeypatch.setattr(terminal, "verdicts", lambda *_: {"reproduced": 2, "not reproduced": 0, "inconclusive": 1})
+    return Row("paper", "cpu", "results")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (3599.6, "1:00:00"), (7384, "2:03:04")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_time_left_is_paced_by_what_was_trained_now(row: Row) -> None:
+    assert row.time == "waiting"
+    row.update(Progress(elapsed=4))
+    assert row.time == "0:04"
+    # Four arms are kept from an earlier run: they say nothing about the pace.
+    row.update(Progress(4, 0, 10, 5))
+    assert row.time == "0:05" and row.arms == "4/10 arms"
+    # One done and one failed in 20 s; four to go.
+    row.update(Progress(5, 1, 10, 25))
+    assert row.time == "0:25, 0:40 left" and row.arms == "6/10 arms"
+    row.update(Progress(9, 1, 10, 65))
+    assert row.time == "1:05"
+
+
+def test_verdicts_are_counted_in_words(row: Row) -> None:
+    row.update(Progress(1, 0, 2, 1))
+    assert row.summary.plain == "2 reproduced · 1 inconclusive"
+    row.finish("The kernel died.")
+    assert row.summary.plain == "failed"
+
+
+def drawn(bars: Bars) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(bars.table())
+    return console.file.getvalue()
+
+
+def test_every_notebook_has_a_row(row: Row) -> None:
+    bars = Bars({"paper": row, "other": Row("other", "cpu", "results")})
+    bars.update("paper", Progress(1, 0, 2, 3))
+    first, second = drawn(bars).splitlines()[:2]
+    assert first.split()[0] == "paper" and "1/2 arms" in first and "2 reproduced" in first
+    assert second.split()[0] == "other" and "waiting" in second
+
+
+def test_lines_tell_the_beginning_and_the_end_and_little_between(row: Row) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    lines = Lines(console, {"paper": row})
+    for done in range(3):
+        lines.update("paper", Progress(done, 0, 3, done))
+    lines.finish("paper", None)
+    assert console.file.getvalue().splitlines() == [
+        "paper: started at scale cpu",
+        "paper: done | 0:02 | 2/3 arms | 2 reproduced · 1 inconclusive",
+    ]
+
+
+def test_lines_tell_progress_after_a_while(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    lines = Lines(console, {"paper": row})
+    lines.update("paper", Progress(0, 0, 3, 0))
+    monkeypatch.setattr(terminal, "PLAIN_EVERY_S", 0)
+    lines.update("paper", Progress(1, 0, 3, 10))
+    lines.update("paper", Progress(1, 0, 3, 11))
+    assert console.file.getvalue().splitlines()[1:] == ["paper: 1/3 arms | 0:10, 0:20 left"]
+
+
+def test_quiet_says_nothing_and_a_pipe_gets_lines(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(terminal, "verdicts", lambda *_: {})
+    for quiet, kind in ((True, Silent), (False, Lines)):
+        with display(["paper"], "cpu", str(tmp_path), quiet) as shown:
+            shown.update("paper", Progress())
+            shown.finish("paper", None)
+        assert isinstance(shown, kind)
+        said = capfd.readouterr()
+        assert said.out == "" and bool(said.err) is not quiet
+
+
+def test_no_records_mean_no_verdicts(tmp_path: Path) -> None:
+    assert terminal.verdicts("minimal", "cpu", str(tmp_path)) == {}
