@@ -1,0 +1,116 @@
+"""`effi doctor | data | bench`: what this machine has and can run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from effi import data, doctor, paths
+from effi.data import Listing
+from effi.doctor import Check, examine
+from tests.cli.conftest import Said
+
+Effi = Callable[..., Said]
+HERE = Listing("here", Path("/data/here"), "official", "CC", "a site", 10, None)
+ABSENT = Listing("absent", None, None, "CC", "a site", 10, None)
+DAMAGED = Listing("damaged", Path("/data/damaged"), None, "CC", "a site", 10, "damaged is damaged: fetch it again")
+
+
+@pytest.fixture(autouse=True)
+def listings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (data, doctor):
+        monkeypatch.setattr(room, "available", lambda: [HERE, ABSENT])
+
+
+def checks() -> dict[str, Check]:
+    return {check.thing: check for check in examine()}
+
+
+def test_a_sound_machine_needs_no_mending(effi: Effi, root: Path) -> None:
+    said = effi("doctor")
+    assert said.status == 0
+    found = checks()
+    assert {check.state for check in found.values()} <= {"ok", "note"}
+    assert found["Python"].found == ".".join(map(str, sys.version_info[:3]))
+    assert found["packages"].found.startswith(f"torch {torch.__version__}")
+    assert found["notebooks"].found == "made_up"
+    assert found["data here"] == Check("data here", "ok", "/data/here (official)")
+    assert found["data absent"].state == "note" and "effi data fetch absent" in found["data absent"].mend
+
+
+def test_damaged_data_are_to_mend(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available", lambda: [DAMAGED])
+    said = effi("doctor")
+    assert said.status == 1 and "damaged is damaged: fetch it again" in said.out
+
+
+def test_packages_missing_or_too_old_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "pooch":
+            raise PackageNotFoundError(name)
+        return "0.1" if name == "scipy" else "99"
+
+    monkeypatch.setattr(doctor, "version", version)
+    found = checks()["packages"]
+    assert found.state == "mend" and found.found == "scipy 0.1 is not >=1.15; pooch is missing"
+
+
+def test_a_kernel_that_is_not_there_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    def none(self: KernelSpecManager, name: str) -> None:
+        raise NoSuchKernel(name)
+
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", none)
+    assert checks()["Jupyter kernel"].state == "mend"
+
+
+def test_a_full_disk_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    assert checks()["results"] == Check("results", "mend", f"{paths.results()}, 1 GB free", "free space")
+
+
+def test_a_folder_that_cannot_be_written_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda place, _: Path(place) != paths.results())
+    found = checks()["results"]
+    assert found.state == "mend" and "cannot be written" in found.found
+
+
+def test_a_gpu_is_told_with_its_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert checks()["GPU"].state == "note"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (70e9, 80e9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    assert checks()["GPU"].found == "a card, 70 of 80 GB free"
+
+
+def test_no_notebooks_are_to_mend(root: Path) -> None:
+    shutil.rmtree(paths.notebooks_dir())
+    assert checks()["notebooks"].state == "mend"
+
+
+def test_data_shows_every_set_and_fetch_says_where(effi: Effi, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = effi("data")
+    assert "official" in next(line for line in said.out.splitlines() if "/data/here" in line)
+    assert "absent" in said.out.splitlines()[4]
+    monkeypatch.setattr(data, "fetch", lambda name: Path("/data") / name)
+    assert effi("data", "fetch", "here") == Said(0, "here is in /data/here\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("attention",)])
+def test_bench_hands_the_name_on(effi: Effi, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    asked: list[str | None] = []
+    room = ModuleType("effi.bench")
+    room.main = asked.append
+    monkeypatch.setitem(sys.modules, "effi.bench", room)
+    monkeypatch.setattr(sys.modules["effi"], "bench", room, raising=False)
+    assert effi("bench", *words).status == 0
+    assert asked == [*words] or asked == [None]

@@ -1,0 +1,119 @@
+"""`effi run` and `effi list`: options reach the workbook, the exit status says whether everything ran."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from effi import paths, workbook
+from effi.workbook import Outcome
+from tests.cli.conftest import Said
+
+Effi = Callable[..., Said]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What `workbook.run` was asked for; it answers with outcomes["is"]."""
+    outcomes: dict[str, object] = {"is": [Outcome("made_up", "done", 1.0)]}
+
+    def run(names: list[str], **options: object) -> object:
+        outcomes.update(options, names=list(names))
+        return outcomes["is"]
+
+    monkeypatch.setattr(workbook, "run", run)
+    return outcomes
+
+
+def test_list_shows_papers_and_the_parameters_of_one(effi: Effi, root: Path) -> None:
+    said = effi("list")
+    assert said.status == 0 and "made_up" in said.out and "A tiny question" in said.out
+    said = effi("list", "made_up")
+    row = next(line for line in said.out.splitlines() if "seeds" in line)
+    assert "list[int]" in row and "empty: those of the scale" in row
+
+
+def test_list_costs_no_torch() -> None:
+    code = "import sys; from effi import cli, screen, workbook; print({'torch', 'scipy', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_run_hands_its_options_on(effi: Effi, root: Path, asked: dict[str, object]) -> None:
+    said = effi("run", "made_up", "--scale", "cpu", "--jobs", "2", "-p", "width=3", "--set", "note=a=b", "--quiet")
+    assert said == Said(0, "", "")
+    assert asked["names"] == ["made_up"] and asked["jobs"] == 2 and asked["quiet"] is True
+    assert asked["parameters"] == {"width": "3", "note": "a=b"}
+    assert asked["scale"] == "cpu" and asked["results_dir"] == "results"
+
+
+def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Path, asked: dict[str, object]) -> None:
+    said = effi("run")
+    assert said.status == 0 and said.err == ""
+    claim = next(line for line in said.out.splitlines() if "C1" in line)
+    assert claim.count("✓ reproduced") == 2
+    last = next(line for line in said.out.splitlines() if line.strip().startswith("made_up "))
+    assert last.count("1 reproduced") == 2
+    assert "made_up/1_made_up.ipynb" in said.out.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, 0), ("2 of 3 arms failed.", 1)])
+def test_only_what_did_not_run_fails(
+    effi: Effi, root: Path, asked: dict[str, object], error: str | None, status: int
+) -> None:
+    records = paths.records_file("results", "cpu", "made_up")
+    red = [json.loads(line) for line in records.read_text().splitlines() if "d/half" not in line]
+    worse = [{**record, "arm": record["arm"].replace("thin", "half")} for record in red]
+    records.write_text("".join(json.dumps(record) + "\n" for record in worse))
+    asked["is"] = [Outcome("made_up", "failed" if error else "done", 1.0, error)]
+    said = effi("run")
+    assert "✗ not reproduced" in said.out and said.status == status
+    assert said.err == (f"made_up: {error}\n" if error else "")
+
+
+def test_a_paper_without_claims_is_passed_over(effi: Effi, root: Path, asked: dict[str, object]) -> None:
+    paths.paper_file("made_up").unlink()
+    said = effi("run")
+    assert said.status == 0 and "Unknown paper 'made_up'" in said.err
+
+
+def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.25},
+        {"arm": "half", "steps": None, "flops": 0, "peak_bytes": None, "hours": 0.5},
+    ]
+    monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given: rows if scale == "paper" else [])
+    said = effi("run", "made_up", "--dry-run", "--scale", "paper")
+    assert "made_up, paper scale: 2 arms, 1.75 hours" in said.out
+    dense = next(line.split() for line in said.out.splitlines() if line.strip().startswith("dense"))
+    assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1.25"]
+    half = next(line for line in said.out.splitlines() if line.strip().startswith("half"))
+    assert half.count("not available") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("run", "nothing"), "There is no paper 'nothing'; known: made_up."),
+        (("run", "made_up", "-p", "widht=3"), "made_up has no parameter 'widht'; did you mean 'width'"),
+        (("run", "made_up", "-p", "width"), "--set wants name=value, not 'width'."),
+        (("run", "--scale", "gpuu"), "There is no scale 'gpuu'; did you mean 'gpu'"),
+        (("list", "made"), "There is no paper 'made'; did you mean 'made_up'"),
+        (("data", "fetch", "minst"), "unknown data set 'minst': did you mean mnist?"),
+    ],
+)
+def test_a_mistake_is_one_sentence(effi: Effi, root: Path, words: tuple[str, ...], sentence: str) -> None:
+    said = effi(*words)
+    assert said.status == 2 and said.out == ""
+    assert said.err.startswith(f"effi: {sentence}") and said.err.count("\n") == 1
+
+
+def test_every_command_has_help(effi: Effi) -> None:
+    said = effi("--help")
+    for command in ("list", "run", "verify", "report", "compare", "bench", "data", "doctor"):
+        assert command in said.out
+        assert effi(command, "--help").status == 0

@@ -1,0 +1,34 @@
+"""What imports, and what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+RACE = """
+import time
+start = time.perf_counter()
+import torch
+middle = time.perf_counter()
+import effi, effi.cost, effi.data, effi.records
+print((time.perf_counter() - start) / (middle - start))
+"""
+
+
+def printed(code: str) -> str:
+    """What a fresh Python prints that runs the code."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["torchvision", "transformers"])
+def test_the_libraries_of_the_papers_import(name: str) -> None:
+    assert int(printed(f"import {name}; print({name}.__version__)").partition(".")[0]) >= 0
+
+
+def test_effi_costs_little_beside_torch() -> None:
+    # The least of three: a busy machine slows one import at times, not always the same one.
+    assert min(float(printed(RACE)) for _ in range(3)) <= 1.5
