@@ -98,7 +98,7 @@ class Run:
             jobs = joblib.cpu_count() if self.device == "cpu" else 1
         _at_least_one("jobs", jobs)
         _at_least_one("together", together)
-        groups = self._groups(function, arms, seeds, together, jobs)
+        groups = self._groups(function, arms, seeds, together)
         if self.dry_run:
             self._rehearse(function, groups)
             return
@@ -127,29 +127,29 @@ class Run:
         newest = store.latest(records(self.path))
         return [newest[name] for name in self._asked if name in newest and newest[name]["status"] == status]
 
-    def _arm(self, name: str, seeds: tuple[int, ...], settings: Any, source: Any, side_by_side: int = 1) -> Arm:
+    def _arm(self, name: str, seeds: tuple[int, ...], settings: Any, source: str) -> Arm:
         plain = {} if settings is None else canonical(settings, f'settings of arm "{name}"')
         same = {**self._shared, **self._surroundings, "arm": name, "settings": plain, "source": source}
         identities = tuple(identity({**same, "seed": seed}) for seed in seeds)
         self._asked |= dict.fromkeys(identities)
         header = {**self._header, "arm": name, "settings": plain}
-        ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=side_by_side)
+        ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=len(seeds))
         return Arm(name, seeds, settings, identities, self.path, header, ledger)
 
     def _groups(
-        self, function: Callable[[Arm], object], arms: Mapping[str, Any], seeds: Sequence[int], together: int, jobs: int
+        self, function: Callable[[Arm], object], arms: Mapping[str, Any], seeds: Sequence[int], together: int
     ) -> list[Arm]:
         """Arms to train, in the caller's order; seeds that are recorded are left out."""
         parts, modules = function_parts(function)
         source = identity({"effi": source_hash(self._uses | modules), "function": parts})
         known = set() if self.dry_run else store.finished(self.path)
         distinct = tuple(dict.fromkeys(map(index, seeds)))
-        groups = []
+        groups: list[Arm] = []
         for name, settings in arms.items():
             whole = self._arm(name, distinct, settings, source)
             left = [seed for seed, key in zip(distinct, whole.identities, strict=True) if key not in known]
-            for group in (tuple(left[start : start + together]) for start in range(0, len(left), together)):
-                groups.append(self._arm(name, group, settings, source, side_by_side=jobs * len(group)))
+            chunks = (tuple(left[start : start + together]) for start in range(0, len(left), together))
+            groups += [self._arm(name, group, settings, source) for group in chunks]
         return groups
 
     def _rehearse(self, function: Callable[[Arm], object], groups: Sequence[Arm]) -> None:
@@ -164,7 +164,10 @@ class Run:
 
     def _side_by_side(self, function: Callable[[Arm], object], groups: Sequence[Arm], jobs: int) -> None:
         trouble: BaseException | None = None
-        with Workers(min(jobs, len(groups)), _train, function) as workers:
+        jobs = min(jobs, len(groups))
+        for arm in groups:
+            arm.ledger.side_by_side *= jobs
+        with Workers(jobs, _train, function) as workers:
             try:
                 for arm, future in workers.run(groups):
                     error = future.exception()

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend.reduction import dumps, loads
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from effi.errors import ParameterError
 
@@ -34,7 +34,7 @@ class Workers(Generic[Item]):
     def __init__(self, jobs: int, work: Callable[[Any, Item], Any], function: Callable[..., Any]) -> None:
         self.work = work
         self.waiting: list[Item] = []
-        self.running: dict[Future[Any], tuple[Item, ProcessPoolExecutor]] = {}
+        self.running: dict[Future[Any], tuple[Item, process_executor.ProcessPoolExecutor]] = {}
         self._folder = TemporaryDirectory()
         self._parcel = Path(self._folder.name) / "function"
         self._parcel.write_bytes(_packed(function))
@@ -72,16 +72,19 @@ class Workers(Generic[Item]):
             executor.shutdown(kill_workers=True)
         return unfinished
 
-    def _start(self, item: Item, executor: ProcessPoolExecutor) -> None:
+    def _start(self, item: Item, executor: process_executor.ProcessPoolExecutor) -> None:
         self.running[executor.submit(_call, self.work, self._parcel, item)] = item, executor
 
 
-def _executor() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),))
+def _executor() -> process_executor.ProcessPoolExecutor:
+    return process_executor.ProcessPoolExecutor(
+        max_workers=1, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
+    )
 
 
 def _prepare(parent: int) -> None:
     torch.set_num_threads(1)
+    process_executor._USE_PSUTIL = False  # else loky takes 300 MB more than at first for a leak and starts anew
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

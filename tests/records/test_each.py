@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib.externals.loky import process_executor
 
 from effi.errors import ParameterError, TrainingError
 from effi.records import Arm, Run, records
@@ -79,6 +80,10 @@ def test_workers_fail_alone_until_a_bug_stops_the_run(tmp_path: Path) -> None:
     assert "was killed" in told.pop("killed")
     assert told == {"diverged": "loss is nan", "bug": "Fussy: 1 and 2"}
     assert not (tmp_path / "never").exists()
+
+
+def test_the_switch_against_restarts_of_grown_workers_is_there() -> None:
+    assert process_executor._USE_PSUTIL in (True, False)
 
 
 def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path) -> None:
