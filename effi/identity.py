@@ -199,7 +199,7 @@ def _between(lines: list[str], start: _Position, end: _Position) -> str:
 
 
 def function_parts(function: Callable[..., Any]) -> tuple[dict[str, Any], set[str]]:
-    """What a function reads outside itself: (name -> source or plain value, names of modules of effi).
+    """What a function reads outside itself: (name -> source or plain JSON value, names of modules of effi).
 
     Followed into helpers and classes of the same notebook or file. ParameterError when its source cannot be read.
     """
@@ -219,9 +219,9 @@ def function_parts(function: Callable[..., Any]) -> tuple[dict[str, Any], set[st
             parts[name] = significant(source)
             modules |= {module for module in _imported(source) if _file(module, paths.ROOT)}
             todo |= _reads(inspect.unwrap(value), name)
-        elif not home:
-            with suppress(ParameterError):  # data sets, generators and other objects are not plain values
-                parts[name] = canonical(value)
+        elif not home and name not in UNCOUNTED:
+            with suppress(TypeError, ValueError):  # objects (a plan, a data set) count through settings and inputs
+                parts[name] = json.loads(json.dumps(value, allow_nan=False))
     return parts, modules
 
 

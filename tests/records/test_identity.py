@@ -185,6 +185,7 @@ import torch
 from effi import stats
 RATE = 1
 DATA = torch.zeros(3)
+seeds = [0]
 @dataclass
 class Spec:
     width: int = 4
@@ -198,8 +199,9 @@ def train(arm, epochs=RATE):
     total = 0
     for RATIO in range(epochs):
         total += helper()
-    arm.seed = DATA, stats, torch
+    arm.seed = DATA, stats, torch, plan, seeds
     return total
+plan = Spec(7)
 """
 
 
@@ -224,6 +226,8 @@ def parts_of(tmp_path: Path, source: str) -> tuple[str, set[str]]:
         ("RATE = 1", "RATE = 1  # why\nseed = 3\nRATIO = 5\nunused = 3", False),
         ("total = 0", "\n    # why\n    total = 0", False),
         ("zeros(3)", "zeros(4)", False),  # data are identified by their checksums
+        ("Spec(7)", "Spec(8)", False),  # what an object holds counts through settings
+        ("seeds = [0]", "seeds = [0, 1]", False),
     ],
 )
 def test_a_function_counts_with_what_it_reads(tmp_path: Path, old: str, new: str, changes: bool) -> None:
