@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,6 +13,9 @@ from rich.text import Text
 
 from effi import paths, store
 from effi.errors import EffiError
+
+if TYPE_CHECKING:
+    from effi.claims import ClaimRow
 
 # Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
 VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
@@ -36,12 +40,12 @@ def tally(counts: Mapping[str, int]) -> Text:
 
 
 def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
-    """Print both verdicts on every claim of every paper, then a line per paper: its count, its executed notebook."""
+    """Print both verdicts on every claim of every paper, then their counts and where the executed notebooks lie."""
     # Statistics and figures take seconds to import: not for the commands that show other tables.
     from effi.claims import count, judge
     from effi.workbook import find
 
-    counts = []
+    counts, executed = [], []
     for notebook in find(papers):
         try:
             rows = judge(notebook.paper, store.records(paths.records_file(results_dir, scale, notebook.paper)))
@@ -49,21 +53,22 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
             trouble(str(error))
             continue
         _claims(rows, f"{notebook.paper}, {scale} scale")
-        report = paths.run_dir(results_dir, scale, notebook.paper) / notebook.path.name
-        counts.append((notebook.paper, tally(count(rows)), tally(count(rows, "fair")), str(report)))
-    table(("paper", "as in the paper", "fair", "report"), counts)
+        counts.append((notebook.paper, tally(count(rows)), tally(count(rows, "fair"))))
+        executed.append(paths.run_dir(results_dir, scale, notebook.paper) / notebook.path.name)
+    if counts:
+        table(("paper", "as in the paper", "fair"), counts)
+    for path in executed:
+        print(f"report: {path}")
 
 
-def _claims(rows: Sequence[object], title: str) -> None:
+def _claims(rows: Sequence[ClaimRow], title: str) -> None:
     from effi.report import claims_table
     from effi.report.tables import STATE_MARKS
 
     def styled(cell: str) -> Text:
         return Text(cell, next(VERDICTS[state] for state, mark in STATE_MARKS.items() if cell.startswith(mark)))
 
-    drawn = claims_table(rows)
-    claim, *judged = (drawn.columns.index(name) for name in ("claim", *drawn.columns[4:6]))
-    cells = [(row[claim], *(styled(row[i]) for i in judged)) for row in drawn.rows]
+    cells = [(claim, styled(paper), styled(fair)) for claim, _, _, _, paper, fair, _ in claims_table(rows).rows]
     table(("claim", "as in the paper", "fair"), cells, title)
 
 
@@ -78,13 +83,17 @@ def plan(paper: str, scale: str, rows: Sequence[Mapping[str, float | str | None]
             "not available" if row["steps"] is None else f"{row['steps']:,}",
             scaled(row["flops"], "FLOP"),
             "not available" if row["peak_bytes"] is None else scaled(row["peak_bytes"], "B"),
-            f"{row['hours']:.2f}",
+            _duration(row["hours"]),
         )
         for row in rows
     ]
-    total = sum(row["hours"] for row in rows)
-    title = f"{paper}, {scale} scale: {len(rows)} arms, {total:.2f} hours one after another"
-    table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "hours of all seeds"), cells, title)
+    total = _duration(sum(row["hours"] for row in rows))
+    title = f"{paper}, {scale} scale: {len(rows)} arms, {total} one after another"
+    table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "time of all seeds"), cells, title)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def trouble(text: str) -> None:

@@ -58,7 +58,8 @@ def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Pa
     assert claim.count("✓ reproduced") == 2
     last = next(line for line in said.out.splitlines() if line.strip().startswith("made_up "))
     assert last.count("1 reproduced") == 2
-    assert "made_up/1_made_up.ipynb" in said.out.replace("\n", "").replace(" ", "")
+    report = paths.run_dir("results", "cpu", "made_up") / "1_made_up.ipynb"
+    assert said.out.splitlines()[-1] == f"report: {report}"
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, 0), ("2 of 3 arms failed.", 1)])
@@ -83,16 +84,16 @@ def test_a_paper_without_claims_is_passed_over(effi: Effi, root: Path, asked: di
 
 def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.25},
+        {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.3},
         {"arm": "half", "steps": None, "flops": 0, "peak_bytes": None, "hours": 0.5},
     ]
     monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given: rows if scale == "paper" else [])
     said = effi("run", "made_up", "--dry-run", "--scale", "paper")
-    assert "made_up, paper scale: 2 arms, 1.75 hours" in said.out
+    assert "made_up, paper scale: 2 arms, 1.8 h one after another" in said.out
     dense = next(line.split() for line in said.out.splitlines() if line.strip().startswith("dense"))
-    assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1.25"]
+    assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1.3", "h"]
     half = next(line for line in said.out.splitlines() if line.strip().startswith("half"))
-    assert half.count("not available") == 2
+    assert half.count("not available") == 2 and "30.0 min" in half
 
 
 @pytest.mark.parametrize(
