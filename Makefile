@@ -38,7 +38,7 @@ bench: $(STAMP) ## Time the workbook's parts against the alternatives
 	$(BIN)/effi bench $(ARGS)
 
 lock: $(STAMP) ## Solve the dependencies of pyproject.toml anew
-	$(UV) pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --all-extras \
+	$(UV) pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 --all-extras \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.lock
 
 # The stamp is younger than the lock that is installed.
