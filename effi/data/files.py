@@ -14,8 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pooch
-import requests
 from filelock import FileLock
 
 from effi import paths
@@ -132,12 +130,16 @@ def _receive(entry: Entry, folder: Path) -> None:
 
 def _retrieve(url: str, checksum: str, folder: Path) -> Path:
     """File fetched from `url`; ValueError when its checksum is not `checksum`."""
+    import pooch  # here, as in _reason: a quarter of a second, and in a notebook a warning, for who downloads nothing
+
     pooch.get_logger().setLevel("WARNING")
     fetcher = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT_S)
     return Path(pooch.retrieve(url, checksum, Path(url).name, folder, downloader=fetcher))
 
 
 def _reason(error: Exception) -> str:
+    import requests
+
     if isinstance(error, requests.RequestException) and not isinstance(error, requests.HTTPError):
         return "no connection, or it broke off"
     if isinstance(error, ValueError):
