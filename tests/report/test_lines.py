@@ -1,0 +1,40 @@
+"""The printed lines and the picture at the top of a notebook."""
+
+from __future__ import annotations
+
+import pytest
+
+from effi import report
+
+
+def test_a_check_says_ok_or_by_how_much_it_differs():
+    assert report.check("P", 101_470, 101_470) == "P | ours 101,470 | expected 101,470 | ok"
+    assert report.check("P", 190_750, 198_100) == "P | ours 190,750 | expected 198,100 | differs by 7350"
+    assert report.check("d", 1.4e-15, 0.0, tolerance=1e-10) == "d | ours 1.4e-15 | expected 0 | ok within 1e-10"
+    assert report.check("d", 2e-10, 0.0, tolerance=1e-10).endswith("differs by 2e-10")
+
+
+def test_not_a_number_is_never_ok():
+    assert "ok" not in report.check("d", float("nan"), 0.0, tolerance=1.0)
+
+
+def test_parts_are_drawn_to_scale_with_their_totals():
+    figure = report.stacked_parts({"a": {"x": 30, "y": 70}, "b": {"x": 10, "y": 0}}, title="Where?")
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [30, 70, 10, 0]
+    assert [bar.get_x() for bar in axes.patches] == [0, 30, 0, 10]
+    assert [text.get_text() for text in axes.texts] == ["100", "10"]
+
+
+def test_headline_without_results_names_the_command(tmp_path):
+    assert report.headline(tmp_path, "cpu", "minimal") == "No results at cpu scale yet: make reproduce."
+
+
+@pytest.mark.parametrize("named", ["C8", "C10"])
+def test_headline_counts_and_names_the_chosen_claims(tmp_path, named):
+    folder = tmp_path / "cpu" / "minimal"
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text("")
+    text = report.headline(tmp_path, "cpu", "minimal")
+    assert "15 inconclusive" in text
+    assert f"\n{named} " in text
