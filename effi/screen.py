@@ -48,9 +48,12 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     counts, executed = [], []
     for notebook in find(papers):
         try:
-            rows = judge(notebook.paper, store.records(paths.records_file(results_dir, scale, notebook.paper)))
+            found = store.records(paths.records_file(results_dir, scale, notebook.paper))
+            rows = judge(notebook.paper, found)
         except EffiError as error:
             trouble(str(error))
+            continue
+        if not found:
             continue
         _claims(rows, f"{notebook.paper}, {scale} scale")
         counts.append((notebook.paper, tally(count(rows)), tally(count(rows, "fair"))))

@@ -168,11 +168,15 @@ class ViT(nn.Module):
             block.attention.reset()
 
     def tokens(self, images_BCHW: Tensor) -> Tensor:
-        """Embedded patches with class token and positions, BTN: what the first block reads."""
+        """Embedded patches with class token and positions, BTN: what the first block reads.
+
+        Under autocast both are cast to the stem's type: fp32 tables would keep the whole residual stream in fp32, and
+        every linear layer would convert it anew.
+        """
         x_BTN = self.stem(patchify(images_BCHW, self.shape.patch_size))
         if self.cls is not None:
-            x_BTN = torch.cat([self.cls.expand(len(x_BTN), -1, -1), x_BTN], 1)
-        return x_BTN if self.positions is None else x_BTN + self.positions
+            x_BTN = torch.cat([self.cls.to(x_BTN.dtype).expand(len(x_BTN), -1, -1), x_BTN], 1)
+        return x_BTN if self.positions is None else x_BTN + self.positions.to(x_BTN.dtype)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         x_BTN = self.tokens(images_BCHW)

@@ -135,11 +135,12 @@ def start(job: Job, jobs: int = 1) -> Child:
         raise ParameterError(f"{job.folder} cannot be made ({error.strerror}); give another --results-dir.") from error
     # Files, not pipes: a kernel's libraries may print more than a pipe holds while nobody reads it.
     answer, words = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (they live as long as the child)
-    places = {"notebook": str(job.notebook.path), "output": str(job.output), "cwd": str(job.cwd)}
-    order = json.dumps({**places, "parameters": dict(job.parameters)})
-    command = [sys.executable, "-m", "effi.workbook.child", order]
+    places = {"notebook": job.notebook.path, "output": job.output, "cwd": job.cwd}
+    order = {name: _from_root(path) for name, path in places.items()} | {"parameters": dict(job.parameters)}
+    command = [sys.executable, "-m", "effi.workbook.child", json.dumps(order)]
     # A group of its own: Ctrl-C on the terminal must reach it once, through `stop`, and not interrupt its cleaning up.
-    process = subprocess.Popen(command, stdout=answer, stderr=words, env=_environment(jobs), start_new_session=True)
+    apart = {"cwd": paths.ROOT, "env": _environment(jobs), "start_new_session": True}
+    process = subprocess.Popen(command, stdout=answer, stderr=words, **apart)
     return Child(job, process, answer, words)
 
 
@@ -169,6 +170,11 @@ def _environment(jobs: int) -> dict[str, str]:
         return dict(os.environ)
     cores = str(max(1, (os.cpu_count() or 1) // jobs))
     return {**os.environ, "LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": cores}
+
+
+def _from_root(path: Path) -> str:
+    """A path that says nothing about the machine where it can: papermill keeps it in the executed notebook."""
+    return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 
 def _read(file: IO[bytes]) -> str:

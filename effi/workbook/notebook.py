@@ -16,7 +16,7 @@ from effi import paths
 from effi.errors import ParameterError
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
-_EXAMPLES = {"list[int]": [0, 1, 2], "int": 1, "float": 0.5, "str": "auto", "bool": True}
+_EXAMPLES = {"list": [0, 1], "list[int]": [0, 1, 2], "list[str]": ["a", "b"], "dict": {"a": 1}, "int": 1, "str": "a"}
 _ARTICLES = {"int": "an int", "float": "a float", "str": "text", "bool": "True or False"}
 
 
@@ -103,14 +103,9 @@ def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
         if name not in known:
             raise ParameterError(f"{notebook.paper} has no parameter {name!r}{_did_you_mean(name, list(known))}.")
     values = {name: _typed(name, known[name], value) for name, value in given.items()}
-    check_scale(str(values.get("scale", SCALES[0])))
+    if (scale := values.get("scale", SCALES[0])) not in SCALES:
+        raise ParameterError(f"There is no scale {scale!r}{_did_you_mean(scale, SCALES)}.")
     return values
-
-
-def check_scale(scale: str) -> None:
-    """Raises ParameterError unless `scale` is one of the four."""
-    if scale not in SCALES:
-        raise ParameterError(f"There is no scale {scale!r}{_did_you_mean(scale, list(SCALES))}.")
 
 
 def _paper(stem: str) -> str:
@@ -120,10 +115,11 @@ def _paper(stem: str) -> str:
     return max((paper for paper in known if name.startswith(paper)), key=len, default=name)
 
 
-def _did_you_mean(name: str, known: list[str]) -> str:
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence: a guess where a name is close, and all there are."""
+    listed = ", ".join(known)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} Known: {', '.join(known)}" if close else f"{hint} known: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}? Known: {listed}" if close else f"; known: {listed}"
 
 
 def _comments(text: str) -> dict[int, str]:
@@ -159,7 +155,8 @@ def _typed(name: str, parameter: Parameter, value: object) -> object:
     if value == parameter.default and type(value) is type(parameter.default):
         return value
     if not _fits(value, parameter.type):
-        wanted = f"{_described(parameter.type)}, for example {parameter.default or _EXAMPLES.get(parameter.type)!r}"
+        example = parameter.default or _EXAMPLES.get(parameter.type, parameter.default)
+        wanted = f"{_described(parameter.type)}, for example {example!r}"
         raise ParameterError(f"{name} wants {wanted}; got {value!r}.")
     return float(value) if parameter.type == "float" else value
 

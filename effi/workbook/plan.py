@@ -10,7 +10,7 @@ from pathlib import Path
 
 from effi.errors import EffiError
 from effi.workbook.batch import prepare, start
-from effi.workbook.notebook import cells, find, source, tagged
+from effi.workbook.notebook import cells, find, tagged
 
 ASK = "import json\nprint(json.dumps(run.plan()))"
 
@@ -47,4 +47,4 @@ def _shortened(path: Path) -> dict[str, object]:
 
 def _printed(path: Path) -> str:
     """What the last cell of an executed notebook printed."""
-    return "".join(source({"source": output["text"]}) for output in cells(path)[-1]["outputs"])
+    return "".join("".join(out["text"]) for out in cells(path)[-1]["outputs"] if out.get("name") == "stdout")

@@ -37,11 +37,13 @@ class Progress(NamedTuple):
 
 
 class Display(Protocol):
-    """Is told how far each notebook is; `finish` comes last, with what went wrong."""
+    """Shows a person how far each notebook is."""
 
-    def update(self, paper: str, progress: Progress) -> None: ...
+    def update(self, paper: str, progress: Progress) -> None:
+        """Is told often how far a running notebook is."""
 
-    def finish(self, paper: str, error: str | None) -> None: ...
+    def finish(self, paper: str, error: str | None) -> None:
+        """Is told once that a notebook ended, and what went wrong if something did."""
 
 
 @contextmanager
@@ -116,13 +118,12 @@ class Row:
         """Time taken, and time left at the pace since the first look: arms kept from before took no time now."""
         if self.progress is None:
             return "waiting"
-        taken = clock(self.progress.elapsed)
+        _, _, total, elapsed = self.progress
         trained = self.progress.settled - self.first.settled if self.first else 0
-        left = self.progress.total - self.progress.settled if trained else 0
-        if self.outcome or not left:
-            return taken
-        pace = (self.progress.elapsed - self.first.elapsed) / trained
-        return f"{taken}, {clock(pace * left)} left"
+        left = (total or 0) - self.progress.settled
+        if self.outcome or trained <= 0 or left <= 0:
+            return clock(elapsed)
+        return f"{clock(elapsed)}, {clock((elapsed - self.first.elapsed) / trained * left)} left"
 
     @property
     def bar(self) -> ProgressBar:

@@ -80,6 +80,8 @@ def test_a_list_without_annotation_has_the_type_of_its_items(tmp_path: Path) -> 
         ("steps", "5", 5),
         ("note", "007", "007"),
         ("scale", "gpu", "gpu"),
+        ("names", "['a', 1]", ["a", 1]),
+        ("options", "{'a': None}", {"a": None}),
     ],
 )
 def test_values_take_their_parameters_type(tmp_path: Path, name: str, given: object, value: object) -> None:
@@ -100,6 +102,8 @@ def test_values_take_their_parameters_type(tmp_path: Path, name: str, given: obj
         ({"seeds": ["a"]}, "seeds wants a list of int"),
         ({"dry_run": 1}, "dry_run wants True or False"),
         ({"note": 5}, "note wants text"),
+        ({"names": 3}, r"names wants a list, for example \[0, 1\]"),
+        ({"options": "[1]"}, "options wants a dict, for example {'a': 1}"),
         ({"rate": "fast"}, "rate wants a float, for example 0.1"),
         ({"scale": "gpuu"}, "no scale 'gpuu'; did you mean 'gpu'"),
     ],

@@ -38,6 +38,13 @@ def test_time_left_is_paced_by_what_was_trained_now(row: Row) -> None:
     assert row.time == "1:05"
 
 
+def test_a_second_run_in_a_notebook_counts_anew(row: Row) -> None:
+    row.update(Progress(6, 0, 9, 10))
+    for seen in (Progress(0, 0, 3, 20), Progress(elapsed=21)):
+        row.update(seen)
+        assert row.time == clock(seen.elapsed)
+
+
 def test_verdicts_are_counted_in_words(row: Row) -> None:
     row.update(Progress(1, 0, 2, 1))
     assert row.summary.plain == "2 reproduced · 1 inconclusive"

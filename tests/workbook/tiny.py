@@ -13,6 +13,8 @@ dry_run = False
 width = 60
 rate: float = 0.1
 steps: int = None  # None: as the scale has it
+names: list = []
+options: dict = {}
 note = "a # inside"  # shown as it is
 """
 
