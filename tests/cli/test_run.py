@@ -82,6 +82,12 @@ def test_a_paper_without_claims_is_passed_over(effi: Effi, root: Path, asked: di
     assert said.status == 0 and "Unknown paper 'made_up'" in said.err
 
 
+def test_nothing_recorded_is_nothing_to_show(effi: Effi, root: Path, asked: dict[str, object]) -> None:
+    paths.records_file("results", "cpu", "made_up").unlink()
+    asked["is"] = [Outcome("made_up", "failed", 1.0, "Cell [3] stopped with ValueError: bad")]
+    assert effi("run") == Said(1, "", "made_up: Cell [3] stopped with ValueError: bad\n")
+
+
 def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.3},
