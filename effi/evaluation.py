@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from effi.data import Dataset, Examples, normalise
@@ -74,7 +73,9 @@ def outcome(model: nn.Module, history: History, data: Dataset, kind: Loss = "cro
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
     """The T > 0 that minimises the cross-entropy of logits / T (Guo et al. 2017), between 0.01 and 100."""
-    logits, labels = logits.double(), labels
+    from scipy.optimize import minimize_scalar  # half a second of import that no training needs
+
+    logits = logits.double()
     fitted = minimize_scalar(
         lambda log_t: F.cross_entropy(logits / 10**log_t, labels).item(), bounds=(-2, 2), method="bounded"
     )

@@ -9,6 +9,8 @@ import inspect
 import io
 import json
 import math
+import platform
+import re
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,13 +69,22 @@ def non_default(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
 
 
 def device_class(device: str) -> str:
-    """Name of the GPU behind a device, else its type ("cpu"); ParameterError when there is no such device."""
+    """Model of the GPU or CPU behind a device: another one computes other bits. ParameterError when it is not there."""
     kind = torch.device(device)
     if kind.type != "cuda":
-        return kind.type
+        return cpu_model() if kind.type == "cpu" else kind.type
     if not torch.cuda.is_available() or (kind.index or 0) >= torch.cuda.device_count():
         raise ParameterError(f'device "{device}" is not there; set device="cpu" or run where torch sees a GPU')
     return torch.cuda.get_device_name(kind)
+
+
+def cpu_model() -> str:
+    """Model of the processor, as the system names it."""
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
 
 
 # --- source of the package -----------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import subprocess
 from contextlib import suppress
 from functools import cache
@@ -17,7 +16,7 @@ import torch
 
 import effi
 from effi import paths
-from effi.identity import source_hash
+from effi.identity import cpu_model, source_hash
 
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scipy", "scikit-learn", "pillow", "joblib", "triton")
 
@@ -32,7 +31,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": _gpu(),
@@ -61,15 +60,6 @@ def _command(*words: str) -> str | None:
         done = subprocess.run(words, capture_output=True, check=True, timeout=20)
         return done.stdout.decode(errors="replace").strip()
     return None
-
-
-def _cpu() -> str:
-    """Model of the processor, as the system names it."""
-    with suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
 
 
 def _gpu() -> dict[str, str | None] | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import linear_regression
 
 from effi import evaluation
 from effi.data import Dataset
 from effi.evaluation import Loss
 from effi.minimal.variants import overdetermination
 from effi.models.vit import ViT
-from effi.stats import slope
 from effi.training import History
 
 
@@ -38,4 +38,5 @@ def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float
     flops = {name: value["flops_per_image"] / sized[baseline]["flops_per_image"] for name, value in sized.items()}
     ratios = {"time": time, "parameters": share, "flops": flops}
     named = {f"{what}_ratio/{name}": value for what, values in ratios.items() for name, value in values.items()}
-    return {"slope": slope([share[name] for name in seconds], [time[name] for name in seconds]).mean} | named
+    line = linear_regression([share[name] for name in seconds], [time[name] for name in seconds])
+    return {"slope": line.slope} | named

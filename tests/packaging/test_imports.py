@@ -12,7 +12,7 @@ import time
 start = time.perf_counter()
 import torch
 middle = time.perf_counter()
-import effi, effi.cost, effi.data, effi.records
+import effi, effi.cost, effi.data, effi.records, effi.training
 print((time.perf_counter() - start) / (middle - start))
 """
 

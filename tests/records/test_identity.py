@@ -13,7 +13,16 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from effi.errors import ParameterError
-from effi.identity import canonical, closure, device_class, function_parts, identity, significant, source_hash
+from effi.identity import (
+    canonical,
+    closure,
+    cpu_model,
+    device_class,
+    function_parts,
+    identity,
+    significant,
+    source_hash,
+)
 from effi.records import Run
 
 
@@ -95,7 +104,8 @@ def test_torch_version_and_device_class_change_identity(tmp_path: Path, monkeypa
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
-    assert device_class("cpu") == "cpu"
+    assert device_class("cpu") == cpu_model()
+    assert device_class("meta") == "meta"
     with pytest.raises(ParameterError, match='"cuda:99" is not there'):
         device_class("cuda:99")
 
