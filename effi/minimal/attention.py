@@ -96,15 +96,20 @@ class Attention(nn.Module):
 
     def _parts(self, x_BTN: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Query, key (None where no score is computed) and value, each BHTD."""
-        parts: Iterator[Tensor] = iter(
-            self.projection(x_BTN).split(self.sizes, -1) if self.projection is not None else ()
-        )
+        parts = self._projected(x_BTN)
         query, key = self._query_key(x_BTN, parts)
         if self.value_output in PROJECTED:
             return query, key, split_heads(next(parts), self.heads)
         if self.value_output == "averaged":
             return query, key, x_BTN.unsqueeze(-3).expand(*x_BTN.shape[:-2], self.heads, *x_BTN.shape[-2:])
         return query, key, split_heads(x_BTN, self.heads)
+
+    def _projected(self, x_BTN: Tensor) -> Iterator[Tensor]:
+        """The projections in the order of `sizes`; a single one is not split, which would copy its gradient."""
+        if self.projection is None:
+            return iter(())
+        stacked = self.projection(x_BTN)
+        return iter(stacked.split(self.sizes, -1) if len(self.sizes) > 1 else (stacked,))
 
     def _query_key(self, x_BTN: Tensor, parts: Iterator[Tensor]) -> tuple[Tensor | None, Tensor | None]:
         if self.mixing not in SCORED:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FUSED = ContextVar("effi_fused_attention", default=True)
-PLAIN_TOKENS = 512
+PLAIN_TOKENS_BF16, PLAIN_TOKENS, NARROW = 512, 64, 16
 
 
 @contextmanager
@@ -28,23 +28,33 @@ def plain_attention() -> Iterator[None]:
 
 
 def prefers_plain(q_BHTD: Tensor) -> bool:
-    """Whether plain matrix products beat scaled_dot_product_attention here: on a CPU in bf16, up to 512 tokens.
+    """Whether plain matrix products beat scaled_dot_product_attention here, which happens on CPUs.
 
-    The fused bf16 backward of the CPU takes half of a training step; in fp32 the fused kernel is never slower. The
-    rule is static, not probed, so that the same machine computes the same bits.
+    In bf16 up to 512 tokens, because the fused backward takes half of a training step; else up to 64 tokens with one
+    head, which needs no transposing, or with heads too narrow for vector instructions. The rule is static, not
+    probed, so that the same machine computes the same bits.
     """
-    cpu_bf16 = q_BHTD.device.type == "cpu" and (
-        q_BHTD.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    )
-    return cpu_bf16 and q_BHTD.shape[-2] <= PLAIN_TOKENS
+    if q_BHTD.device.type != "cpu":
+        return False
+    heads, tokens, width = q_BHTD.shape[-3:]
+    if q_BHTD.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
+        return tokens <= PLAIN_TOKENS_BF16
+    return tokens <= PLAIN_TOKENS and (heads == 1 or width < NARROW)
 
 
 def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """softmax(scale q k^T) v with the faster of two equal computations; result BHTD of v's width."""
     if _FUSED.get() and not prefers_plain(q_BHTD):
         return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p=dropout, scale=scale)
-    weights_BHTT = ((q_BHTD * scale) @ k_BHTD.transpose(-2, -1)).softmax(-1)
+    weights_BHTT = _scores(q_BHTD, k_BHTD, scale).softmax(-1)
     return F.dropout(weights_BHTT, dropout) @ v_BHTD if dropout else weights_BHTT @ v_BHTD
+
+
+def _scores(q_BHTD: Tensor, k_BHTD: Tensor, scale: float) -> Tensor:
+    """scale q k^T, BHTT; whichever is smaller is scaled, queries or scores."""
+    if q_BHTD.shape[-1] < k_BHTD.shape[-2]:
+        return (q_BHTD * scale) @ k_BHTD.mT
+    return (q_BHTD @ k_BHTD.mT).mul_(scale)
 
 
 def split_heads(x_BTN: Tensor, heads: int) -> Tensor:

@@ -132,6 +132,13 @@ def test_a_block_without_mlp_keeps_its_second_norm():
     assert torch.allclose(doubled(x, norm="none"), 3 * x)
 
 
+@pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"positions": "none"}, {"pool": "cls"}], ids=str)
+def test_autocast_keeps_the_residual_stream_in_bf16(changes):
+    with torch.autocast("cpu", torch.bfloat16):
+        x = vit(**changes).tokens(images())
+    assert x.dtype == torch.bfloat16
+
+
 def test_final_norm_normalises_what_is_pooled():
     bare = vit(heads=1)
     normed = ViT(replace(SHAPE, final_norm=True))
