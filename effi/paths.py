@@ -33,6 +33,11 @@ def bench_dir(results_dir: str | Path = "results") -> Path:
     return results(results_dir) / "bench"
 
 
+def bench_file(results_dir: str | Path, name: str) -> Path:
+    """Rows of one benchmark."""
+    return bench_dir(results_dir) / f"{name}.jsonl"
+
+
 def data_dir() -> Path:
     """Folder of the manifest, the papers' numbers and data sets kept with the workbook."""
     return ROOT / "data"

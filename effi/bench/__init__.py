@@ -1,0 +1,38 @@
+"""Our parts timed beside their alternatives, on the machine at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from effi.bench import suites
+from effi.bench.rounds import Case, save, table, timed
+from effi.errors import ParameterError
+
+BENCHES: Mapping[str, Callable[[], list[Case]]] = {
+    "vit": suites.vit,
+    "minimal": suites.minimal,
+    "loop": suites.loop,
+    "import": suites.imports,
+    "gpu": suites.gpu,
+}
+NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
+
+
+def main(name: str | None = None, *, results_dir: str | Path = "results", budget_s: float = 20.0) -> None:
+    """Print one benchmark as a table, or all of them, and append its rows to results/bench/<name>.jsonl.
+
+    `budget_s` is the time for one case of a benchmark. ParameterError for an unknown name.
+    """
+    if name is not None and name not in BENCHES:
+        close = get_close_matches(name, BENCHES, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise ParameterError(f'there is no benchmark "{name}": {meant}choose from {", ".join(BENCHES)}')
+    for each in [name] if name else BENCHES:
+        rows = [row for case in BENCHES[each]() for row in timed(case, budget_s)]
+        if not rows:
+            print(NOTHING)
+            continue
+        save(each, rows, results_dir)
+        print(table(each, rows).text(), end="\n\n")

@@ -1,0 +1,112 @@
+"""Vision Transformers of other libraries at the shape of ours; none of them has to be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from effi.bench.rounds import Missing
+from effi.models.vit import ViTShape
+
+
+def needed(module: str, package: str) -> ModuleType:
+    """An optional module; Missing says how to install it, or why it does not load."""
+    if find_spec(module) is None:
+        raise Missing(f"not installed: uv pip install {package}")
+    try:
+        return import_module(module)
+    except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch is a RuntimeError
+        raise Missing(f"does not load: {error}") from error
+
+
+def timm(shape: ViTShape, heads: int) -> nn.Module:
+    """timm's VisionTransformer without class token, pooled by mean."""
+    return needed("timm.models", "timm").VisionTransformer(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        in_chans=shape.channels,
+        num_classes=shape.classes,
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=heads,
+        mlp_ratio=shape.hidden / shape.width,
+        class_token=False,
+        global_pool="avg",
+    )
+
+
+def simple_vit(shape: ViTShape, heads: int) -> nn.Module:
+    """vit-pytorch's SimpleViT; its attention has no biases."""
+    return needed("vit_pytorch", "vit-pytorch").SimpleViT(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        channels=shape.channels,
+        num_classes=shape.classes,
+        dim=shape.width,
+        depth=shape.depth,
+        heads=heads,
+        mlp_dim=shape.hidden,
+        dim_head=shape.width // heads,
+    )
+
+
+def x_transformers(shape: ViTShape, heads: int, *, flash: bool) -> nn.Module:
+    """x-transformers' ViTransformerWrapper, with its own attention or torch's fused one."""
+    library = needed("x_transformers", "x-transformers")
+    encoder = library.Encoder(
+        dim=shape.width,
+        depth=shape.depth,
+        heads=heads,
+        attn_dim_head=shape.width // heads,
+        ff_mult=shape.hidden / shape.width,
+        attn_flash=flash,
+    )
+    return library.ViTransformerWrapper(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        channels=shape.channels,
+        num_classes=shape.classes,
+        attn_layers=encoder,
+    )
+
+
+class Logits(nn.Module):
+    """A transformers classifier that gives its logits alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return self.model(images_BCHW).logits
+
+
+def transformers(shape: ViTShape, heads: int) -> nn.Module:
+    """transformers' ViTForImageClassification, class token included."""
+    library = needed("transformers", "transformers")
+    config = library.ViTConfig(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        num_channels=shape.channels,
+        num_labels=shape.classes,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=heads,
+        intermediate_size=shape.hidden,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return Logits(library.ViTForImageClassification(config))
+
+
+PEERS: Mapping[str, Callable[[ViTShape, int], nn.Module]] = {
+    "timm": timm,
+    "SimpleViT": simple_vit,
+    "x-transformers": lambda shape, heads: x_transformers(shape, heads, flash=False),
+    "x-transformers, fused": lambda shape, heads: x_transformers(shape, heads, flash=True),
+    "transformers": transformers,
+}

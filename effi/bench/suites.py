@@ -1,0 +1,176 @@
+"""What is compared: training steps of models, the training loop, start-up time, and the steps again on a GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from effi.bench.peers import PEERS
+from effi.bench.rounds import Case, Competitor
+from effi.cost import Ledger
+from effi.data import Dataset, Examples, normalise
+from effi.minimal import Variant
+from effi.models.vit import ViT, ViTShape
+from effi.seeds import generator
+from effi.training import Training, fit
+
+SHAPE = ViTShape(32, 4, 3, 10, width=128, depth=6, hidden=512, positions="learned", final_norm=True)
+HEADS, BATCH, GPU_CALLS = 4, 64, 10
+NOTEBOOK = "import effi.minimal, effi.models.vit, effi.training, effi.data, effi.records, effi.claims, effi.report"
+
+
+def trained(make: Callable[[], nn.Module], shape: ViTShape, batch: int, precision: str, device: str) -> Competitor:
+    """A training step of a model on one fixed batch, Adam fused."""
+    model = make().to(device)
+    draw = generator(0, "bench")
+    images = torch.randn(batch, shape.channels, shape.image_size, shape.image_size, generator=draw).to(device)
+    labels = torch.randint(shape.classes, (batch,), generator=draw).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    # Closed forms only: some libraries choose their own attention kernel, which torch's counter then misses.
+    flops = model.train_flops(batch) if isinstance(model, ViT) else None
+    return Competitor(step, sum(p.numel() for p in model.parameters()), flops)
+
+
+def vit(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> list[Case]:
+    """Our ViT beside those of other libraries, in fp32 and bf16."""
+    makers = {"effi": partial(ViT, shape, heads=heads)}
+    makers |= {name: partial(make, shape, heads) for name, make in PEERS.items()}
+
+    def case(precision: str) -> Case:
+        competitors = {name: partial(trained, make, shape, batch, precision, device) for name, make in makers.items()}
+        return Case(precision, "effi", competitors)
+
+    return [case("fp32"), case("bf16")]
+
+
+def minimal(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> list[Case]:
+    """The minimum of the fourth paper beside the standard block, in fp32."""
+    standard = Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, heads=heads)
+    variants = {
+        "standard": standard,
+        "standard, 1 head": replace(standard, heads=1),
+        "no MLP": replace(standard, mlp=False),
+        "minimum": replace(standard, mlp=False, query_key="collapsed", value_output="dropped", heads=1),
+    }
+    image = (shape.channels, shape.image_size, shape.image_size)
+
+    def competitor(variant: Variant) -> Competitor:
+        make = partial(variant.model, image, shape.patch_size, shape.classes, seed=0)
+        return trained(make, shape, batch, "fp32", device)
+
+    return [Case("fp32", "standard", {name: partial(competitor, variant) for name, variant in variants.items()})]
+
+
+def noise(shape: ViTShape, train: int, validation: int) -> Dataset:
+    """Random images and labels."""
+    draw = generator(0, "bench")
+
+    def examples(count: int) -> Examples:
+        size = (count, shape.channels, shape.image_size, shape.image_size)
+        images = torch.randint(256, size, generator=draw, dtype=torch.uint8)
+        return Examples(images, torch.randint(shape.classes, (count,), generator=draw))
+
+    middle, classes = (0.5,) * shape.channels, tuple(map(str, range(shape.classes)))
+    splits = examples(train), examples(validation), examples(validation)
+    return Dataset("noise", *splits, classes, "sha256:0", "random", middle, middle)
+
+
+def epoch_by_hand(model: nn.Module, data: Dataset, batch: int) -> None:
+    """One epoch and its validation, written out: what `fit` does for one seed, without its books."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
+    model.train()
+    for index in torch.randperm(len(data.train)).split(batch):
+        logits = model(normalise(data.train.images[index], mean, std))
+        F.cross_entropy(logits, data.train.labels[index]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    with torch.no_grad():
+        logits = model(normalise(data.validation.images, mean, std))
+        F.cross_entropy(logits, data.validation.labels).item()
+
+
+def loop(shape: ViTShape = SHAPE, batch: int = 64, train: int = 512, validation: int = 64) -> list[Case]:
+    """`fit` beside a loop written by hand around the same module: one epoch each."""
+    data, training = noise(shape, train, validation), Training(epochs=1, batch_size=batch)
+    image, small = data.shape, Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth)
+    variants = {
+        "full": small,
+        "minimum": replace(small, mlp=False, query_key="collapsed", value_output="dropped"),
+    }
+
+    def case(title: str, variant: Variant) -> Case:
+        def model() -> ViT:
+            return variant.model(image, shape.patch_size, shape.classes, seed=0)
+
+        def fitted() -> Competitor:
+            mine = model()
+            return Competitor(lambda: fit(mine, data, training, seeds=[0], ledger=Ledger()))
+
+        return Case(
+            title,
+            "by hand",
+            {"by hand": lambda: Competitor(partial(epoch_by_hand, model(), data, batch)), "fit": fitted},
+        )
+
+    return [case(f"{title}, {-(-train // batch)} steps", variant) for title, variant in variants.items()]
+
+
+def imports() -> list[Case]:
+    """Start-up: a fresh process that imports torch, and what a notebook or the terminal imports of effi."""
+    statements = {
+        "torch": "import torch",
+        "effi": "import effi",
+        "effi in the terminal": "import effi.cli",
+        "effi in a notebook": NOTEBOOK,
+        "python": "pass",
+    }
+
+    def process(statement: str) -> Competitor:
+        return Competitor(lambda: subprocess.run([sys.executable, "-c", statement], check=True))
+
+    return [Case("import", "torch", {name: partial(process, text) for name, text in statements.items()})]
+
+
+def gpu() -> list[Case]:
+    """The training steps on a GPU, by CUDA events; nothing without one."""
+    if not torch.cuda.is_available():
+        return []
+    cases = [*vit(device="cuda"), *minimal(device="cuda")]
+    return [replace(case, competitors=_repeated(case), calls=GPU_CALLS, clock=cuda_seconds) for case in cases]
+
+
+def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:
+    """Competitors that step GPU_CALLS times in a call, so that events time work and not launches."""
+
+    def repeated(make: Callable[[], Competitor]) -> Competitor:
+        made = make()
+        return replace(made, step=lambda: [made.step() for _ in range(GPU_CALLS)])
+
+    return {name: partial(repeated, make) for name, make in case.competitors.items()}
+
+
+def cuda_seconds(step: Callable[[], object]) -> float:
+    """Seconds of a call by CUDA events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
