@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -56,11 +57,24 @@ def choose(what: str, name: str, known: Mapping[str, Any]) -> Any:
 
 
 def options(what: type, given: Mapping[str, Any]) -> Any:
-    """A dataclass of settings made from a notebook's dict of options; a misspelt option is a ParameterError."""
-    known = dict.fromkeys(what.__dataclass_fields__)
-    for name in given:
-        choose(f"option of {what.__name__}", name, known)
-    return what(**given)
+    """A dataclass of settings made from a notebook's dict of options.
+
+    Raises ParameterError for a misspelt option, a word that the option does not know, and a value of another type.
+    """
+    wanted = get_type_hints(what)
+    for name, value in given.items():
+        _check(f"{what.__name__} {name}", choose(f"option of {what.__name__}", name, wanted), value)
+    return what(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _check(what: str, wanted: Any, value: Any) -> None:
+    if get_origin(wanted) is Literal:
+        choose(what, value, dict.fromkeys(get_args(wanted)))
+        return
+    kinds = {get_origin(kind) or kind for kind in (get_args(wanted) if get_origin(wanted) is UnionType else (wanted,))}
+    if type(value) not in kinds | ({int} if float in kinds else set()) | ({list} if tuple in kinds else set()):
+        names = " or ".join(sorted(kind.__name__ for kind in kinds))
+        raise ParameterError(f"{what} is {value!r}; it wants {names}.")
 
 
 def _device(device: str) -> str:

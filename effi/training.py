@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
 from effi.data import Dataset, Examples, augment, normalise
-from effi.errors import TrainingError
+from effi.errors import ParameterError, TrainingError
 from effi.evaluation import EVALUATION_BATCH, Loss, losses, score
 from effi.models.attention import plain_attention
 from effi.seeds import generator, seeded
@@ -44,6 +44,11 @@ class Training:
     augment: tuple[str, ...] = ()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 1e-12), ("weight_decay", 0), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise ParameterError(f"training {name}={getattr(self, name)} is too small; give at least {least:g}")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0 .. steps - 1: linear warm-up, then constant or a cosine to zero."""

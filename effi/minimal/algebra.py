@@ -8,23 +8,37 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from effi.minimal.attention import Attention, copy_merged
 from effi.minimal.variants import Variant
 from effi.models.vit import ViT
-from effi.seeds import generator
+from effi.seeds import generator, seeded
 
 
 def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int = 0) -> dict[str, float]:
-    """C12 in float64: largest difference between a stack and A_S ... A_1 X (Wvo_1 ... Wvo_S), bare and as trained.
+    """C12 in float64: largest differences that merging makes.
 
-    "difference" is without residuals and norms, where the product is exact; "difference_with_residual" with both.
+    "query_key_difference": attention with Wqk = Wq Wk^T against the factored one, biases included. "difference": a
+    stack without residuals and norms against A_S ... A_1 X (Wvo_1 ... Wvo_S); "difference_with_residual": with both.
     """
-    result = {}
+    result = {"query_key_difference": query_key_error(width, tokens, seed)}
     for name, norm, skip in (("difference", "none", False), ("difference_with_residual", "pre", True)):
         variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
         model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
         x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
         result[name] = (stack(model, x_BTN) - merged_stack(model, x_BTN)).abs().max().item()
     return result
+
+
+@torch.no_grad()
+def query_key_error(width: int, tokens: int, seed: int) -> float:
+    """Largest difference between one-head attention and its copy with Wq and Wk merged, with random biases."""
+    with seeded(seed):
+        full, merged = Attention(width).double(), Attention(width, query_key="collapsed").double()
+        for bias in (full.projection.bias, full.out.bias):
+            bias.normal_()
+        copy_merged(full, merged)
+        x_BTN = torch.randn(2, tokens, width, dtype=torch.float64)
+    return (full(x_BTN) - merged(x_BTN)).abs().max().item()
 
 
 @torch.no_grad()

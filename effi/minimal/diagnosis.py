@@ -35,7 +35,7 @@ def start(attention: Attention, x_BTN: Tensor) -> Start:
     Saturated rows have no gradient; the one-head T T^T row of the public reimplementation fails for this reason.
     """
     logits, weights = attention.logits(x_BTN), attention.weights(x_BTN)
-    entropy = -(weights * weights.clamp_min(1e-30).log()).sum(-1).mean().item()
+    entropy = max(0.0, -(weights * weights.clamp_min(1e-30).log()).sum(-1).mean().item())
     own = weights.diagonal(dim1=-2, dim2=-1).mean().item()
     if entropy < SATURATED * math.log(x_BTN.shape[-2]):
         warnings.warn(

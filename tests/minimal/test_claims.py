@@ -21,6 +21,7 @@ def digits():
 
 def test_merging_is_exact_only_without_residual_and_norm():
     found = minimal.merging_error(width=12, depth=3, tokens=5)
+    assert found["query_key_difference"] <= 1e-10
     assert found["difference"] <= 1e-10 < 1e-2 < found["difference_with_residual"]
 
 

@@ -76,3 +76,25 @@ def test_options_fill_a_dataclass_and_refuse_what_it_lacks():
     assert spec.options(Training, {"epochs": 3, "lr": 0.1}) == Training(epochs=3, lr=0.1)
     with pytest.raises(ParameterError, match=r"unknown option of Training 'epoch'; did you mean 'epochs'\?"):
         spec.options(Training, {"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"optimizer": "adamax"}, "unknown Training optimizer 'adamax'; did you mean 'adam'"),
+        ({"loss": "focal"}, "Known: cross_entropy, mse"),
+        ({"epochs": "many"}, "Training epochs is 'many'; it wants int"),
+        ({"epochs": True}, "Training epochs is True; it wants int"),
+        ({"clip": "1"}, "it wants NoneType or float"),
+        ({"epochs": 0}, "epochs=0 is too small; give at least 1"),
+        ({"lr": -1.0}, "lr=-1.0 is too small"),
+    ],
+)
+def test_options_refuse_unknown_words_and_other_types(given, message):
+    with pytest.raises(ParameterError, match=message):
+        spec.options(Training, given)
+
+
+def test_options_take_what_json_has_for_numbers_and_tuples():
+    made = spec.options(Training, {"lr": 1, "augment": ["flip"], "clip": None})
+    assert (made.lr, made.augment, made.clip) == (1, ("flip",), None)
