@@ -83,8 +83,9 @@ class _Evidence:
 def _measured_datasets(test: Comparison, runs: Runs) -> list[str]:
     """Data sets for which at least one of the test's arms has been recorded."""
     found = set()
+    values = {name: f"(?:{'|'.join(map(re.escape, known))})" for name, known in test.each.items()} | {"dataset": "(.+)"}
     for arm in test.arms:
-        pattern = re.sub(r"\\{(?!dataset)\w+\\}", "[^/]+", re.escape(arm)).replace(r"\{dataset\}", "(.+)")
+        pattern = re.sub(r"\\{(\w+)\\}", lambda name: values[name[1]], re.escape(arm))
         matches = (re.fullmatch(pattern, name) for name in runs)
         found |= {match.group(1) for match in matches if match and match.re.groups}
     return sorted(found)
@@ -167,13 +168,17 @@ def _setting(record: Record, path: str) -> float | None:
 
 
 def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iterator[str]:
+    """In what the runs fall short of the protocol, or leave it."""
+    changed = sorted({f"{name}={value}" for record in trained for name, value in record.get("parameters", {}).items()})
+    if test.full and changed:
+        yield f"not the protocol: {', '.join(changed)}"
     for path, wanted in test.full.items():
         name = path.rpartition(".")[2]
         found = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
         if None in found:
             yield f"{name} not recorded"
         elif wanted is True and not all(found):
-            yield path.replace(".", " not ")
+            yield f"{path.partition('.')[0]} not {name}"
         elif min(found) < wanted:
             yield f"{min(found):g} {name.removesuffix('s') if min(found) == 1 else name} of {wanted:g}"
 

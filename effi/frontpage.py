@@ -95,7 +95,7 @@ def _complete(record: Record) -> bool:
 def _judged() -> Iterator[tuple[Notebook, str, list[Record], list[claims.ClaimRow]]]:
     for notebook in notebooks():
         for scale in JUDGED:
-            if records := store.records(paths.records_file(paths.results(), scale, notebook.paper)):
+            if records := store.current(paths.records_file(paths.results(), scale, notebook.paper)):
                 yield notebook, scale, records, claims.judge(notebook.paper, records)
 
 

@@ -75,6 +75,7 @@ class Run:
             arm.done = name in self._planned
             self._plan(arm)
         else:
+            store.point(self.path, list(self._asked))
             self._progress.expect(1)
             arm.report = self._report
         return arm
@@ -102,6 +103,7 @@ class Run:
         if self.dry_run:
             self._rehearse(function, groups)
             return
+        store.point(self.path, list(self._asked))
         asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
         self._progress.expect(asked, done=asked - left)
         if jobs > 1:

@@ -48,7 +48,7 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     counts, executed = [], []
     for notebook in find(papers):
         try:
-            found = store.records(paths.records_file(results_dir, scale, notebook.paper))
+            found = store.current(paths.records_file(results_dir, scale, notebook.paper))
             rows = judge(notebook.paper, found)
         except EffiError as error:
             trouble(str(error))

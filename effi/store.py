@@ -14,6 +14,7 @@ from filelock import FileLock
 from effi.errors import RecordError
 
 Record = dict[str, Any]
+CURRENT = "current.json"
 
 
 def records(path: Path) -> list[Record]:
@@ -47,6 +48,25 @@ def latest(found: Sequence[Record]) -> dict[str, Record]:
 def finished(path: Path) -> set[str]:
     """Identities that have a record with status "done"."""
     return {record["identity"] for record in records(path) if record["status"] == "done"}
+
+
+def point(path: Path, identities: Sequence[str]) -> None:
+    """Note beside the records which of them the newest run asked for: tables speak of these, not of older settings."""
+    with locked(path, "records"):
+        try:
+            replace(path.with_name(CURRENT), json.dumps(list(identities), indent=0) + "\n")
+        except OSError as error:
+            mend = "free space or make it writable"
+            raise RecordError(f"{path.parent} cannot be written ({error.strerror}); {mend}") from error
+
+
+def current(path: Path) -> list[Record]:
+    """The records that the newest run asked for, in the order written; all of them where no run has said so."""
+    found, noted = records(path), path.with_name(CURRENT)
+    if not noted.exists():
+        return found
+    asked = set(json.loads(noted.read_text()))
+    return [record for record in found if record["identity"] in asked]
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

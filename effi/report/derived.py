@@ -30,7 +30,7 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
 
     Metrics, baseline and price per GPU hour are those of the paper's file.
     """
-    records = store.records(paths.records_file(results_dir, scale, paper))
+    records = store.current(paths.records_file(results_dir, scale, paper))
     rows, shown = judge(paper, records), papers.load(paper).report
     tables = {"claims": claims_table(rows), "evidence": evidence_table(rows)}
     baseline = shown["baseline"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effi import claims, papers, paths
-from effi.records import records as read_records
+from effi import claims, papers, paths, store
 
 
 def headline(results_dir: str | Path, scale: str, paper: str) -> str:
@@ -13,7 +12,7 @@ def headline(results_dir: str | Path, scale: str, paper: str) -> str:
     file = paths.records_file(results_dir, scale, paper)
     if not file.exists():
         return f"No results at {scale} scale yet: make reproduce."
-    rows = claims.judge(paper, read_records(file))
+    rows = claims.judge(paper, store.current(file))
     chosen = [row for row in rows if row.claim.id in papers.load(paper).report["headline"]]
     counts = ", ".join(f"{number} {state}" for state, number in claims.count(rows).items())
     lines = [f"{row.claim.id} {row.claim.text}. Fair verdict: {row.fair.state}. {row.fair.why}" for row in chosen]

@@ -73,7 +73,7 @@ def verdicts(paper: str, scale: str, results_dir: str) -> dict[str, int]:
     from effi import claims
 
     try:
-        records = store.records(paths.records_file(results_dir, scale, paper))
+        records = store.current(paths.records_file(results_dir, scale, paper))
         return claims.count(claims.judge(paper, records)) if records else {}
     except EffiError:
         return {}

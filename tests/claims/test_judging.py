@@ -231,3 +231,17 @@ def test_seeds_of_other_settings_than_the_newest_are_left_out() -> None:
 def test_scales_are_not_mixed() -> None:
     with pytest.raises(ParameterError, match="cpu and gpu mixed"):
         judge(paper(BETTER), [record("d/new"), {**record("d/old"), "scale": "gpu"}])
+
+
+def test_other_settings_cap_and_are_named() -> None:
+    changed = [each | {"parameters": {"variant": {"norm": "post"}}} for each in arm("d/new", NEW)]
+    found = judged(BETTER, changed + arm("d/old", OLD))
+    assert found.state == "inconclusive"
+    assert found.why.endswith("capped: not the protocol: variant={'norm': 'post'}")
+
+
+def test_a_check_is_no_data_set_that_could_stand_in() -> None:
+    test = {**BETTER, "a": "{dataset}/{variant}", "b": "{dataset}/old", "each": {"variant": ["new", "newer"]}}
+    records = [record(f"own/{name}", seed, loss=1.0 + seed) for name in ("new", "old") for seed in range(3)]
+    found = judged(test, [*records, record("check/C11", 0, slope=1.0)])
+    assert {outcome.label.partition("/")[0] for outcome in found.outcomes} == {"own"}

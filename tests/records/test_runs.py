@@ -322,3 +322,18 @@ def test_the_progress_file_counts_pairs(tmp_path: Path) -> None:
     run.each(fragile, {"good": None, "bad": None}, [0, 1], jobs=1)
     found = json.loads((run.path.parent / "progress.json").read_text())
     assert found.pop("started") and found == {"done": 2, "failed": 2, "total": 4, "arm": "bad"}
+
+
+def test_tables_speak_of_what_the_newest_run_asked_for(tmp_path: Path) -> None:
+    for rate, names in ((0.1, "ab"), (0.2, "a"), (0.1, "ab")):
+        run = make(tmp_path)
+        run.each(lesson, {name: {"lr": rate} for name in names}, [0], jobs=1)
+        shown = store.current(run.path)
+        assert [(each["arm"], each["settings"]["lr"]) for each in shown] == [(name, rate) for name in names]
+    assert len(records(run.path)) == 3
+
+
+def test_without_a_note_all_records_are_current(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    store.append(path, [{"identity": "x", "status": "done"}])
+    assert store.current(path) == records(path)
