@@ -8,6 +8,7 @@ import io
 import json
 import tokenize
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -162,12 +163,11 @@ def _typed(name: str, parameter: Parameter, value: object) -> object:
 
 
 def _literal(text: str) -> object:
-    """Python value of `text`, or `text` itself, which the type check then names."""
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    """Value of `text` as JSON or Python writes it, or `text` itself, which the type check then names."""
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            return read(text.lower() if text.lower() in ("true", "false") else text)
+    return text
 
 
 def _fits(value: object, kind: str) -> bool:

@@ -135,3 +135,10 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path: Path, content: str) -> No
     path.write_text(content)
     with pytest.raises(ParameterError, match=r"1_x.ipynb cannot be read as a notebook"):
         open_notebook(path)
+
+
+@pytest.mark.parametrize("text", ['{"mlp": false, "lr": 1e-3}', "{'mlp': False, 'lr': 0.001}"])
+def test_options_may_be_written_as_json_or_as_python(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "1_first.ipynb")
+    (notebook,) = notebooks(tmp_path)
+    assert check(notebook, {"options": text}) == {"options": {"mlp": False, "lr": 0.001}}
