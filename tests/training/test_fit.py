@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from effi import training
 from effi.cost import Ledger, train_flops
 from effi.data import Dataset, augment, normalise
-from effi.errors import TrainingError
+from effi.errors import ParameterError, TrainingError
 from effi.evaluation import evaluate
 from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
@@ -22,6 +22,7 @@ from effi.training import History, Training, bf16_pays, fit
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=1, hidden=12)
 TRAINING = Training(epochs=3, batch_size=16, lr=1e-2)
+STILL = 1e-12
 
 
 def vit(seed: int = 0, **changes: object) -> ViT:
@@ -206,6 +207,15 @@ def test_hooks_see_every_step_after_the_optimiser(data):
     assert seen == [(step, 9, False, True) for step in range(1, 10) for _ in range(2)]
 
 
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"weight_decay": -1}, {"warmup": -0.1}]
+)
+def test_settings_that_cannot_train_are_refused(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ParameterError, match=f"training {name}={value} is too small; give at least"):
+        replace(TRAINING, **change)
+
+
 def test_rate_in_closed_form():
     warm = Training(lr=0.8, schedule="cosine", warmup=0.2)
     assert [warm.rate(step, 10) for step in (0, 1)] == [0.4, 0.8]
@@ -220,15 +230,15 @@ def test_rate_in_closed_form():
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_the_schedule_reaches_the_optimiser(data, optimizer):
-    """With a rate of zero after the warm-up's end nothing moves; weights of each optimiser's first step do."""
-    model, _ = trained(data, replace(TRAINING, epochs=1, optimizer=optimizer, lr=0.0))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), vit().parameters(), strict=True))
+    """A vanishing rate moves nothing, an ordinary one does."""
+    model, _ = trained(data, replace(TRAINING, epochs=1, optimizer=optimizer, lr=STILL))
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(model.parameters(), vit().parameters(), strict=True))
     model, _ = trained(data, replace(TRAINING, epochs=1, optimizer=optimizer))
     assert not torch.equal(model.head.weight, vit().head.weight)
 
 
 def test_weight_decay_touches_matrices_only(data):
-    """SGD whose gradients vanish (every label is masked by a zero rate of the loss) shrinks matrices alone."""
+    """Logits times zero have no gradient: only decay is left of a step."""
     model = vit()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -251,7 +261,7 @@ def test_frozen_parameters_stay(data):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_chosen_loss_is_the_one_recorded(data, loss):
-    model, history = trained(data, replace(TRAINING, epochs=1, lr=0.0, loss=loss))
+    model, history = trained(data, replace(TRAINING, epochs=1, lr=STILL, loss=loss))
     for split, examples in (("train", data.train), ("validation", data.validation)):
         assert history.curves[f"{split}_loss"][0] == pytest.approx(evaluate(model, examples, data, loss)["loss"])
 
