@@ -41,6 +41,7 @@ def write() -> Path:
     page = paths.readme()
     fresh = _replaced(page, block())
     if found:
+        report.style()
         counts = {f"{notebook.paper}, {scale}": claims.count(rows) for notebook, scale, _, rows in found}
         figure = report.verdict_bars(counts, title="Which claims hold, as the papers tested them?")
         report.save_figure(figure, paths.results(), PICTURE)
