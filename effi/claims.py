@@ -64,10 +64,9 @@ class _Missing(Exception):
 
 
 class _Cell(NamedTuple):
-    """A test with its placeholders filled, its data set, and the one that it stands in for."""
+    """A test with its placeholders filled, and which data set stands in for which."""
 
     test: Comparison
-    dataset: str
     stand_in: str | None
 
 
@@ -80,27 +79,36 @@ class _Evidence:
     failures: Mapping[str, str]
 
 
-def _measured_datasets(test: Comparison, runs: Runs) -> list[str]:
-    """Data sets for which at least one of the test's arms has been recorded."""
+def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], runs: Runs) -> list[str]:
+    """Data sets which, put for the placeholder, name at least one of the test's arms that ran."""
+    patterns = {other: f"(?:{'|'.join(map(re.escape, values))})" for other, values in choices.items()}
+    patterns |= dict.fromkeys(_leading(test), "(?:.+)") | {name: "(.+)"}
     found = set()
-    values = {name: f"(?:{'|'.join(map(re.escape, known))})" for name, known in test.each.items()} | {"dataset": "(.+)"}
     for arm in test.arms:
-        pattern = re.sub(r"\\{(\w+)\\}", lambda name: values[name[1]], re.escape(arm))
-        matches = (re.fullmatch(pattern, name) for name in runs)
+        pattern = re.sub(r"\\{(\w+)\\}", lambda held: patterns[held[1]], re.escape(arm))
+        matches = (re.fullmatch(pattern, ran) for ran in runs)
         found |= {match.group(1) for match in matches if match and match.re.groups}
     return sorted(found)
 
 
-def _choices(test: Comparison, evidence: _Evidence) -> tuple[dict[str, Sequence[str]], str | None]:
-    """Values of each placeholder; the data sets that ran stand in when none of those wanted did."""
-    choices = dict(test.each)
-    if "dataset" not in test.placeholders:
-        return choices, None
-    wanted = choices.setdefault("dataset", evidence.paper.datasets)
-    present = _measured_datasets(test, evidence.runs)
-    if not present or set(present) & set(wanted):
-        return choices, None
-    return {**choices, "dataset": present}, " and ".join(wanted)
+def _leading(test: Comparison) -> set[str]:
+    """Placeholders at the beginning of an arm, where its data set stands."""
+    return {match[1] for arm in test.arms if (match := re.match(r"\{(\w+)\}", arm))}
+
+
+def _choices(test: Comparison, evidence: _Evidence) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
+    """Values of each placeholder, and what those of a data set stand in for when none of those wanted ran."""
+    wanted, instead = dict(test.each), {}
+    if "dataset" in test.placeholders:
+        wanted.setdefault("dataset", evidence.paper.datasets)
+    choices = dict(wanted)
+    for name in sorted(_leading(test) & set(wanted)):
+        present = _present(name, test, wanted, evidence.runs)
+        if present and not set(present) & set(wanted[name]):
+            listed = (each for one in wanted[name] for each in evidence.paper.stand_ins.get(one, ()))
+            choices[name] = [each for each in listed if each in present][:1] or present
+            instead[name] = " and ".join(wanted[name])
+    return choices, instead
 
 
 def _cells(test: Comparison, evidence: _Evidence) -> Iterator[_Cell]:
@@ -108,9 +116,8 @@ def _cells(test: Comparison, evidence: _Evidence) -> Iterator[_Cell]:
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
         a, b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in ((test.a,), test.b, test.over))
-        dataset = chosen.get("dataset", "")
-        stand_in = f"{dataset} in place of {instead}" if instead else None
-        yield _Cell(replace(test, a=a[0], b=b, over=over), dataset, stand_in)
+        stand_ins = ", ".join(f"{chosen[name]} in place of {what}" for name, what in instead.items())
+        yield _Cell(replace(test, a=a[0], b=b, over=over), stand_ins or None)
 
 
 def _narrowed(test: Comparison, runs: Runs) -> tuple[Comparison, str | None]:
@@ -198,10 +205,10 @@ def _name(test: Comparison) -> str:
     return test.compare.replace("relative", "relative difference") if test.b else "value"
 
 
-def _rule(test: Comparison, paper: Paper, dataset: str, cap: str | None) -> Claim:
+def _rule(test: Comparison, paper: Paper, cap: str | None) -> Claim:
     margin, target = test.margin, test.target
     if isinstance(margin, str):
-        margin = paper.margins[margin].get(dataset, paper.margins[margin]["other"])
+        margin = paper.margin(margin, test.arms[0])
     if isinstance(target, str):
         target = paper.numbers[target]["value"]
     shown = _unit(test)
@@ -224,7 +231,7 @@ def _outcome(cell: _Cell, evidence: _Evidence) -> Outcome:
         return _absence(test, f"{NOT_AVAILABLE}: {missing}")
     trained = [evidence.runs[arm][seed] for arm in test.arms for seed in seeds]
     reasons = [*_shortfalls(test, trained, len(seeds)), *filter(None, (fewer, cell.stand_in))]
-    claim = _rule(test, evidence.paper, cell.dataset, ", ".join(reasons) or None)
+    claim = _rule(test, evidence.paper, ", ".join(reasons) or None)
     return Outcome(_label(test), stats.verdict(found, claim), _unit(test))
 
 

@@ -74,6 +74,12 @@ class Ledger:
         """Count operations into the open phase, or into "train"."""
         self.phases.setdefault(self._open or "train", Phase()).flops += flops
 
+    def charge(self, name: str, flops: int, seconds: float) -> None:
+        """Add what was spent on this arm's behalf elsewhere, such as a search that several arms share."""
+        phase = self.phases.setdefault(name, Phase())
+        phase.flops += flops
+        phase.seconds += seconds
+
     def total(self) -> dict[str, Any]:
         """Sum over phases (peak: the highest), the phases, and side_by_side; RecordError while a phase is open."""
         if self._open:
@@ -151,10 +157,11 @@ def measure(
 def forward_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Path in the model -> FLOPs of one forward of `example`; values sum to the whole.
 
-    The model's own closed form `forward_flops(batch_size)` when it has one, else torch's counter.
+    The model's own closed form `forward_flops` of a batch size, and of a length where the example is token ids, when
+    it has one, else torch's counter.
     """
     if hasattr(model, "forward_flops"):
-        return dict(model.forward_flops(len(example)))
+        return dict(model.forward_flops(*_sizes(example)))
     twin = copy.deepcopy(model)
     return _by_path(_counted(lambda: twin(example)))
 
@@ -162,13 +169,18 @@ def forward_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
 def train_flops(model: nn.Module, example: Tensor) -> int:
     """FLOPs of forward and backward of `example`; no gradient of the input is counted, as none is computed.
 
-    The model's own closed form `train_flops(batch_size)` when it has one, else torch's counter. The optimiser's
-    elementwise work is not counted.
+    The model's own closed form `train_flops`, as in `forward_flops`, when it has one, else torch's counter. The
+    optimiser's elementwise work is not counted.
     """
     if hasattr(model, "train_flops"):
-        return int(model.train_flops(len(example)))
+        return int(model.train_flops(*_sizes(example)))
     twin = copy.deepcopy(model)
     return count_flops(lambda: twin(example).sum().backward())
+
+
+def _sizes(example: Tensor) -> tuple[int, ...]:
+    """(batch, length) of token ids, (batch,) of images."""
+    return tuple(example.shape[: 1 if example.is_floating_point() else 2])
 
 
 def count_flops(function: Callable[[], object]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effi.data import Dataset, Examples, normalise
+from effi.data import IGNORED, Dataset, Examples, TextDataset
 
 if TYPE_CHECKING:
     from effi.training import History
@@ -18,38 +19,66 @@ EVALUATION_BATCH = 250
 
 
 def losses(logits: Tensor, labels: Tensor, kind: Loss) -> Tensor:
-    """Loss of each example, (..., classes) and (...) -> (...): cross-entropy in nats, or the mean squared error of
-    softmax probabilities against the one-hot label."""
+    """Loss of each label, (..., classes) and (...) -> (...): cross-entropy in nats (0 where a label is IGNORED), or the
+    mean squared error of softmax probabilities against the one-hot label."""
     if kind == "cross_entropy":
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
     return (logits.softmax(-1) - F.one_hot(labels, logits.shape[-1])).square().mean(-1)
 
 
+def fitting(labels: Tensor, logits: Tensor) -> Tensor:
+    """Labels of tokens cut where the data set cut the text; labels of whole examples as they are."""
+    return labels[..., : logits.shape[-2]]
+
+
+@dataclass
+class Tally:
+    """Loss and hits summed over batches, so that no logits need to be kept."""
+
+    loss: float = 0.0
+    hits: int = 0
+    counted: int = 0
+
+    def add(self, logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy") -> None:
+        """One batch, (B, ..., classes) and (B, ...)."""
+        labels = fitting(labels, logits)
+        self.loss += losses(logits, labels, kind).sum().item()
+        self.hits += int((logits.argmax(-1) == labels).sum())
+        self.counted += int((labels != IGNORED).sum())
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and accuracy in [0, 1] per counted label."""
+        return {"loss": self.loss / self.counted, "accuracy": self.hits / self.counted}
+
+
 @torch.no_grad()
-def predict(model: nn.Module, examples: Examples, data: Dataset) -> Tensor:
-    """Logits (n, classes) in evaluation mode, float32, with the normalisation of `data`."""
+def predict(model: nn.Module, examples: Examples, data: Dataset | TextDataset) -> Tensor:
+    """Logits (n, classes) in evaluation mode, float32, of inputs as `data` prepares them."""
     was_training = model.training
     model.eval()
-    chunks = examples.images.split(EVALUATION_BATCH)
-    logits = torch.cat([model(normalise(chunk, data.mean, data.std)).float() for chunk in chunks])
+    chunks = examples.inputs.split(EVALUATION_BATCH)
+    logits = torch.cat([model(data.prepare(chunk)).float() for chunk in chunks])
     model.train(was_training)
     return logits
 
 
 def score(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy") -> dict[str, float]:
     """Mean loss and accuracy in [0, 1]."""
-    hits = (logits.argmax(-1) == labels).float().mean().item()
-    return {"loss": losses(logits, labels, kind).mean().item(), "accuracy": hits}
+    tally = Tally()
+    tally.add(logits, labels, kind)
+    return tally.means()
 
 
 def evaluate(
-    model: nn.Module, examples: Examples, data: Dataset, kind: Loss = "cross_entropy"
+    model: nn.Module, examples: Examples, data: Dataset | TextDataset, kind: Loss = "cross_entropy"
 ) -> dict[str, float]:
     """Mean loss and accuracy of a model on examples."""
     return score(predict(model, examples, data), examples.labels, kind)
 
 
-def outcome(model: nn.Module, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
+def outcome(
+    model: nn.Module, history: History, data: Dataset | TextDataset, kind: Loss = "cross_entropy"
+) -> dict[str, float]:
     """Losses and accuracies of the last epoch, and on the test split also with the weights of the best epoch.
 
     `scaled_test_loss` is the last epoch's loss at the temperature that suits the validation split: what of the loss is

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from effi import claims, measures, papers, paths, report, stats, store
 from effi.errors import EffiError
-from effi.measures import Record
+from effi.measures import Record, Unit
 from effi.papers import KINDS, NOT_AVAILABLE
 from effi.stats import Interval
 from effi.workbook import SCALES, Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-SCORE = "test_accuracy"
 PICTURE = "verdicts"
 # Smoke runs test invariants: their verdicts say nothing about a claim.
 JUDGED = SCALES[1:]
@@ -22,17 +21,18 @@ JUDGED = SCALES[1:]
 
 @dataclass(frozen=True)
 class Trade:
-    """What an arm costs and loses beside the baseline of its data set: FLOPs in %, score in points."""
+    """What an arm costs and loses beside the baseline of its data set: FLOPs in %, score in its unit."""
 
     arm: str
     flops: float
     change: Interval
+    unit: Unit
     margin: float
     n: int
 
     def __str__(self) -> str:
         cost = f"{stats.number(self.flops, 1)} % of the FLOPs"
-        return f"{self.arm}: {cost}, {stats.measured(self.change, self.n, 'points', 1)}"
+        return f"{self.arm}: {cost}, {stats.measured(self.change, self.n, self.unit.name, self.unit.digits)}"
 
 
 def write() -> Path:
@@ -57,15 +57,18 @@ def is_fresh() -> bool:
 
 def block() -> str:
     """Text between the markers: picture and table of every paper at every scale that has records."""
-    rows = tuple(_row(*found) for found in _judged())
+    judged = list(_judged())
+    rows = tuple(_row(*found) for found in judged)
     if not rows:
         return "No results yet: `make reproduce` makes them."
     counted = "reproduced / not / inconclusive"
     kinds = (f"as in the paper: {counted}", f"fair: {counted}")
     columns = ("paper", "scale", *kinds, "best honest saving", "where it loses", "notebook")
+    scores = sorted({papers.load(notebook.paper).report["score"].replace("_", " ") for notebook, *_ in judged})
     notes = (
-        "Best honest saving: the fewest training FLOPs, search included, whose 95 % interval of the change in test "
-        "accuracy stays above the margin. Where it loses: the largest drop whose interval lies below the margin.",
+        f"Best honest saving: the fewest training FLOPs, search included, whose 95 % interval of the change in "
+        f"{' or '.join(scores)} stays above the margin. Where it loses: the largest drop whose interval lies below "
+        f"the margin.",
     )
     table = report.Table("Results", columns, rows, notes)
     picture = f"{paths.results().name}/{PICTURE}.png"
@@ -75,22 +78,21 @@ def block() -> str:
 def trades(paper: str, records: Sequence[Record]) -> list[Trade]:
     """Every arm beside the baseline of its data set, on the seeds that both have."""
     loaded, runs = papers.load(paper), measures.by_arm(records)
+    score, unit = loaded.report["score"], measures.unit(loaded.report["score"], difference=True)
     found = []
     for arm, seeds in runs.items():
-        dataset = measures.dataset(arm)
-        base = runs.get(f"{dataset}/{loaded.report['baseline']}".removeprefix("/"), {})
-        both = [(seeds[s], base[s]) for s in seeds if s in base and all(map(_complete, (seeds[s], base[s])))]
+        base = runs.get(f"{measures.dataset(arm)}/{loaded.report['baseline']}".removeprefix("/"), {})
+        both = [(seeds[s], base[s]) for s in seeds if s in base and all(_holds(r, score) for r in (seeds[s], base[s]))]
         if both and base is not seeds:
-            changes = [100 * (measures.value(a, SCORE) - measures.value(b, SCORE)) for a, b in both]
+            changes = [unit.factor * (measures.value(a, score) - measures.value(b, score)) for a, b in both]
             flops = [100 * measures.value(a, "cost.flops") / measures.value(b, "cost.flops") for a, b in both]
-            margin = loaded.margins["accuracy"].get(dataset, loaded.margins["accuracy"]["other"])
-            mean = sum(flops) / len(flops)
-            found.append(Trade(arm, mean, stats.interval(changes), margin, len(both)))
+            margin, mean = loaded.margin(loaded.report["margin"], arm), sum(flops) / len(flops)
+            found.append(Trade(arm, mean, stats.interval(changes), unit, margin, len(both)))
     return found
 
 
-def _complete(record: Record) -> bool:
-    return SCORE in record["metrics"] and bool(record["cost"].get("flops"))
+def _holds(record: Record, score: str) -> bool:
+    return score in record["metrics"] and bool(record["cost"].get("flops"))
 
 
 def _judged() -> Iterator[tuple[Notebook, str, list[Record], list[claims.ClaimRow]]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import string
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effi import paths
 from effi.errors import ParameterError
@@ -24,8 +25,9 @@ class Comparison:
 
     `a` alone: its metric; `a` and `b`: their difference, ratio (%) or relative difference (%), where several
     `b` count as the lowest or highest of them; `over`: Kendall's tau or slope of `y` on `x` over arms.
-    A "{name}" in an arm stands for each value of `each`; "{dataset}" for the paper's data sets. `margin` and
-    `target` are numbers or names in [margins] and [numbers]; `full` is the protocol below which it is capped.
+    A "{name}" in an arm stands for each value of `each`; "{dataset}" for the paper's data sets. Where an arm begins
+    with it ("{text}/gpt2/dense"), other sets stand in when none of its values ran. `margin` and `target` are numbers
+    or names in [margins] and [numbers]; `full` is the protocol below which it is capped.
     """
 
     rule: Rule
@@ -70,7 +72,10 @@ class PaperClaim:
 
 @dataclass(frozen=True)
 class Paper:
-    """One paper's file: claims, printed numbers, tables of other sources, margins and the full protocol."""
+    """One paper's file: claims, printed numbers, tables of other sources, margins and the full protocol.
+
+    `stand_ins` lists for a data set those that may take its place, the first that ran counts; any other may.
+    """
 
     id: str
     title: str
@@ -78,10 +83,15 @@ class Paper:
     datasets: tuple[str, ...]
     full: Mapping[str, float]
     margins: Mapping[str, Mapping[str, float]]
+    stand_ins: Mapping[str, Sequence[str]]
     numbers: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Mapping[str, Any]]
     report: Mapping[str, Any]
     claims: tuple[PaperClaim, ...]
+
+    def margin(self, name: str, arm: str) -> float:
+        """The margin for an arm's data set, the part before the first slash, else that of every other one."""
+        return self.margins[name].get(arm.partition("/")[0], self.margins[name]["other"])
 
 
 def _listed(value: str | Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -90,7 +100,19 @@ def _listed(value: str | Sequence[str], groups: Mapping[str, Sequence[str]]) -> 
     return tuple(value)
 
 
+def _misspelt(test: Comparison) -> Iterator[str]:
+    """Words that are none of those the test knows."""
+    for key, kind in get_type_hints(Comparison).items():
+        if get_origin(kind) is Literal and getattr(test, key) not in get_args(kind):
+            yield f"has {key} {getattr(test, key)!r}: use one of {', '.join(filter(None, get_args(kind)))}"
+    # Arms have a data set or "check" before a slash, groups have not.
+    for key in ("b", "over"):
+        if len(getattr(test, key)) == 1 and "/" not in getattr(test, key)[0]:
+            yield f"names {getattr(test, key)[0]!r}, which is no arm and which [groups] does not list"
+
+
 def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
+    yield from _misspelt(test)
     if bool(test.a) == bool(test.over):
         yield "wants either a or over"
     if test.over and not (test.statistic and test.x and test.y):
@@ -101,9 +123,30 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
         yield "wants pick beside several arms b"
     for name in sorted(test.placeholders - set(test.each) - {"dataset"}):
         yield f"names {{{name}}}, which each does not list"
-    for table, name in (("margins", test.margin), ("numbers", test.target)):
-        if isinstance(name, str) and name not in content.get(table, {}):
-            yield f"names {name!r}, which [{table}] does not list"
+    for name in sorted(set(test.each) - test.placeholders):
+        yield f"lists {name} in each, which none of its arms names"
+    for name, values in test.each.items():
+        if not values:
+            yield f"lists no values of {name} in each"
+    if isinstance(test.target, str) and test.target not in content.get("numbers", {}):
+        yield f"names {test.target!r}, which [numbers] does not list"
+    if isinstance(test.margin, str):
+        yield from _unusable(test.margin, content)
+
+
+def _unusable(margin: str, content: Mapping[str, Any]) -> Iterator[str]:
+    margins = content.get("margins", {})
+    if margin not in margins:
+        yield f"names {margin!r}, which [margins] does not list"
+    elif "other" not in margins[margin]:
+        yield f"names {margin!r}, which in [margins] has no entry other for the data sets that it does not list"
+
+
+def _values(name: str, value: str | Sequence[str], claim: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Values of a placeholder, listed or as a group's name."""
+    if isinstance(value, str) and value not in groups:
+        raise ParameterError(f"A test of {claim} has each {name} {value!r}, which [groups] does not list: add it.")
+    return _listed(value, groups)
 
 
 def _comparison(entry: Mapping[str, Any], claim: str, content: Mapping[str, Any]) -> Comparison:
@@ -114,7 +157,8 @@ def _comparison(entry: Mapping[str, Any], claim: str, content: Mapping[str, Any]
     lists = {key: _listed(entry[key], groups) for key in ("b", "over") if key in entry}
     # A bound is settled by arithmetic, so no protocol caps it unless the file says so.
     full = entry.get("full", {} if entry["rule"] == "bound" else content["full"])
-    test = Comparison(**{**entry, **lists, "full": full})
+    each = {name: _values(name, value, claim, groups) for name, value in entry.get("each", {}).items()}
+    test = Comparison(**{**entry, **lists, "each": each, "full": full})
     for mistake in _mistakes(test, content):
         raise ParameterError(f"A test of {claim} {mistake}.")
     return test
@@ -127,9 +171,26 @@ def _claim(entry: Mapping[str, Any], content: Mapping[str, Any]) -> PaperClaim:
     return PaperClaim(**texts, notes=tuple(entry.get("notes", ())), tests=tests)
 
 
-def _display(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What derived tables need: the arm compared with, its metrics, and money per GPU hour; the rest as it is."""
-    return {**entry, **{key: entry[key] for key in ("baseline", "metrics", "price_per_gpu_hour")}}
+_REPORT = ("baseline", "headline", "score", "margin", "metrics", "price_per_gpu_hour")
+
+
+def _display(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What derived tables and the front page need; the rest as it is."""
+    entry = content["report"]
+    report = {**entry, **{key: entry[key] for key in _REPORT}}
+    for mistake in _unusable(report["margin"], content):
+        raise ParameterError(f"The margin of [report] {mistake}: add it.")
+    for name in sorted(set(report["headline"]) - {claim["id"] for claim in content["claims"]}):
+        raise ParameterError(f"The headline of [report] names {name}, which is none of the claims: use one of them.")
+    return report
+
+
+def _claims(content: Mapping[str, Any]) -> tuple[PaperClaim, ...]:
+    found = tuple(_claim(entry, content) for entry in content["claims"])
+    for name, times in Counter(claim.id for claim in found).items():
+        if times > 1:
+            raise ParameterError(f"{times} claims are called {name}: give each its own id.")
+    return found
 
 
 def parse(content: Mapping[str, Any]) -> Paper:
@@ -137,10 +198,10 @@ def parse(content: Mapping[str, Any]) -> Paper:
     try:
         return Paper(
             **{key: content[key] for key in ("id", "title", "citation", "full")},
-            **{key: content.get(key, {}) for key in ("margins", "numbers", "tables")},
-            report=_display(content["report"]),
+            **{key: content.get(key, {}) for key in ("margins", "stand_ins", "numbers", "tables")},
+            claims=_claims(content),
+            report=_display(content),
             datasets=tuple(content.get("datasets", ())),
-            claims=tuple(_claim(entry, content) for entry in content["claims"]),
         )
     except KeyError as missing:
         raise ParameterError(f"A paper's file wants the key {missing}: add it.") from None

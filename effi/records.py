@@ -14,6 +14,7 @@ import torch
 
 from effi import paths, store
 from effi.arms import Arm, sentence
+from effi.artefacts import Artefact, Artefacts
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.identity import canonical, device_class, function_parts, identity, non_default, source_hash
@@ -22,7 +23,7 @@ from effi.provenance import provenance
 from effi.store import Record, append, records
 from effi.workers import Workers
 
-__all__ = ["Arm", "Record", "Run", "append", "canonical", "provenance", "records", "source_hash"]
+__all__ = ["Arm", "Artefact", "Record", "Run", "append", "canonical", "provenance", "records", "source_hash"]
 
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
 
@@ -112,6 +113,16 @@ class Run:
         for arm in groups:
             arm.report = self._report
             _train(function, arm)
+
+    def artefacts(self, function: Callable[[Any, int], Artefact]) -> Artefacts:
+        """Files beside the records of what `function(settings, seed)` makes, for arms that share it.
+
+        They go stale with the sources that the records go stale with, and with the function's own.
+        """
+        parts, modules = function_parts(function)
+        source = {"effi": source_hash(self._uses | modules), "function": parts}
+        same = {**self._shared, **self._surroundings, "source": source}
+        return Artefacts(self.path.with_name("artefacts"), function, same)
 
     def records(self) -> list[Record]:
         """Finished records of the arms asked for in this run, in the order asked."""

@@ -12,7 +12,7 @@ from scipy import stats as distributions
 
 from effi.errors import ParameterError
 
-Rule = Literal["ordering", "no_loss", "equivalence", "bound", "covers"]
+Rule = Literal["ordering", "gain", "no_loss", "equivalence", "bound", "covers"]
 Side = Literal["higher", "lower", "equal"]
 State = Literal["reproduced", "not reproduced", "inconclusive"]
 Direction = Literal["for", "against", "open"]
@@ -36,8 +36,8 @@ class Interval(NamedTuple):
 class Claim:
     """What the values must do: `margin` in their unit, `target` the limit of a bound or the covered value.
 
-    `margin` is the line that an ordering must clear, what a no_loss may cost, the half-width of an
-    equivalence, and the farthest that an interval which covers the target may reach from it.
+    `margin` is the line that an ordering must clear, the gain below which an interval shows none, what a no_loss may
+    cost, the half-width of an equivalence, and the farthest that an interval which covers the target may reach.
     """
 
     rule: Rule
@@ -196,8 +196,16 @@ def _covers(span: Interval, claim: Claim) -> State:
     return "reproduced" if reach < claim.margin else "inconclusive"
 
 
+def _gain(span: Interval, claim: Claim) -> State:
+    towards = _towards(span, claim)
+    if towards.low > 0:
+        return "reproduced"
+    return "not reproduced" if towards.high < claim.margin else "inconclusive"
+
+
 _RULES: dict[str, Callable[[Interval, Claim], State]] = {
     "ordering": _ordering,
+    "gain": _gain,
     "no_loss": _no_loss,
     "equivalence": _equivalence,
     "covers": _covers,
@@ -214,7 +222,7 @@ def _check(claim: Claim) -> None:
         raise ParameterError(f"Unknown rule {claim.rule!r}: use one of {', '.join(_RULES)} or bound.")
     if claim.direction not in _RELATIONS or (claim.direction == "equal" and claim.rule != "bound"):
         raise ParameterError(f"A rule {claim.rule!r} cannot point {claim.direction!r}: use higher or lower.")
-    if claim.rule in ("equivalence", "covers") and claim.margin <= 0:
+    if claim.rule in ("equivalence", "covers", "gain") and claim.margin <= 0:
         raise ParameterError(f"A rule {claim.rule!r} wants a positive margin, got {claim.margin}.")
     if claim.rule == "no_loss" and claim.margin < 0:
         raise ParameterError(f"A rule 'no_loss' wants a margin of at least 0, got {claim.margin}.")
@@ -230,6 +238,8 @@ def _wanted(claim: Claim) -> str:
     unit = " %" if claim.unit == "%" else ""
     return {
         "ordering": f"claimed {'below' if sign < 0 else 'above'} {_line(sign * claim.margin + 0.0)}{unit}",
+        "gain": f"claimed {'below' if sign < 0 else 'above'} 0, no gain {'above' if sign < 0 else 'below'} "
+        f"{_line(sign * claim.margin)}{unit}",
         "no_loss": f"margin {_line(-sign * claim.margin + 0.0)}{unit}",
         "equivalence": f"margin ±{_line(claim.margin)}{unit}",
         "covers": f"target {_line(claim.target)} ± {_line(claim.margin)}{unit}",

@@ -103,12 +103,15 @@ def locked(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new text, never a part."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(content if isinstance(content, bytes) else content.encode())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _parse(line: bytes) -> Record | None:

@@ -1,6 +1,6 @@
 """The one training loop: one model, or several seeds of it at once.
 
-Shapes: R replicas (seeds trained together, 1 on a CPU), B batch, then the image's own.
+Shapes: R replicas (seeds trained together, 1 on a CPU), B batch, then those of an image or T tokens.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
-from effi.data import Dataset, Examples, augment, normalise
+from effi.data import IGNORED, Dataset, Examples, TextDataset, augment
 from effi.errors import ParameterError, TrainingError
-from effi.evaluation import EVALUATION_BATCH, Loss, losses, score
+from effi.evaluation import EVALUATION_BATCH, Loss, Tally, fitting, losses
+from effi.masks import Mask, hold
 from effi.models.attention import plain_attention
 from effi.seeds import generator, seeded
 
 Hook = Callable[[int, int], None]
+Data = Dataset | TextDataset
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Training:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0
     clip: float | None = None
     loss: Loss = "cross_entropy"
@@ -51,13 +53,14 @@ class Training:
                 raise ParameterError(f"training {name}={getattr(self, name)} is too small; give at least {least:g}")
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of step 0 .. steps - 1: linear warm-up, then constant or a cosine to zero."""
+        """Learning rate of step 0 .. steps - 1: linear warm-up, then constant, or a line or cosine to zero."""
         warm = round(self.warmup * steps)
         if step < warm:
             return self.lr * (step + 1) / warm
         if self.schedule == "constant":
             return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        done = (step - warm) / max(1, steps - warm)
+        return self.lr * (1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @dataclass
@@ -65,12 +68,14 @@ class History:
     """What one seed's training left behind: a value per epoch in `curves`, and the weights of the best epoch.
 
     Best is the lowest validation loss; epochs count from 1. The model itself keeps the weights of the last epoch.
+    `held_bytes` are those of weights, gradients, optimiser moments and mask in training, activations apart.
     """
 
     seed: int
     curves: dict[str, list[float]] = field(default_factory=dict)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    held_bytes: int = 0
 
     def append(self, **values: float) -> None:
         """Add one epoch."""
@@ -158,35 +163,41 @@ Network = Single | Replicas
 
 def fit(
     models: nn.Module | Sequence[nn.Module],
-    data: Dataset,
+    data: Data,
     training: Training,
     *,
     seeds: Sequence[int],
     ledger: Ledger,
     hooks: Sequence[Hook] = (),
+    mask: Mask | None = None,
+    first_epoch: int = 0,
 ) -> list[History]:
     """Train one model, or one per seed side by side on one device, on `data.train`; a History per seed.
 
     Order, augmentation and dropout come from streams of their own; seeds trained together share that of dropout.
-    Hooks are called with (step, steps) after each optimiser step. Under `ledger.dry_run` only one step is measured.
-    Raises TrainingError when a loss is not a number.
+    Hooks are called with (step, steps) after each optimiser step. What `mask` prunes of a single model stays zero.
+    A schedule can be entered at `first_epoch`. Under `ledger.dry_run` only one step is measured.
+    Raises TrainingError when a loss is not a number, ParameterError for a mask over several models.
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
     network = Single(models[0]) if len(models) == 1 else Replicas(models)
-    loop = _Loop(network, models[0], data, training, tuple(seeds), ledger, hooks)
+    loop = _Loop(network, models[0], data, training, tuple(seeds), ledger, hooks, first_epoch)
+    if mask is not None:
+        loop.hold(mask)
     with seeded(loop.histories[0].seed, "dropout", loop.device):
         if ledger.dry_run:
             loop.rehearse()
             return loop.histories
-        for _ in tqdm(range(training.epochs), disable=None, leave=False, unit="epoch"):
+        for _ in tqdm(range(first_epoch, training.epochs), disable=None, leave=False, unit="epoch"):
             loop.epoch()
+    loop.weigh(mask or {})
     network.finish()
     return loop.histories
 
 
-def stepper(model: nn.Module, data: Dataset, training: Training, *, seed: int = 0) -> Callable[[], object]:
+def stepper(model: nn.Module, data: Data, training: Training, *, seed: int = 0) -> Callable[[], object]:
     """A call that makes one training step on one and the same batch: what `effi.cost.measure` times."""
-    loop = _Loop(Single(model), model, data, training, (seed,), Ledger(str(data.train.images.device)), ())
+    loop = _Loop(Single(model), model, data, training, (seed,), Ledger(str(data.train.inputs.device)), ())
     index_RB = next(loop.batches())
     return lambda: loop.update(index_RB)
 
@@ -198,25 +209,43 @@ class _Loop:
         self,
         network: Network,
         model: nn.Module,
-        data: Dataset,
+        data: Data,
         training: Training,
         seeds: tuple[int, ...],
         ledger: Ledger,
         hooks: Sequence[Hook],
+        first_epoch: int = 0,
     ) -> None:
         self.network, self.model, self.data, self.training = network, model, data, training
-        self.ledger, self.hooks, self.step = ledger, hooks, 0
-        self.device = data.train.images.device
-        self.steps = training.epochs * math.ceil(len(data.train) / training.batch_size)
+        if training.augment and isinstance(data, TextDataset):
+            raise ParameterError(f"{data.name} is text, which no augmentation fits; leave augment empty")
+        steps_per_epoch = math.ceil(len(data.train) / training.batch_size)
+        self.ledger, self.hooks, self.step = ledger, hooks, first_epoch * steps_per_epoch
+        self.device = data.train.inputs.device
+        self.steps = training.epochs * steps_per_epoch
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
         self.optimizer = _optimizer(network, training)
         self.forward = torch.compile(network) if training.compile else network
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and bf16_pays(self.device.type))
-        self.mean, self.std = (torch.tensor(v, device=self.device) for v in (data.mean, data.std))
-        self.flops: dict[tuple[str, int], int] = {}
-        ledger.planned_steps = (ledger.planned_steps or 0) + self.steps
+        self.flops: dict[tuple[str, torch.Size], int] = {}
+        ledger.planned_steps = (ledger.planned_steps or 0) + self.steps - self.step
+
+    def hold(self, mask: Mask) -> None:
+        """Keep what the mask prunes at zero from now on."""
+        if not isinstance(self.network, Single):
+            raise ParameterError("a mask belongs to one model: train its seeds one by one (together=1)")
+        hold(self.model, self.optimizer, mask)
+
+    def weigh(self, mask: Mask) -> None:
+        """Note the bytes that training holds per seed; a gradient is as large as its weight."""
+        parameters = list(self.network.parameters())
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors = [*parameters, *(p for p in parameters if p.requires_grad), *filter(torch.is_tensor, moments)]
+        held = sum(tensor.nbytes for tensor in tensors) // len(self.histories)
+        for history in self.histories:
+            history.held_bytes = held + sum(kept.nbytes for kept in mask.values())
 
     def batches(self) -> Iterator[Tensor]:
         """Index batches (R, B) of one epoch, each replica in an order of its own."""
@@ -224,21 +253,23 @@ class _Loop:
         order = torch.stack([torch.randperm(count, generator=stream) for stream in self.orders])
         return iter(order.to(self.device).split(self.training.batch_size, dim=1))
 
-    def images(self, index_RB: Tensor) -> Tensor:
-        """Normalised, augmented training images (R, B, C, H, W)."""
-        images = self.data.train.images[index_RB]
+    def inputs(self, index_RB: Tensor) -> Tensor:
+        """What the model reads of a training batch, augmented: (R, B, C, H, W) or ids (R, B, T)."""
+        inputs = self.data.train.inputs[index_RB]
         if self.training.augment:
-            pairs = zip(images, self.augments, strict=True)
-            images = torch.stack([augment(part, self.training.augment, stream) for part, stream in pairs])
-        return normalise(images, self.mean, self.std)
+            pairs = zip(inputs, self.augments, strict=True)
+            inputs = torch.stack([augment(part, self.training.augment, stream) for part, stream in pairs])
+        return self.data.prepare(inputs)
 
-    def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimiser step; losses (R,) and hits (R,) stay on the device so that nothing waits for them."""
-        labels = self.data.train.labels[index_RB]
+    def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One optimiser step; sums of losses, hits and labels (R,) stay on the device so that nothing waits."""
+        x_RB = self.inputs(index_RB)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.forward(self.images(index_RB)).float()
-        loss_R = losses(logits, labels, self.training.loss).mean(1)
-        loss_R.sum().backward()
+            logits = self.forward(x_RB).float()
+        labels = fitting(self.data.train.labels[index_RB], logits)
+        counted = (labels != IGNORED).flatten(1).sum(1)
+        loss_R = losses(logits, labels, self.training.loss).flatten(1).sum(1)
+        (loss_R / counted).sum().backward()
         if self.training.clip:
             self.network.clip(self.training.clip)
         for group in self.optimizer.param_groups:
@@ -248,45 +279,47 @@ class _Loop:
         self.step += 1
         for hook in self.hooks:
             hook(self.step, self.steps)
-        return loss_R.detach() * labels.shape[1], (logits.detach().argmax(-1) == labels).sum(1)
+        self._count("train", x_RB)
+        return loss_R.detach(), (logits.detach().argmax(-1) == labels).flatten(1).sum(1), counted
 
     def epoch(self) -> None:
         """Train one epoch, validate, keep curves and best weights."""
         with self.ledger.phase("train"):
             self.network.train()
-            loss = torch.zeros(len(self.histories), device=self.device)
-            hits = torch.zeros_like(loss)
+            sums = torch.zeros(3, len(self.histories), dtype=torch.float64, device=self.device)
             for index_RB in self.batches():
-                batch_loss, batch_hits = self.update(index_RB)
-                loss += batch_loss
-                hits += batch_hits
-                self._count("train", index_RB.shape[1])
+                sums += torch.stack(self.update(index_RB))
         with self.ledger.phase("evaluate"):
-            logits_R = self.predict(self.data.validation)
-        self._note((loss / len(self.data.train)).tolist(), (hits / len(self.data.train)).tolist(), logits_R)
+            validated = self.validate(self.data.validation)
+        loss, hits, counted = sums
+        self._note((loss / counted).tolist(), (hits / counted).tolist(), validated)
 
     @torch.no_grad()
-    def predict(self, examples: Examples) -> Tensor:
-        """Logits of every replica on the same examples, (R, n, classes)."""
+    def validate(self, examples: Examples) -> list[dict[str, float]]:
+        """Mean loss and accuracy of every replica on the same examples."""
         self.network.eval()
-        parts = []
-        for chunk in examples.images.split(EVALUATION_BATCH):
-            x_B = normalise(chunk, self.mean, self.std)
-            parts.append(self.network(x_B.expand(len(self.histories), *x_B.shape)).float())
-            self._count("evaluate", len(chunk))
-        return torch.cat(parts, 1)
+        tallies = [Tally() for _ in self.histories]
+        for inputs, labels in zip(
+            examples.inputs.split(EVALUATION_BATCH), examples.labels.split(EVALUATION_BATCH), strict=True
+        ):
+            x_B = self.data.prepare(inputs)
+            logits_R = self.network(x_B.expand(len(self.histories), *x_B.shape)).float()
+            self._count("evaluate", x_B[None])
+            for tally, logits in zip(tallies, logits_R, strict=True):
+                tally.add(logits, labels, self.training.loss)
+        return [tally.means() for tally in tallies]
 
-    def _count(self, phase: str, batch: int) -> None:
-        if (phase, batch) not in self.flops:
-            example = normalise(self.data.train.images[:1].expand(batch, -1, -1, -1), self.mean, self.std)
-            one = train_flops(self.model, example) if phase == "train" else _forward(self.model, example)
-            self.flops[phase, batch] = one * len(self.histories)
-        self.ledger.add_flops(self.flops[phase, batch])
+    def _count(self, phase: str, x_RB: Tensor) -> None:
+        """Add a batch's FLOPs; those of one size are counted once."""
+        if (phase, x_RB.shape) not in self.flops:
+            one = train_flops(self.model, x_RB[0]) if phase == "train" else _forward(self.model, x_RB[0])
+            self.flops[phase, x_RB.shape] = one * len(self.histories)
+        self.ledger.add_flops(self.flops[phase, x_RB.shape])
 
-    def _note(self, loss: list[float], accuracy: list[float], logits_R: Tensor) -> None:
+    def _note(self, loss: list[float], accuracy: list[float], validated: list[dict[str, float]]) -> None:
         for replica, history in enumerate(self.histories):
             epoch = len(history.curves.get("train_loss", [])) + 1
-            validation = score(logits_R[replica], self.data.validation.labels, self.training.loss)
+            validation = validated[replica]
             if not math.isfinite(loss[replica]) or not math.isfinite(validation["loss"]):
                 raise TrainingError(
                     f"the loss of seed {history.seed} is not a number in epoch {epoch}; lower the learning rate "
@@ -304,10 +337,11 @@ class _Loop:
     def rehearse(self) -> None:
         """Warm up with one step, then measure one."""
         index_RB = next(self.batches())
+        ledger, self.ledger = self.ledger, Ledger(str(self.device))
         self.update(index_RB)
+        self.ledger = ledger
         with self.ledger.phase("train"):
             self.update(index_RB)
-            self._count("train", index_RB.shape[1])
         self.ledger.steps += 1
 
 

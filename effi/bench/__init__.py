@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from effi.bench import suites
+from effi.bench import suites, tickets
 from effi.bench.rounds import Case, save, table, timed
 from effi.errors import ParameterError
 
@@ -15,6 +15,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "minimal": suites.minimal,
     "loop": suites.loop,
     "import": suites.imports,
+    "early_bird": tickets.early_bird,
     "gpu": suites.gpu,
 }
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."

@@ -24,11 +24,12 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Competitor:
-    """What is timed; `flops` are those of one call."""
+    """What is timed; `flops` are those of one call, `extra_bytes` the memory it needs beside what it is given."""
 
     step: Callable[[], object]
     parameters: int | None = None
     flops: int | None = None
+    extra_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Row:
     ratio: float | None = None
     parameters: int | None = None
     flops: int | None = None
+    extra_bytes: int | None = None
     load: float | None = None
     note: str | None = None
 
@@ -71,7 +73,7 @@ def timed(case: Case, budget_s: float) -> list[Row]:
         if isinstance(competitor, Competitor):
             seconds = [call / case.calls for call in measured[name]]
             ratio = median(own / other for own, other in zip(measured[name], measured[case.reference], strict=True))
-            known = {"parameters": competitor.parameters, "flops": competitor.flops}
+            known = {name: getattr(competitor, name) for name in ("parameters", "flops", "extra_bytes")}
             rows.append(replace(row, seconds=seconds, ratio=ratio, **known))
         else:
             rows.append(replace(row, note=competitor))
@@ -95,7 +97,19 @@ def _load() -> float | None:
 
 def table(name: str, rows: list[Row]) -> Table:
     """Rows side by side, with the machine below."""
-    columns = ("case", "competitor", "min ms", "median ms", f"x {rows[0].reference}", "rounds", "parameters", "GFLOP")
+    references = {row.reference for row in rows}
+    ratio = f"x {rows[0].reference}" if len(references) == 1 else "x reference"
+    columns = (
+        "case",
+        "competitor",
+        "min ms",
+        "median ms",
+        ratio,
+        "rounds",
+        "parameters",
+        "GFLOP",
+        "extra MB",
+    )
     facts = provenance()
     machine = facts["gpu"]["name"] if name == "gpu" and facts["gpu"] else facts["cpu"]
     loads = "-".join(sorted({f"{row.load:.1f}" for row in rows if row.load is not None}))
@@ -105,7 +119,7 @@ def table(name: str, rows: list[Row]) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     if row.note:
-        return (row.case, row.competitor, row.note, *[""] * 5)
+        return (row.case, row.competitor, row.note, *[""] * 6)
     return (
         row.case,
         row.competitor,
@@ -115,6 +129,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(len(row.seconds)),
         "" if row.parameters is None else f"{row.parameters:,}",
         "" if row.flops is None else f"{row.flops / 1e9:.2f}",
+        "" if row.extra_bytes is None else f"{row.extra_bytes / 1e6:.0f}",
     )
 
 

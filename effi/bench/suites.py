@@ -96,13 +96,13 @@ def epoch_by_hand(model: nn.Module, data: Dataset, batch: int) -> None:
     mean, std = torch.tensor(data.mean), torch.tensor(data.std)
     model.train()
     for index in torch.randperm(len(data.train)).split(batch):
-        logits = model(normalise(data.train.images[index], mean, std))
+        logits = model(normalise(data.train.inputs[index], mean, std))
         F.cross_entropy(logits, data.train.labels[index]).backward()
         optimizer.step()
         optimizer.zero_grad()
     model.eval()
     with torch.no_grad():
-        logits = model(normalise(data.validation.images, mean, std))
+        logits = model(normalise(data.validation.inputs, mean, std))
         F.cross_entropy(logits, data.validation.labels).item()
 
 

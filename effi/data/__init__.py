@@ -1,7 +1,26 @@
-"""Images by name, checked and split the same way for every paper, and the reader's own folder of images."""
+"""Images and text by name, checked and split the same way for every paper, and the reader's own."""
 
-from effi.data.catalogue import Listing, available, fetch, load, resolve
-from effi.data.examples import Dataset, Examples
+from effi.data.catalogue import Listing, available, fetch, kind, load, resolve
+from effi.data.examples import IGNORED, Dataset, Examples, TextDataset
+from effi.data.text import causal, corpus_dataset, load_corpus, load_text, masked
 from effi.data.transforms import augment, normalise
 
-__all__ = ["Dataset", "Examples", "Listing", "augment", "available", "fetch", "load", "normalise", "resolve"]
+__all__ = [
+    "IGNORED",
+    "Dataset",
+    "Examples",
+    "Listing",
+    "TextDataset",
+    "augment",
+    "available",
+    "causal",
+    "corpus_dataset",
+    "fetch",
+    "kind",
+    "load",
+    "load_corpus",
+    "load_text",
+    "masked",
+    "normalise",
+    "resolve",
+]

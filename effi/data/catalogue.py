@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 from effi import paths
-from effi.data import files, folder, readers
+from effi.data import corpora, docstrings, files, folder, grammar, own, readers
 from effi.data.examples import Dataset, Examples, Source
 from effi.data.splits import hold_out, shorten
+from effi.data.texts import Corpus, TextSource, cut
 from effi.data.transforms import check_resize, resized, statistics
 from effi.errors import DataError
 
@@ -19,7 +21,26 @@ NAMED: Mapping[str, Callable[[files.Entry, Path], Source]] = {
     "cifar10": readers.cifar10,
     "digits": readers.digits,
 }
+TEXTS: Mapping[str, Callable[[files.Entry, Path], TextSource]] = {
+    "imdb": corpora.imdb,
+    "sst2": corpora.sst2,
+    "docstrings": docstrings.read,
+    "grammar": grammar.read,
+}
+CORPORA: Mapping[str, Callable[[files.Entry, Path], Corpus]] = {
+    "wikitext-2": corpora.wikitext,
+    "tinyshakespeare": corpora.shakespeare,
+}
 OWN: Mapping[str, Callable[[Path, int | None, int], Source]] = {"folder": folder.read}
+OWN_TEXTS: Mapping[str, Callable[[Path, int], TextSource]] = {"csv": own.table}
+OWN_CORPORA: Mapping[str, Callable[[Path, int], Corpus]] = {"text": own.corpus}
+# What a set holds -> how an error says so.
+READ_BY = {
+    "images": "holds images: load reads it, in the vision part of a notebook",
+    "texts": "holds labelled texts: load_text reads it, in the language part of a notebook",
+    "corpus": "is a corpus without labels: load_corpus reads it, in the language part of a notebook",
+}
+EMBEDDED = {"images": "digits", "text": "docstrings"}
 
 
 @dataclass(frozen=True)
@@ -53,34 +74,56 @@ def load(
     check_resize(size, resize)
     source = _read(name, size if resize == "bilinear" else None, seed)
     parts = (*hold_out(source.train, train, validation, seed), shorten(source.test, test, seed))
-    splits = [Examples(resized(part.images, size, resize), part.labels) for part in parts]
+    splits = [Examples(resized(part.inputs, size, resize), part.labels) for part in parts]
     return Dataset(
-        _label(name),
+        label(name),
         *splits,
         classes=source.classes,
         checksum=source.checksum,
         variant=source.variant,
-        **dict(zip(("mean", "std"), statistics(splits[0].images), strict=True)),
+        **dict(zip(("mean", "std"), statistics(splits[0].inputs), strict=True)),
         notice=source.notice,
     )
 
 
-def resolve(
-    dataset: str, preferred: Sequence[str], embedded: str = "digits"
-) -> tuple[tuple[str, ...], str | None]:
+def read_text(name: str, seed: int) -> TextSource:
+    """Labelled texts by name, or `csv:PATH`, before any subset; DataError for a set that has none."""
+    _expect(name, "texts")
+    return _read_words(name, seed)
+
+
+def read_corpus(name: str, seed: int) -> Corpus:
+    """A corpus by name, or `text:PATH`; of a labelled set its unlabelled text, or else its training texts."""
+    _expect(name, "corpus", "texts")
+    source = _read_words(name, seed)
+    if isinstance(source, Corpus):
+        return source
+    pieces = tuple(source.unlabelled() if source.unlabelled else source.train.texts)
+    return Corpus(*cut(pieces), source.variant, source.checksum, running=False, notice=source.notice)
+
+
+def kind(name: str) -> str:
+    """Which part of a notebook a data set is for, "images" or "text"; DataError when it is unknown."""
+    return "images" if _holds(name) == "images" else "text"
+
+
+def resolve(dataset: str, preferred: Sequence[str], embedded: str | None = None) -> tuple[tuple[str, ...], str | None]:
     """(names to run on, notice): "auto" gives the preferred sets that can be had, or else the embedded one.
 
-    The notice, one sentence or None, says what is missing. Any other value is checked and given back alone;
-    DataError when it is unknown or its path does not exist.
+    Images and text each fall back on their own: digits, docstrings. The notice, one sentence or None, says what is
+    missing. Any other value is checked and given back alone; DataError when it is unknown or has no such path.
     """
     if dataset != "auto":
         _check(dataset)
         return (dataset,), None
-    names = tuple(name for name in preferred if _obtainable(name))
-    missing = " and ".join(name for name in preferred if name not in names)
+    had = {name: _obtainable(name) for name in preferred}
+    served = {kind(name) for name in preferred if had[name]}
+    # A set that is missing is replaced only where nothing else of its kind is there.
+    wanted = [name for name in preferred if had[name] or kind(name) not in served]
+    names = tuple(dict.fromkeys(name if had[name] else embedded or EMBEDDED[kind(name)] for name in wanted))
+    missing = " and ".join(name for name in preferred if not had[name])
     if not missing:
         return names, None
-    names = names or (embedded,)
     return names, (
         f"{missing}: not found and not downloadable, so this run uses {' and '.join(names)} instead; "
         "set EFFI_DATA to a folder that holds the data."
@@ -96,35 +139,67 @@ def fetch(name: str) -> Path:
     """Folder of a named data set, downloaded when absent; DataError when that fails or the content is damaged."""
     entry = _entry(name)
     where = files.locate(entry)
-    NAMED[name](entry, where)
+    _verify(entry, where)
     return where
 
 
 def _read(name: str, size: int | None, seed: int) -> Source:
-    kind, _, place = name.partition(":")
-    if kind in OWN and place:
-        return OWN[kind](_own(place), size, seed)
+    _expect(name, "images")
+    scheme, _, place = name.partition(":")
+    if place:
+        return OWN[scheme](_own(place), size, seed)
     entry = _entry(name)
     return NAMED[name](entry, files.locate(entry))
 
 
-def _check(name: str) -> None:
-    """DataError when `name` is no data set or names a path that does not exist."""
-    kind, _, place = name.partition(":")
-    if kind in OWN and place:
-        _own(place)
-    else:
-        _entry(name)
+def _read_words(name: str, seed: int) -> TextSource | Corpus:
+    scheme, _, place = name.partition(":")
+    if place:
+        return (OWN_TEXTS | OWN_CORPORA)[scheme](_own(place), seed)
+    entry = _entry(name)
+    return (TEXTS | CORPORA)[name](entry, files.locate(entry))
 
 
-def _entry(name: str) -> files.Entry:
-    """What the manifest says about a named set; DataError, with the closest name, when there is none."""
-    if name in NAMED:
-        return files.manifest()[name]
-    known = (*NAMED, *(f"{kind}:PATH" for kind in OWN))
+def _holds(name: str) -> str:
+    """What a set is, "images", "texts" or "corpus"; DataError, with the closest name, when there is none."""
+    named = {"images": NAMED, "texts": TEXTS, "corpus": CORPORA}
+    schemes = {"images": OWN, "texts": OWN_TEXTS, "corpus": OWN_CORPORA}
+    scheme, _, place = name.partition(":")
+    for what in named:
+        if name in named[what] or (place and scheme in schemes[what]):
+            return what
+    known = [*chain(*named.values()), *(f"{each}:PATH" for each in chain(*schemes.values()))]
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? There are" if close else "there are"
     raise DataError(f"unknown data set {name!r}: {hint} {', '.join(known)}")
+
+
+def _expect(name: str, *wanted: str) -> None:
+    """DataError that says what reads a set that holds something else."""
+    if (found := _holds(name)) not in wanted:
+        raise DataError(f"{name} {READ_BY[found]}")
+
+
+def _verify(entry: files.Entry, where: Path) -> str:
+    """Variant of a set that is there; DataError when its content is not what the manifest says."""
+    if entry.name in NAMED:
+        return NAMED[entry.name](entry, where).variant
+    return files.verified(entry, where)[0] if entry.files else "made here"
+
+
+def _check(name: str) -> None:
+    """DataError when `name` is no data set or names a path that does not exist."""
+    _holds(name)
+    if place := name.partition(":")[2]:
+        _own(place)
+
+
+def _entry(name: str) -> files.Entry:
+    """What the manifest says about a named set; DataError when there is none."""
+    _holds(name)
+    if ":" in name:
+        raise DataError(f"{name} is your own data, and nothing to fetch: only a named set is downloaded")
+    return files.manifest()[name]
 
 
 def _own(place: str) -> Path:
@@ -135,10 +210,10 @@ def _own(place: str) -> Path:
     return path
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """The name in records and tables: a reader's set goes by its last folder."""
-    kind, _, place = name.partition(":")
-    return f"{kind}:{_own(place).resolve().name}" if place else name
+    scheme, _, place = name.partition(":")
+    return f"{scheme}:{_own(place).resolve().name}" if place else name
 
 
 def _obtainable(name: str) -> bool:
@@ -156,7 +231,7 @@ def _listing(entry: files.Entry) -> Listing:
     where, variant, problem = None, None, None
     try:
         where = files.find(entry)
-        variant = NAMED[entry.name](entry, where).variant if where else None
+        variant = _verify(entry, where) if where else None
     except DataError as error:
         problem = str(error)
     return Listing(entry.name, where, variant, entry.licence, entry.source, entry.bytes, problem)

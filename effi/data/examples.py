@@ -1,19 +1,31 @@
-"""What a loaded data set is: uint8 images with labels, in three splits."""
+"""What a loaded data set is: images or token ids with labels, in three splits."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from effi.data.transforms import normalise
+
+if TYPE_CHECKING:
+    from effi.data.tokens import Tokenizer
+
+IGNORED = -100
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Images uint8 (n, channels, height, width) with their labels int64 (n,)."""
+    """Images uint8 (n, channels, height, width) or token ids int32 (n, length), with labels int64 (n,).
 
-    images: Tensor
+    Labels are (n, length) where every token has one; IGNORED among them counts nowhere.
+    """
+
+    inputs: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
@@ -21,11 +33,11 @@ class Examples:
 
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on a device."""
-        return Examples(self.images.to(device), self.labels.to(device))
+        return Examples(self.inputs.to(device), self.labels.to(device))
 
     def take(self, indices: Tensor) -> Examples:
         """The examples at `indices`, int64 (k,), in that order."""
-        return Examples(self.images[indices], self.labels[indices])
+        return Examples(self.inputs[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits; `mean` and `std` per channel of train in [0, 1], `checksum` of the set before any subset."""
+    """Images in three splits; `mean` and `std` per channel of train in [0, 1], `checksum` of the whole set."""
 
     name: str
     train: Examples
@@ -58,8 +70,17 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
-        channels, height, width = self.train.images.shape[1:]
+        channels, height, width = self.train.inputs.shape[1:]
         return channels, height, width
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation on the device of the images, so that a batch waits for no copy."""
+        return tuple(torch.tensor(values, device=self.train.inputs.device) for values in (self.mean, self.std))
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What a model reads: uint8 (..., channels, height, width) to normalised float32."""
+        return normalise(inputs, *self._scale)
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its three splits on a device."""
@@ -67,10 +88,42 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test)
 
 
+@dataclass(frozen=True)
+class TextDataset:
+    """Token ids in three splits, padded at the end with `pad`; `vocabulary` counts the ids.
+
+    `corpus` holds token ids int32 (n, length) of unlabelled text of the same kind, full rows without padding;
+    `tokenizer` made all ids. Labels that are ids have no `classes`.
+    """
+
+    name: str
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    checksum: str
+    variant: str
+    vocabulary: int
+    corpus: Tensor
+    pad: int = 0
+    notice: str | None = None
+    tokenizer: Tokenizer | None = None
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What a model reads: ids int64 (..., T), cut at the longest text of the batch."""
+        used = (inputs != self.pad).flatten(0, -2).any(0).nonzero()
+        return inputs[..., : int(used.max()) + 1 if len(used) else 1].long()
+
+    def to(self, device: torch.device | str) -> TextDataset:
+        """The same data set with its three splits on a device."""
+        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
+
+
 def checksum(train: Examples, test: Examples) -> str:
-    """`sha256:...` over every pixel and label, training set first."""
+    """`sha256:...` over every input and label, training set first."""
     content = hashlib.sha256()
     for part in (train, test):
-        content.update(part.images.contiguous().numpy())
+        content.update(part.inputs.contiguous().numpy())
         content.update(part.labels.contiguous().numpy())
     return f"sha256:{content.hexdigest()}"

@@ -8,10 +8,12 @@ import shutil
 import sys
 import tarfile
 import tomllib
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -37,7 +39,14 @@ class Entry:
     files: Mapping[str, str]
     archive: str = ""
     package: str = ""
-    variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def layouts(self) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+        """(variant, folder, files) of every form of the set: variants in files of their own, the official one."""
+        for name, variant in self.variants.items():
+            if "files" in variant:
+                yield name, variant.get("folder", self.folder), variant["files"]
+        yield "official", self.folder, self.files
 
 
 def manifest() -> dict[str, Entry]:
@@ -52,8 +61,8 @@ def find(entry: Entry) -> Path | None:
     Raises DataError when $EFFI_DATA names no folder.
     """
     roots = [_package(entry)] if entry.package else searched()
-    folders = [root / entry.folder for root in roots]
-    return next((folder for folder in folders if _complete(folder, entry)), None)
+    places = ((root / folder, names) for root in roots for _, folder, names in entry.layouts())
+    return next((place for place, names in places if _complete(place, names)), None)
 
 
 def searched() -> list[Path]:
@@ -93,9 +102,9 @@ def download(entry: Entry) -> Path:
         downloads().mkdir(parents=True, exist_ok=True)
         with FileLock(downloads() / f"{entry.name}.lock"):
             # Whoever waited for the lock finds the work done.
-            if not _complete(target, entry):
+            if not _complete(target, entry.files):
                 _download(entry, target)
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         places = ", ".join(str(root) for root in searched())
         raise DataError(
             f"{entry.name} is not under {places} and could not be downloaded ({_reason(error)}): check the "
@@ -124,8 +133,14 @@ def _receive(entry: Entry, folder: Path) -> None:
         for name, checksum in entry.files.items():
             _retrieve(entry.source + name, checksum, folder / entry.folder)
         return
-    with tarfile.open(_retrieve(entry.source, entry.archive, folder)) as archive:
-        archive.extractall(folder, filter="data")
+    archive = _retrieve(entry.source, entry.archive, folder)
+    if archive.suffix == ".zip":
+        # It drops roots and ".." from the names within.
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)
+        return
+    with tarfile.open(archive) as content:
+        content.extractall(folder, filter="data")
 
 
 def _retrieve(url: str, checksum: str, folder: Path) -> Path:
@@ -147,8 +162,18 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _complete(folder: Path, entry: Entry) -> bool:
-    return all((folder / name).is_file() for name in entry.files)
+def _complete(folder: Path, names: Iterable[str]) -> bool:
+    return all((folder / name).is_file() for name in names)
+
+
+def verified(entry: Entry, folder: Path) -> tuple[str, dict[str, bytes]]:
+    """(variant, content of every file) of the form that lies in `folder`; DataError for a wrong checksum."""
+    variant, names = next((variant, names) for variant, _, names in entry.layouts() if _complete(folder, names))
+    content = {name: read(entry, folder / name) for name in names}
+    for name, expected in names.items():
+        if not matches(content[name], expected):
+            raise damaged(entry, folder / name, f"does not have the checksum of the {variant} file")
+    return variant, content
 
 
 def read(entry: Entry, path: Path) -> bytes:

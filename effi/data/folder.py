@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from effi.data.examples import Examples, Source
-from effi.data.splits import ranks
+from effi.data.splits import fifth
 from effi.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -46,7 +46,7 @@ def read(folder: Path, size: int | None, seed: int) -> Source:
     counts = torch.tensor([len(found) for found in files.values()])
     labels = torch.arange(len(files)).repeat_interleave(counts)
     examples = Examples(_images(flat, _format(flat, size)), labels)
-    test = _test_part(labels, seed)
+    test = fifth(labels, seed)
     parts = examples.take((~test).nonzero()[:, 0]), examples.take(test.nonzero()[:, 0])
     return Source(*parts, tuple(files), "own images", _checksum(folder, flat))
 
@@ -124,12 +124,6 @@ def _pixels(file: Path, wanted: _Format) -> np.ndarray:
 
 def _unreadable(file: Path, error: Exception) -> DataError:
     return DataError(f"image {file} cannot be read ({error}): repair or remove it")
-
-
-def _test_part(labels: torch.Tensor, seed: int) -> torch.Tensor:
-    """True for a seeded fifth of every class, one image at least."""
-    share = (torch.bincount(labels) / 5).round().clamp(min=1)
-    return ranks(labels, seed) < share[labels]
 
 
 def _checksum(folder: Path, files: Sequence[Path]) -> str:

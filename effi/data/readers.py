@@ -11,7 +11,7 @@ import torch
 
 from effi.data.cifar import read_batch
 from effi.data.examples import Examples, Source, checksum
-from effi.data.files import Entry, damaged, matches, read
+from effi.data.files import Entry, damaged, matches, read, verified
 
 GZIP = 31  # zlib's window size for gzip files, checksum included
 DIGITS_TEST = 360
@@ -19,19 +19,10 @@ DIGITS_TEST = 360
 
 def mnist(entry: Entry, folder: Path) -> Source:
     """MNIST in its four official files; DataError for a file whose checksum differs."""
-    arrays = [_idx(_gunzip(content)) for content in _checked(entry, folder).values()]
+    arrays = [_idx(_gunzip(content)) for content in verified(entry, folder)[1].values()]
     train_images, train_labels, test_images, test_labels = arrays
     train = _examples(train_images[:, None], train_labels)
     return _source(entry, train, _examples(test_images[:, None], test_labels), variant="official")
-
-
-def _checked(entry: Entry, folder: Path) -> dict[str, bytes]:
-    """Content of every file of the set; DataError for one whose checksum differs from the manifest's."""
-    content = {name: read(entry, folder / name) for name in entry.files}
-    for name, expected in entry.files.items():
-        if not matches(content[name], expected):
-            raise damaged(entry, folder / name, "does not have the checksum of the official file")
-    return content
 
 
 def _gunzip(content: bytes) -> bytearray:
@@ -73,7 +64,7 @@ def digits(entry: Entry, folder: Path) -> Source:
 
     Read from its file, because importing scikit-learn takes seconds. DataError when the checksum differs.
     """
-    (content,) = _checked(entry, folder).values()
+    (content,) = verified(entry, folder)[1].values()
     table = np.loadtxt(io.BytesIO(_gunzip(content)), delimiter=",")
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, -1]

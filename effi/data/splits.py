@@ -1,4 +1,4 @@
-"""Seeded, class-stratified subsets: the same seed gives the same images whatever else is asked for."""
+"""Seeded, class-stratified subsets: the same seed gives the same examples whatever else is asked for."""
 
 from __future__ import annotations
 
@@ -41,31 +41,37 @@ def subset(examples: Examples, order: Tensor) -> Examples:
     return examples.take(order.sort().values)
 
 
-def hold_out(
-    examples: Examples, train: int | None, validation: int | float, seed: int
-) -> tuple[Examples, Examples]:
-    """(train, validation), disjoint; a float `validation` is a share of the training images asked for.
+def hold_out(examples: Examples, train: int | None, validation: int | float, seed: int) -> tuple[Examples, Examples]:
+    """(train, validation), disjoint; a float `validation` is a share of the training examples asked for.
 
-    Raises DataError when there are too few images or nothing is left to train on.
+    Raises DataError when there are too few examples or nothing is left to train on.
     """
     available = len(examples)
     base = available if train is None else train
-    # Any share but 0 holds an image; rounding first keeps 0.07 of 100 at 7.
+    # Any share but 0 holds an example; rounding first keeps 0.07 of 100 at 7.
     held = validation if isinstance(validation, int) else ceil(round(validation * base, 6))
     kept = available - held if train is None else train
     if held < 0 or kept < 1 or kept + held > available:
         raise DataError(
-            f"train={train} and validation={validation} cannot be taken from the {available} images of the "
+            f"train={train} and validation={validation} cannot be taken from the {available} examples of the "
             "training set: ask for fewer, or for a validation share between 0 and 1"
         )
     order = stratified_order(examples.labels, seed)
     return subset(examples, order[:kept]), subset(examples, order[available - held :])
 
 
-def shorten(test: Examples, count: int | None, seed: int) -> Examples:
-    """A stratified part of the test set, or all of it; DataError when it has fewer than `count` images."""
+def shorten(examples: Examples, count: int | None, seed: int, part: str = "test") -> Examples:
+    """A stratified part of the `part` set, or all of it; DataError when it has fewer than `count` examples."""
     if count is None:
-        return test
-    if not 1 <= count <= len(test):
-        raise DataError(f"test={count} cannot be taken from the {len(test)} test images: ask for 1 to {len(test)}")
-    return subset(test, stratified_order(test.labels, seed)[:count])
+        return examples
+    if not 1 <= count <= len(examples):
+        raise DataError(
+            f"{part}={count} cannot be taken from the {len(examples)} {part} examples: ask for 1 to {len(examples)}"
+        )
+    return subset(examples, stratified_order(examples.labels, seed)[:count])
+
+
+def fifth(labels: Tensor, seed: int) -> Tensor:
+    """True for a seeded fifth of every class, one example at least: the test part of a reader's own data."""
+    share = (torch.bincount(labels) / 5).round().clamp(min=1)
+    return ranks(labels, seed) < share[labels]

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from effi.data.randaugment import randaugment
 from effi.errors import DataError, ParameterError
 
 CROP_PADDING = 4
@@ -73,9 +74,9 @@ _RESIZE: Mapping[str, Callable[[Tensor, int], Tensor]] = {"bilinear": _bilinear,
 
 
 def augment(images: Tensor, names: Sequence[str], generator: Generator) -> Tensor:
-    """uint8 (n, c, h, w) with every named augmentation drawn anew per image: "flip", "crop" (padding 4).
+    """uint8 (n, c, h, w) with each named augmentation in turn: "flip", "crop" (padding 4), "randaugment".
 
-    The generator lies on the images' device. Raises ParameterError for an unknown name.
+    All are drawn anew per image. The generator lies on the images' device. Raises ParameterError for an unknown name.
     """
     for name in names:
         if name not in _AUGMENT:
@@ -96,4 +97,8 @@ def _crop(images: Tensor, generator: Generator) -> Tensor:
     return windows[torch.arange(count, device=images.device), :, rows, columns]
 
 
-_AUGMENT: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {"flip": _flip, "crop": _crop}
+_AUGMENT: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {
+    "flip": _flip,
+    "crop": _crop,
+    "randaugment": randaugment,
+}

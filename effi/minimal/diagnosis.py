@@ -101,5 +101,5 @@ def noise_start(query_key: QueryKey, init: Init, *, width: int = 64, tokens: int
 
 def layers(model: ViT, data: Dataset, images: int = 256) -> dict[str, list[float]]:
     """Name -> a value per layer of what `diagnose` finds on validation images, under names that begin with layer_."""
-    rows = diagnose(model, normalise(data.validation.images[:images], data.mean, data.std))
+    rows = diagnose(model, normalise(data.validation.inputs[:images], data.mean, data.std))
     return {f"layer_{name}": [row[name] for row in rows] for name in rows[0]}

@@ -76,17 +76,28 @@ def glorot_rows(stacked: Tensor, width: int) -> None:
 class SelfAttention(nn.Module):
     """Bidirectional multi-head self-attention, BTN -> BTN, scores scaled by 1/sqrt(D).
 
-    `qkv` stacks the query, key and value matrices by rows; `out` is the output matrix.
+    `qkv` stacks the query, key and value matrices by rows; `out` is the output matrix, biased like them unless
+    `out_bias` says otherwise. `dropout` falls on attention weights, `out_dropout` on the result.
     """
 
-    def __init__(self, width: int, heads: int, *, bias: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        dropout: float = 0.0,
+        out_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
         self.width, self.heads, self.dropout = width, heads, dropout
         self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias if out_bias is None else out_bias)
+        self.out_dropout = nn.Dropout(out_dropout)
 
     def reset(self) -> None:
         """Draw the four matrices Glorot-uniform, each with its own fan; biases zero."""
@@ -98,9 +109,10 @@ class SelfAttention(nn.Module):
     def forward(self, x_BTN: Tensor) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTN).chunk(3, -1))
         mixed = attend(q, k, v, self.scale, self.dropout if self.training else 0.0)
-        return self.out(join_heads(mixed))
+        return self.out_dropout(self.out(join_heads(mixed)))
 
     def forward_flops(self, batch: int, tokens: int) -> dict[str, int]:
-        """FLOPs of one forward, two per multiply-add: projections 8 B T N^2, scores and mixing 2 B T^2 N each."""
-        linear, mixing = 2 * batch * tokens * self.width**2, 2 * batch * tokens**2 * self.width
+        """FLOPs of one forward, two per multiply-add: projections 8 B T N H D, scores and mixing 2 B T^2 H D each."""
+        inner = self.out.in_features  # H D: less than N once heads are removed
+        linear, mixing = 2 * batch * tokens * self.width * inner, 2 * batch * tokens**2 * inner
         return {"qkv": 3 * linear, "scores": mixing, "mix": mixing, "out": linear}

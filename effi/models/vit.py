@@ -23,6 +23,7 @@ class ViTShape:
 
     `without_mlp` says what becomes of a block's second half once its MLP is gone; its LayerNorm stays in both
     readings: "norm" deletes the half with its skip and leaves LN(x), "residual" deletes only the MLP: x + LN(x).
+    `init`: "glorot" has tables from N(0, 0.02^2) and zero biases, "torch" tables from N(0, 1) and layers as made.
     """
 
     image_size: int
@@ -41,6 +42,8 @@ class ViTShape:
     stem_bias: bool = True
     attention_bias: bool = True
     dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    init: Literal["glorot", "torch"] = "glorot"
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -117,8 +120,7 @@ class ViT(nn.Module):
     """Vision Transformer: images BCHW (float, normalised) -> logits (B, classes).
 
     `attention` makes the attention module of one block; by default the ordinary multi-head one with `heads` heads.
-    Weights are Glorot-uniform and biases zero, drawn from the "init" stream of `seed`; attention modules draw their
-    own in `reset()`.
+    Weights are drawn from the "init" stream of `seed`; attention modules draw their own in `reset()`.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class ViT(nn.Module):
         self.final_norm = nn.LayerNorm(shape.width) if shape.final_norm else nn.Identity()
         self.head = nn.Linear(shape.width, shape.classes)
         self._make_positions()
+        self.embedding_dropout = nn.Dropout(shape.embedding_dropout)
         with seeded(seed):
             self.reset()
 
@@ -154,7 +157,14 @@ class ViT(nn.Module):
             self.positions = None
 
     def reset(self) -> None:
-        """Draw all weights anew: Glorot uniform, zero biases, positions and class token from N(0, 0.02^2)."""
+        """Draw all weights anew, as the shape's `init` says."""
+        if self.shape.init == "torch":
+            self._reset_as_torch()
+        else:
+            self._reset_as_glorot()
+
+    def _reset_as_glorot(self) -> None:
+        """Glorot uniform, zero biases, positions and class token from N(0, 0.02^2)."""
         mlps = [layer for block in self.blocks if block.mlp is not None for layer in block.mlp]
         for layer in (self.stem, *mlps, self.head):
             if isinstance(layer, nn.Linear):
@@ -167,6 +177,15 @@ class ViT(nn.Module):
         for block in self.blocks:
             block.attention.reset()
 
+    def _reset_as_torch(self) -> None:
+        """Every layer as torch makes it, positions and class token from N(0, 1)."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.LayerNorm):
+                layer.reset_parameters()
+        for table in (self.cls, self.positions):
+            if isinstance(table, nn.Parameter):
+                nn.init.normal_(table)
+
     def tokens(self, images_BCHW: Tensor) -> Tensor:
         """Embedded patches with class token and positions, BTN: what the first block reads.
 
@@ -176,7 +195,9 @@ class ViT(nn.Module):
         x_BTN = self.stem(patchify(images_BCHW, self.shape.patch_size))
         if self.cls is not None:
             x_BTN = torch.cat([self.cls.to(x_BTN.dtype).expand(len(x_BTN), -1, -1), x_BTN], 1)
-        return x_BTN if self.positions is None else x_BTN + self.positions.to(x_BTN.dtype)
+        if self.positions is not None:
+            x_BTN = x_BTN + self.positions.to(x_BTN.dtype)
+        return self.embedding_dropout(x_BTN)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         x_BTN = self.tokens(images_BCHW)
@@ -193,7 +214,7 @@ class ViT(nn.Module):
             inner = block.attention.forward_flops(batch, shape.tokens)
             flops |= {f"blocks.{index}.attention.{name}": value for name, value in inner.items()}
             if block.mlp is not None:
-                flops[f"blocks.{index}.mlp"] = 4 * tokens * shape.width * shape.hidden
+                flops[f"blocks.{index}.mlp"] = 4 * tokens * shape.width * block.mlp[0].out_features
         return flops | {"head": 2 * batch * shape.width * shape.classes}
 
     def train_flops(self, batch: int) -> int:

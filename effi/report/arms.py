@@ -33,6 +33,13 @@ def _holds(record: Record, metric: str) -> bool:
     return True
 
 
+def short(arms: Iterable[str]) -> dict[str, str]:
+    """Labels: the variant alone when all arms are of one data set."""
+    listed = list(arms)
+    same = len({measures.dataset(arm) for arm in listed}) == 1
+    return {arm: measures.variant(arm) if same else arm for arm in listed}
+
+
 def shown(values: Sequence[float], unit: str = "", digits: int = 3) -> str:
     """Mean, unit and 95 % interval of the values as text."""
     return stats.measured(stats.interval(values), len(values), unit, digits)

@@ -34,7 +34,7 @@ def scaled(value: float, unit: str) -> str:
     return f"{value:.3g} {_PREFIXES[power]}{unit}"
 
 
-def _pairs(records: Iterable[Record], baseline: str) -> dict[str, list[Pair]]:
+def pairs_with(records: Iterable[Record], baseline: str) -> dict[str, list[Pair]]:
     """Arm -> its pairs, baseline first, for every data set whose arms hold the baseline.
 
     Raises ParameterError when no arm is the baseline.
@@ -76,7 +76,7 @@ def _relative(metric: str, unit: str) -> Callable[[Sequence[Pair]], str]:
     return _guarded(cell)
 
 
-def _differences(pairs: Sequence[Pair], metric: str) -> list[float]:
+def differences(pairs: Sequence[Pair], metric: str) -> list[float]:
     factor = measures.unit(metric).factor
     return [factor * (measures.value(p.arm, metric) - measures.value(p.baseline, metric)) for p in pairs]
 
@@ -90,7 +90,7 @@ def _kept(metric: str) -> Callable[[Sequence[Pair]], str]:
         if pairs[0].arm is pairs[0].baseline:
             return shown(scores, own.name, own.digits)
         mean = f"{stats.number(sum(scores) / len(scores), own.digits)} {own.name}".strip()
-        return f"{mean}: {shown(_differences(pairs, metric), gap.name, gap.digits)}"
+        return f"{mean}: {shown(differences(pairs, metric), gap.name, gap.digits)}"
 
     return _guarded(cell)
 
@@ -99,7 +99,7 @@ def _money(price: float) -> Callable[[Sequence[Pair]], str]:
     return _guarded(lambda pairs: shown([money(measures.value(p.arm, "cost.seconds"), price) for p in pairs]))
 
 
-def _running(record: Record, key: str) -> float:
+def running(record: Record, key: str) -> float:
     """Cost that grows with the epochs: training and its validation. Everything else was paid before, as search."""
     phases = record["cost"].get("phases", {})
     return sum(phases[name][key] for name in RUNNING if name in phases)
@@ -108,7 +108,7 @@ def _running(record: Record, key: str) -> float:
 def _searched(record: Record) -> float:
     """Share of an arm's FLOPs spent on search."""
     total = record["cost"].get("flops")
-    return 1 - _running(record, "flops") / total if total and "train" in record["cost"].get("phases", {}) else 0.0
+    return 1 - running(record, "flops") / total if total and "train" in record["cost"].get("phases", {}) else 0.0
 
 
 def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def cost_table(records: Iterable[Record], *, baseline: str, price: float, metric
 
     `price` is money per GPU hour. Raises ParameterError when no arm is the baseline.
     """
-    pairs = _pairs(records, baseline)
+    pairs = pairs_with(records, baseline)
     writers = {
         f"{measures.title(metric).partition(' (')[0]} kept": _kept(metric),
         "training FLOPs": _relative("cost.flops", "FLOP"),
@@ -147,8 +147,8 @@ def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
     """Epochs that fit the budget when the search is paid first."""
     if "train" not in record["cost"]["phases"]:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
-    running = _running(record, key)
-    return int(epochs * (budget - (record["cost"][key] - running)) / running + 1e-9)
+    grows = running(record, key)
+    return int(epochs * (budget - (record["cost"][key] - grows)) / grows + 1e-9)
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
@@ -181,7 +181,7 @@ def matched_table(records: Iterable[Record], *, baseline: str, metric: str = "va
     Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
     baseline.
     """
-    pairs = {arm: ps for arm, ps in _pairs(records, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
+    pairs = {arm: ps for arm, ps in pairs_with(records, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
     budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
     writers = [_matched(metric, key) for key in budgets.values()]
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
@@ -192,7 +192,7 @@ def matched_table(records: Iterable[Record], *, baseline: str, metric: str = "va
 
 def _advised(arm: str, pairs: Sequence[Pair], metric: str, margin: float) -> tuple[float, str] | None:
     """FLOP share and sentence of an arm whose interval stays above -margin, None when it does not."""
-    gaps, gap = _differences(pairs, metric), measures.unit(metric, difference=True)
+    gaps, gap = differences(pairs, metric), measures.unit(metric, difference=True)
     if stats.interval(gaps).low <= -margin:
         return None
     shares = [100 * measures.value(p.arm, "cost.flops") / measures.value(p.baseline, "cost.flops") for p in pairs]
@@ -208,7 +208,7 @@ def advice(records: Iterable[Record], *, baseline: str, margin: float = 1.0, met
     The metric is better when higher. Raises ParameterError when no arm is the baseline, RecordError without costs.
     """
     found: dict[str, list[tuple[float, str]]] = {}
-    for arm, pairs in _pairs(records, baseline).items():
+    for arm, pairs in pairs_with(records, baseline).items():
         offers = found.setdefault(measures.dataset(arm), [])
         if pairs and pairs[0].arm is not pairs[0].baseline:
             offers += filter(None, [_advised(arm, pairs, metric, margin)])

@@ -28,7 +28,7 @@ def source_tables(paper: str) -> dict[str, Table]:
 def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
     """Tables "claims" and "evidence", and where the paper's baseline has run "arms", "cost" and "matched".
 
-    Metrics, baseline and price per GPU hour are those of the paper's file.
+    Metrics, score, baseline and price per GPU hour are those of the paper's file.
     """
     records = store.current(paths.records_file(results_dir, scale, paper))
     rows, shown = judge(paper, records), papers.load(paper).report
@@ -36,6 +36,7 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
     baseline = shown["baseline"]
     if any(measures.variant(arm) == baseline for arm in measures.by_arm(records)):
         tables["arms"] = arms_table(records, shown["metrics"])
-        tables["cost"] = cost_table(records, baseline=baseline, price=shown["price_per_gpu_hour"])
+        price, score = shown["price_per_gpu_hour"], shown["score"]
+        tables["cost"] = cost_table(records, baseline=baseline, price=price, metric=score)
         tables["matched"] = matched_table(records, baseline=baseline)
     return tables

@@ -32,16 +32,15 @@ def _ours(judgement: Judgement) -> str:
 
 
 def _why(row: ClaimRow) -> str:
-    parts = [row.as_in_the_paper.why]
-    if row.fair.why != parts[0]:
-        parts.append(f"Fair: {row.fair.why}")
-    if row.claim.notes:
-        parts.append(f"Note: {'; '.join(row.claim.notes)}")
-    return ". ".join(parts)
+    own, fair = row.as_in_the_paper.why, row.fair.why
+    return own if fair == own else f"{own}. Fair: {fair}"
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> Table:
-    """Paper against ours; our value is that of the test which decides the verdict as in the paper."""
+    """Paper against ours; our value is that of the test which decides the verdict as in the paper.
+
+    What the paper's file notes about a claim stands below.
+    """
     scale = rows[0].scale if rows else "no"
     heads = (f"{KIND_WORDS[kind]} ({scale} scale)" for kind in KINDS)
     columns = ("claim", "place", "paper", "ours: mean [95 % interval], n", *heads, "why")
@@ -56,7 +55,8 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
         )
         for row in rows
     )
-    return Table("Paper against ours", columns, tuple(cells))
+    notes = (f"{row.claim.id}: {'; '.join(row.claim.notes)}." for row in rows if row.claim.notes)
+    return Table("Paper against ours", columns, tuple(cells), tuple(notes))
 
 
 def evidence_table(rows: Sequence[ClaimRow]) -> Table:

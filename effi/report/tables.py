@@ -33,14 +33,14 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """Aligned columns for a terminal, long cells wrapped so that a line fits TEXT_WIDTH."""
+        """Aligned columns for a terminal, long cells and notes wrapped so that a line fits TEXT_WIDTH."""
         rows = (self.columns, *self.rows)
         widths = _fitting([max(len(row[i]) for row in rows) for i in range(len(self.columns))])
         blocks = [[textwrap.wrap(*each) or [""] for each in zip(row, widths, strict=True)] for row in rows]
         lines = [self.title, *_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)]
         for row in blocks[1:]:
             lines += _aligned(row, widths)
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *(line for note in self.notes for line in textwrap.wrap(note, TEXT_WIDTH))])
 
     def markdown(self) -> str:
         """Pipe table with its title above and its notes below."""

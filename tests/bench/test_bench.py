@@ -59,7 +59,7 @@ def test_table_and_saved_rows(tmp_path):
     shown = table("naps", rows)
     assert shown.columns[4] == "x short"
     assert [row[1] for row in shown.rows] == ["short", "long", "gone"]
-    assert shown.rows[0][4:] == ("1.000", "1", "1,234", "5.00")
+    assert shown.rows[0][4:] == ("1.000", "1", "1,234", "5.00", "")
     assert shown.rows[2][2] == "not installed: uv pip install absent"
     assert "threads, torch" in shown.notes[0]
     for _ in range(2):

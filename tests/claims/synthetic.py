@@ -6,6 +6,14 @@ from typing import Any
 
 from effi.papers import Paper, parse
 
+REPORT = {
+    "baseline": "old",
+    "headline": ["C1"],
+    "score": "loss",
+    "margin": "loss",
+    "metrics": ["loss"],
+    "price_per_gpu_hour": 1.0,
+}
 FULL = {"training": {"epochs": 10}}
 
 
@@ -40,7 +48,8 @@ def paper(*tests: dict[str, Any], fair: list[dict[str, Any]] | str = "the same",
             "citation": "Nobody",
             "datasets": ["d"],
             "full": {"training.epochs": 10, "seeds": 3},
-            "report": {"baseline": "old", "metrics": ["loss"], "price_per_gpu_hour": 1.0},
+            "margins": {"loss": {"other": 1.0}},
+            "report": REPORT,
             "claims": [{**claim, "as_in_the_paper": list(tests), "fair": fair}],
             **content,
         }

@@ -171,6 +171,78 @@ def test_another_data_set_stands_in_only_when_none_of_the_wanted_ran() -> None:
     assert both.state == "reproduced"
 
 
+TICKET = {
+    "rule": "no_loss",
+    "metric": "test_accuracy",
+    "a": "{dataset}/vit/eb-0.1",
+    "b": "{dataset}/vit/dense",
+    "margin": "accuracy",
+    "each": {"dataset": ["cifar10"]},
+}
+MARGINS = {"loss": {"other": 1.0}, "accuracy": {"cifar10": 0.5, "other": 1.0}}
+
+
+def pair(model: str, values: list[float], metric: str = "test_accuracy") -> list[dict[str, Any]]:
+    """Ticket and dense arm of a data set's model; the dense one is better by 0.006."""
+    return arm(f"{model}/eb-0.1", values, metric) + arm(f"{model}/dense", [v + 0.006 for v in values], metric)
+
+
+def test_stand_ins_keep_to_the_model_that_the_arms_name() -> None:
+    digits, text = pair("digits/vit", [0.8, 0.81, 0.82]), pair("sst2/gpt2", [0.9, 0.9, 0.9])
+    found = judged(TICKET, digits + text, margins=MARGINS)
+    assert [outcome.label for outcome in found.outcomes] == ["digits/vit/eb-0.1 - digits/vit/dense, test accuracy"]
+    assert (found.state, found.direction) == ("inconclusive", "for")
+    assert found.why.endswith("capped: digits in place of cifar10")
+    assert judged(TICKET, text, margins=MARGINS).why == "not run at this scale: cifar10/vit/eb-0.1, cifar10/vit/dense"
+
+
+def test_margins_are_those_of_the_data_set_also_behind_a_model() -> None:
+    found = judged(TICKET, pair("cifar10/vit", [0.8, 0.8, 0.8]), margins=MARGINS)
+    assert (found.state, "margin -0.5," in found.why) == ("not reproduced", True)
+
+
+CLOSER = {
+    "rule": "bound",
+    "metric": "closest_0.1",
+    "compare": "ratio",
+    "a": "{text}/gpt2/dense",
+    "b": "{dataset}/vit/dense",
+    "direction": "lower",
+    "target": 20,
+    "each": {"text": ["imdb"], "dataset": ["cifar10"]},
+}
+
+
+def distances(**models: float) -> list[dict[str, Any]]:
+    """Three seeds of dense arms <data set>_<model> with their smallest mask distance."""
+    named = {name.replace("_", "/"): value for name, value in models.items()}
+    return [r for name, value in named.items() for r in arm(f"{name}/dense", [value] * 3, "closest_0.1")]
+
+
+def test_two_data_sets_may_be_compared_in_one_test() -> None:
+    found = judged(CLOSER, distances(imdb_gpt2=0.001, cifar10_vit=0.01, sst2_gpt2=0.9, digits_vit=0.9))
+    assert (found.state, found.deciding.verdict.mean) == ("reproduced", pytest.approx(10.0))
+    assert found.why.startswith("imdb/gpt2/dense / cifar10/vit/dense, closest 0.1: ratio 10.00 %, limit <= 20 %")
+
+
+def test_each_data_set_has_stand_ins_of_its_own() -> None:
+    images = judged(CLOSER, distances(imdb_gpt2=0.001, digits_vit=0.01))
+    assert images.why.endswith("capped: digits in place of cifar10")
+    both = judged(CLOSER, distances(sst2_gpt2=0.001, digits_vit=0.01))
+    assert [outcome.label for outcome in both.outcomes] == ["sst2/gpt2/dense / digits/vit/dense, closest 0.1"]
+    assert both.why.endswith("capped: digits in place of cifar10, sst2 in place of imdb")
+    assert (both.state, both.direction) == ("inconclusive", "for")
+
+
+def test_of_listed_stand_ins_the_first_that_ran_counts() -> None:
+    records = distances(grammar_gpt2=0.9, sst2_gpt2=0.001, other_gpt2=0.9, cifar10_vit=0.01)
+    listed = judged(CLOSER, records, stand_ins={"imdb": ["yelp", "sst2", "grammar"]})
+    assert listed.why.endswith("capped: sst2 in place of imdb")
+    assert len(judged(CLOSER, records).outcomes) == 3
+    own = judged(CLOSER, records, stand_ins={"imdb": ["yelp"]})
+    assert len(own.outcomes) == 3
+
+
 def test_margins_may_differ_between_data_sets() -> None:
     records = [r for d in ("d", "e") for r in arm(f"{d}/new", [1.0, 1.0, 1.0]) + arm(f"{d}/old", [0.5, 0.5, 0.5])]
     test = {**BETTER, "rule": "no_loss", "margin": "loss"}

@@ -10,7 +10,7 @@ import pytest
 
 from effi import papers, paths
 from effi.errors import ParameterError
-from tests.claims.synthetic import paper
+from tests.claims.synthetic import REPORT, paper
 
 TEST = {"rule": "ordering", "metric": "loss", "a": "{dataset}/x"}
 
@@ -26,7 +26,16 @@ TEST = {"rule": "ordering", "metric": "loss", "a": "{dataset}/x"}
         ({"rule": "ordering", "a": "x"}, "wants a metric"),
         ({**TEST, "b": ["x", "y"]}, "wants pick"),
         ({**TEST, "a": "{dataset}/{heads}"}, "names {heads}, which each does not list"),
-        ({**TEST, "margin": "loss"}, "names 'loss', which [margins] does not list"),
+        ({**TEST, "margin": "los"}, "names 'los', which [margins] does not list"),
+        ({**TEST, "rule": "order"}, "has rule 'order': use one of ordering, "),
+        ({**TEST, "direction": "up"}, "has direction 'up': use one of higher, lower, equal"),
+        ({**TEST, "compare": "percent"}, "has compare 'percent': use one of difference, ratio, relative"),
+        ({**TEST, "statistic": "spearman"}, "has statistic 'spearman': use one of kendall, slope"),
+        ({**TEST, "pick": "best"}, "has pick 'best': use one of lowest, highest"),
+        ({**TEST, "b": "rivls"}, "names 'rivls', which is no arm and which [groups] does not list"),
+        ({**TEST, "each": {"heads": ["h1"]}}, "lists heads in each, which none of its arms names"),
+        ({**TEST, "each": {"dataset": []}}, "lists no values of dataset in each"),
+        ({**TEST, "each": {"dataset": "imags"}}, "has each dataset 'imags', which [groups] does not list"),
         ({**TEST, "target": "total"}, "names 'total', which [numbers] does not list"),
     ],
 )
@@ -42,11 +51,44 @@ def test_groups_stand_for_their_arms() -> None:
     assert test.placeholders == {"dataset"}
 
 
+def test_values_of_a_placeholder_may_be_a_group() -> None:
+    found = paper({**TEST, "each": {"dataset": "images"}}, groups={"images": ["d", "e"]})
+    assert found.claims[0].tests["fair"][0].each == {"dataset": ("d", "e")}
+
+
+@pytest.mark.parametrize("key", REPORT)
+def test_every_key_of_the_report_is_wanted(key: str) -> None:
+    with pytest.raises(ParameterError, match=f"the key '{key}': add it"):
+        paper(TEST, report={name: value for name, value in REPORT.items() if name != key})
+
+
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(ParameterError, match="the key 'baseline'"):
-        paper(TEST, report={"metrics": []})
     with pytest.raises(ParameterError, match="the key 'id'"):
         papers.parse({"title": "A paper"})
+
+
+def test_the_report_names_what_there_is() -> None:
+    with pytest.raises(ParameterError, match=r"headline of .report. names C9, which is none of the claims"):
+        paper(TEST, report={**REPORT, "headline": ["C1", "C9"]})
+    with pytest.raises(ParameterError, match=r"The margin of .report. names 'loss', which .margins. does not list"):
+        paper(TEST, margins={})
+
+
+def test_named_margins_want_an_entry_for_other_data_sets() -> None:
+    accuracy = {"loss": {"other": 1.0}, "accuracy": {"d": 1.0}}
+    with pytest.raises(ParameterError, match=r"C1 names 'accuracy', which in .margins. has no entry other"):
+        paper({**TEST, "margin": "accuracy"}, margins=accuracy)
+
+
+def test_claims_have_ids_of_their_own() -> None:
+    claim = {"id": "C1", "text": "t", "place": "p", "paper": "x", "as_in_the_paper": [TEST], "fair": "the same"}
+    with pytest.raises(ParameterError, match="2 claims are called C1: give each its own id"):
+        paper(claims=[claim, claim])
+
+
+def test_a_margin_belongs_to_the_data_set_before_the_first_slash() -> None:
+    found = paper(TEST, margins={"loss": {"cifar10": 0.5, "other": 1.0}})
+    assert [found.margin("loss", f"{name}/x") for name in ("cifar10", "cifar10/vit", "digits/vit")] == [0.5, 0.5, 1.0]
 
 
 def test_unknown_papers_and_broken_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,9 @@ margins = { accuracy = { other = 1.0 } }
 
 [report]
 baseline = "dense"
+headline = ["C1"]
+score = "test_accuracy"
+margin = "accuracy"
 metrics = ["test_accuracy"]
 price_per_gpu_hour = 2.0
 

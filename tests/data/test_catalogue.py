@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from effi import data
 from effi.data import files
-from effi.data.catalogue import NAMED
+from effi.data.catalogue import CORPORA, NAMED, TEXTS
 from effi.data.examples import checksum
 from effi.errors import DataError, ParameterError
 from tests.data.tiny import CIFAR_FILES, House, Server, cifar_batch, cifar_files
@@ -22,8 +23,8 @@ def test_mnist_is_read_as_written(house: House) -> None:
     house.put_mnist()
     loaded = data.load("mnist", validation=0)
     rng = np.random.default_rng(0)
-    assert np.array_equal(loaded.train.images[:, 0], rng.integers(0, 256, (60, 28, 28), dtype=np.uint8))
-    assert np.array_equal(loaded.test.images[:, 0], rng.integers(0, 256, (20, 28, 28), dtype=np.uint8))
+    assert np.array_equal(loaded.train.inputs[:, 0], rng.integers(0, 256, (60, 28, 28), dtype=np.uint8))
+    assert np.array_equal(loaded.test.inputs[:, 0], rng.integers(0, 256, (20, 28, 28), dtype=np.uint8))
     assert loaded.train.labels.tolist() == [k % 10 for k in range(60)]
     assert (loaded.name, loaded.variant, loaded.notice) == ("mnist", "official", None)
 
@@ -31,8 +32,8 @@ def test_mnist_is_read_as_written(house: House) -> None:
 def test_cifar_is_read_as_written(house: House) -> None:
     house.put_cifar10()
     loaded = data.load("cifar10", validation=0)
-    assert np.array_equal(loaded.train.images[10:20].flatten(1), cifar_batch(1)["data"])
-    assert np.array_equal(loaded.test.images.flatten(1), cifar_batch(5)["data"])
+    assert np.array_equal(loaded.train.inputs[10:20].flatten(1), cifar_batch(1)["data"])
+    assert np.array_equal(loaded.test.inputs.flatten(1), cifar_batch(5)["data"])
     assert loaded.train.labels.tolist() == list(range(10)) * 5
     assert loaded.variant == "official"
 
@@ -94,7 +95,7 @@ def test_a_file_that_cannot_be_opened_is_named(house: House) -> None:
 def test_digits_need_no_download() -> None:
     loaded = data.load("digits", validation=0)
     assert (len(loaded.train), len(loaded.test), loaded.shape) == (1437, 360, (1, 8, 8))
-    images = torch.cat([loaded.train.images, loaded.test.images])
+    images = torch.cat([loaded.train.inputs, loaded.test.inputs])
     ink = (images * (16 / 255)).round()
     assert ink[0, 0, :2].tolist() == [[0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0]]
     assert ink.double().mean().item() == pytest.approx(4.884164579855314, abs=1e-12)
@@ -114,7 +115,7 @@ def test_load_passes_its_options_on() -> None:
     loaded = data.load("digits", train=100, validation=30, test=50, size=12, resize="pad", seed=1)
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (100, 30, 50)
     assert loaded.shape == (1, 12, 12)
-    assert loaded.train.images[:, :, :2].sum() == 0
+    assert loaded.train.inputs[:, :, :2].sum() == 0
     assert torch.bincount(loaded.test.labels).min() >= 4
     whole = data.load("digits", size=16)
     assert whole.shape == (1, 16, 16)
@@ -123,7 +124,7 @@ def test_load_passes_its_options_on() -> None:
 
 def test_the_validation_set_never_meets_the_test_set() -> None:
     loaded, official = data.load("digits"), data.load("digits", validation=0)
-    assert loaded.test.images.equal(official.test.images)
+    assert loaded.test.inputs.equal(official.test.inputs)
     assert len(loaded.train) + len(loaded.validation) == len(official.train)
 
 
@@ -133,30 +134,38 @@ def test_the_checksum_covers_pixels_and_labels_of_both_parts() -> None:
     assert checksum(*parts) == loaded.checksum
     seen = {loaded.checksum}
     for index in range(2):
-        brighter = data.Examples(parts[index].images + 1, parts[index].labels)
-        mislabelled = data.Examples(parts[index].images, parts[index].labels.roll(1))
+        brighter = data.Examples(parts[index].inputs + 1, parts[index].labels)
+        mislabelled = data.Examples(parts[index].inputs, parts[index].labels.roll(1))
         seen |= {checksum(*parts[:index], changed, *parts[index + 1 :]) for changed in (brighter, mislabelled)}
     assert len(seen) == 5
 
 
 def test_mean_and_std_are_of_the_training_images() -> None:
     loaded = data.load("digits", train=200)
-    values = loaded.train.images.double() / 255
+    values = loaded.train.inputs.double() / 255
     assert loaded.mean == pytest.approx([values.mean().item()])
     assert loaded.std == pytest.approx([values.std(correction=0).item()])
 
 
 def test_to_moves_all_three_splits() -> None:
     moved = data.load("digits", test=20).to("meta")
-    assert {part.images.device.type for part in (moved.train, moved.validation, moved.test)} == {"meta"}
+    assert {part.inputs.device.type for part in (moved.train, moved.validation, moved.test)} == {"meta"}
     assert (len(moved.test), moved.name) == (20, "digits")
+
+
+KNOWN = (
+    "mnist, cifar10, digits, imdb, sst2, docstrings, grammar, wikitext-2, tinyshakespeare, "
+    "folder:PATH, csv:PATH, text:PATH"
+)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "unknown data set 'mnits': did you mean mnist[?] There are mnist, cifar10, digits, folder:PATH"),
-        ("imagenet", "unknown data set 'imagenet': there are mnist, cifar10, digits, folder:PATH"),
+        ("mnits", f"unknown data set 'mnits': did you mean mnist[?] There are {KNOWN}"),
+        ("imagenet", f"unknown data set 'imagenet': there are {KNOWN}"),
+        ("sst-2", "did you mean sst2[?]"),
+        ("csv:", "unknown data set 'csv:'"),
         ("folder:", "unknown data set 'folder:': did you mean folder:PATH"),
         ("", "unknown data set ''"),
         ("zip:/x", "unknown data set 'zip:/x'"),
@@ -164,13 +173,13 @@ def test_to_moves_all_three_splits() -> None:
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:
-    for call in (data.load, lambda name: data.resolve(name, ["digits"])):
+    for call in (data.load, partial(data.resolve, preferred=["digits"])):
         with pytest.raises(DataError, match=message):
             call(name)
 
 
 def test_only_named_sets_can_be_fetched(tmp_path: object) -> None:
-    with pytest.raises(DataError, match="unknown data set 'folder:"):
+    with pytest.raises(DataError, match="is your own data, and nothing to fetch"):
         data.fetch(f"folder:{tmp_path}")
 
 
@@ -217,7 +226,7 @@ def test_a_named_set_stands_alone(tmp_path: object) -> None:
 def test_the_list_says_what_is_present_absent_or_damaged(house: House) -> None:
     place = house.put_mnist()
     rows = {row.name: row for row in data.available()}
-    assert rows.keys() == NAMED.keys()
+    assert rows.keys() == {*NAMED, *TEXTS, *CORPORA}
     assert (rows["mnist"].where, rows["mnist"].variant, rows["mnist"].problem) == (place, "official", None)
     assert (rows["cifar10"].where, rows["cifar10"].variant, rows["cifar10"].problem) == (None, None, None)
     assert rows["digits"].variant == "official"
@@ -236,16 +245,20 @@ def test_the_list_survives_a_misspelt_effi_data(house: House) -> None:
 
 def test_every_named_set_is_in_the_manifest_with_checksums() -> None:
     manifest = files.manifest()
-    assert manifest.keys() == NAMED.keys()
+    assert manifest.keys() == {*NAMED, *TEXTS, *CORPORA}
     for entry in manifest.values():
-        pinned = [entry.archive or next(iter(entry.files.values())), *entry.files.values()]
+        pinned = [each for _, _, names in entry.layouts() for each in names.values()]
+        pinned += [entry.archive] if entry.archive else []
+        assert pinned or entry.package
         for expected in pinned:
             kind, _, digest = expected.partition(":")
             assert len(digest) == {"md5": 32, "sha256": 64}[kind]
             int(digest, 16)
         assert entry.licence
-        assert len(set(entry.classes)) == len(entry.classes) == 10
-        assert all(dataclasses.asdict(entry)[key] for key in ("title", "citation", "source", "folder"))
+        assert len(set(entry.classes)) == len(entry.classes)
+        assert (len(entry.classes) >= 2) == (entry.name not in CORPORA)
+        assert all(dataclasses.asdict(entry)[key] for key in ("title", "citation", "source"))
+        assert entry.folder or entry.package
 
 
 def official(name: str, **options: float) -> data.Dataset:

@@ -18,7 +18,8 @@ import pytest
 from effi import data
 from effi.data import files
 from effi.errors import DataError
-from tests.data.tiny import House, Server, mnist_files, sha256, tar_of
+from tests.data.packing import sha256, tar_of
+from tests.data.tiny import House, Server, mnist_files
 
 MNIST = Path("MNIST/raw")
 

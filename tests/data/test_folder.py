@@ -49,15 +49,15 @@ def test_every_image_is_in_one_split_with_its_own_label(flowers: Path) -> None:
     seen = [
         (label, image[0, 0, 0].item())
         for part in (loaded.train, loaded.validation, loaded.test)
-        for image, label in zip(part.images, part.labels.tolist(), strict=True)
+        for image, label in zip(part.inputs, part.labels.tolist(), strict=True)
     ]
     assert sorted(seen) == [(0, k) for k in range(10)] + [(1, k) for k in range(20)]
 
 
 def test_the_seed_decides_the_test_set_and_the_content_the_checksum(flowers: Path) -> None:
     first, again, other = (data.load(f"folder:{flowers}", seed=seed) for seed in (0, 0, 1))
-    assert first.test.images.equal(again.test.images)
-    assert not first.test.images.equal(other.test.images)
+    assert first.test.inputs.equal(again.test.inputs)
+    assert not first.test.inputs.equal(other.test.inputs)
     assert first.checksum == other.checksum
     paint(flowers / "tulip" / "000.png", 99)
     assert data.load(f"folder:{flowers}").checksum != first.checksum
@@ -85,7 +85,7 @@ def test_one_colour_image_makes_the_set_colour(flowers: Path) -> None:
     paint(flowers / "aster" / "red.jpg", (255, 0, 0))
     loaded = data.load(f"folder:{flowers}", validation=0)
     assert loaded.shape == (3, 4, 6)
-    pixels = torch.cat([loaded.train.images, loaded.test.images])
+    pixels = torch.cat([loaded.train.inputs, loaded.test.inputs])
     reddest = pixels[(pixels[:, 0].float() - pixels[:, 2].float()).mean((1, 2)).argmax()]
     assert reddest[:, 2, 3].tolist() == pytest.approx([255, 0, 0], abs=3)
 
@@ -174,4 +174,4 @@ def test_images_that_memory_cannot_hold(flowers: Path, monkeypatch: pytest.Monke
 
 
 def test_too_few_images_for_what_was_asked(flowers: Path) -> None:
-    assert "train=100 and validation=0.1 cannot be taken from the 24 images" in refused(flowers, train=100)
+    assert "train=100 and validation=0.1 cannot be taken from the 24 examples" in refused(flowers, train=100)

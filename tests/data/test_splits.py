@@ -16,7 +16,7 @@ def examples(labels: torch.Tensor) -> Examples:
 
 
 def who(part: Examples) -> list[int]:
-    return part.images.flatten().tolist()
+    return part.inputs.flatten().tolist()
 
 
 BALANCED = torch.arange(10).repeat(60)
@@ -95,7 +95,7 @@ def test_a_whole_set_is_not_copied() -> None:
     ("train", "validation"), [(0, 10), (-5, 10), (601, 0), (595, 10), (None, 600), (None, 1.0), (None, -0.1), (10, -1)]
 )
 def test_impossible_splits_name_what_was_asked(train: int | None, validation: float) -> None:
-    with pytest.raises(DataError, match=f"train={train} and validation={validation} cannot .* 600 images.*ask for"):
+    with pytest.raises(DataError, match=f"train={train} and validation={validation} cannot .* 600 examples.*ask for"):
         hold_out(examples(BALANCED), train, validation, 0)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 from torch.nn import functional as F
 
 from effi.data import augment, normalise
+from effi.data.randaugment import operations
 from effi.data.transforms import check_resize, resized, statistics
 from effi.errors import DataError, ParameterError
 
@@ -120,7 +123,7 @@ def test_crop_takes_a_window_of_the_padded_image() -> None:
 def test_augmentation_follows_its_generator_and_leaves_the_images() -> None:
     images = noise(64, 1, 8, 8)
     before = images.clone()
-    first, again, other = (augment(images, ("crop", "flip"), generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (augment(images, ("randaugment", "crop", "flip"), generator(seed)) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
     assert images.equal(before)
@@ -134,13 +137,90 @@ def test_no_augmentation_gives_the_images_back() -> None:
 
 
 def test_an_unknown_augmentation_is_named() -> None:
-    with pytest.raises(ParameterError, match="unknown augmentation 'filp': choose from flip, crop"):
+    with pytest.raises(ParameterError, match="unknown augmentation 'filp': choose from flip, crop, randaugment"):
         augment(noise(4, 1, 8, 8), ["filp"], generator())
+
+
+def as_pil(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def from_pil(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def affine(image: Image.Image, *matrix: float) -> Image.Image:
+    return image.transform(image.size, Image.AFFINE, matrix)
+
+
+STRENGTH = 14 / 30
+FACTOR = 0.1 + 1.8 * STRENGTH
+SLANT = 0.3 * STRENGTH
+# What the recipe's own code, written with PIL, does at strength 14 of 30; one entry per sign.
+RECIPE = {
+    0: [ImageOps.autocontrast],
+    1: [ImageOps.equalize],
+    2: [ImageOps.invert],
+    3: [lambda x: x.rotate(-14), lambda x: x.rotate(14)],
+    4: [lambda x: ImageOps.posterize(x, 1)],
+    5: [lambda x: ImageOps.solarize(x, 256 * STRENGTH)],
+    6: [lambda x: ImageOps.solarize(x.point(lambda v: int(min(255, v + 110 * STRENGTH))), 128)],
+    7: [lambda x: ImageEnhance.Color(x).enhance(FACTOR)],
+    8: [lambda x: ImageEnhance.Contrast(x).enhance(FACTOR)],
+    9: [lambda x: ImageEnhance.Brightness(x).enhance(FACTOR)],
+    10: [lambda x: ImageEnhance.Sharpness(x).enhance(FACTOR)],
+    11: [lambda x: affine(x, 1, -SLANT, 0, 0, 1, 0), lambda x: affine(x, 1, SLANT, 0, 0, 1, 0)],
+    12: [lambda x: affine(x, 1, 0, 0, -SLANT, 1, 0), lambda x: affine(x, 1, 0, 0, SLANT, 1, 0)],
+    14: [lambda x: affine(x, 1, 0, 100 * STRENGTH, 0, 1, 0)],
+    15: [lambda x: affine(x, 1, 0, 0, 0, 1, 100 * STRENGTH)],
+}
+
+
+@pytest.mark.parametrize("place", RECIPE)
+def test_randaugment_operations_equal_those_of_the_recipe(place: int) -> None:
+    image = noise(3, 32, 32)
+    expected = [from_pil(change(as_pil(image))) for change in RECIPE[place]]
+    for sign in (-1, 1):
+        result = operations(generator())[place](image[None], sign)[0]
+        wrong = [((result.int() - each.int()).abs() > 1).float().mean().item() for each in expected]
+        assert min(wrong) < 0.005
+        assert len(wrong) == 1 or max(wrong) > 0.5
+
+
+def test_randaugment_cuts_out_a_grey_rectangle() -> None:
+    images = torch.zeros(400, 3, 32, 32, dtype=torch.uint8)
+    cut = operations(generator())[13](images, 1)
+    grey = cut[:, 0] == 125
+    assert cut.amax((0, 2, 3)).tolist() == [125, 123, 114]
+    rows, columns = grey.any(2), grey.any(1)
+    assert grey.equal(rows[:, :, None] & columns[:, None])
+    for covered in (rows, columns):
+        # 40 * 14 / 30 pixels from a start at or above 0, both ends included.
+        assert covered.sum(1).max() == 19
+        assert covered[:, 0].float().mean().item() == pytest.approx((56 / 6 + 1) / 32, abs=0.07)
+
+
+def test_randaugment_draws_two_of_sixteen_with_replacement() -> None:
+    images = torch.full((6000, 1, 8, 8), 200, dtype=torch.uint8)
+    images[:, :, 2:5, 3:6] = 130
+    result = augment(images, ["randaugment"], generator())
+    black = (result == 0).flatten(1).all(1).float().mean().item()
+    # Two of the 16 leave black, which 3 of 16 would lighten again; 3 darken so far that posterising leaves black.
+    assert black == pytest.approx(2 / 16 + 2 / 16 * 11 / 16 + 3 / 256, abs=0.015)
+    assert len(result.flatten(1).unique(dim=0)) > 80
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 32, 32), (1, 1, 8, 8), (5, 3, 17, 12)])
+def test_randaugment_takes_any_number_and_size(shape: tuple[int, ...]) -> None:
+    images = noise(*shape)
+    result = augment(images, ["randaugment"], generator())
+    assert (result.shape, result.dtype) == (images.shape, torch.uint8)
+    assert result.equal(augment(images, ["randaugment"], generator()))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_augmentation_runs_where_the_images_lie() -> None:
     images = noise(64, 3, 32, 32).cuda()
-    result = augment(images, ("flip", "crop"), torch.Generator("cuda").manual_seed(0))
+    result = augment(images, ("randaugment", "crop", "flip"), torch.Generator("cuda").manual_seed(0))
     assert result.device == images.device
     assert normalise(result, (0.5,) * 3, (0.2,) * 3).device == images.device

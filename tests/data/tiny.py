@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import http.server
-import io
 import pickle
-import tarfile
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from effi import paths
+from tests.data.packing import sha256
+from tests.data.tiny_text import text_manifest
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": (3, 60),
@@ -23,10 +23,6 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte.gz": (1, 20),
 }
 CIFAR_FILES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
-
-
-def sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -56,16 +52,6 @@ def cifar_batch(seed: int) -> dict[str, object]:
 
 def cifar_files() -> dict[str, bytes]:
     return {name: pickle.dumps(cifar_batch(seed), protocol=2) for seed, name in enumerate(CIFAR_FILES)}
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @dataclass
@@ -100,6 +86,11 @@ class House:
         return self.put("cifar-10-batches-py", cifar_files())
 
 
+def section(manifest: str, name: str) -> str:
+    """What the real manifest says about one set."""
+    return re.search(rf"^\[{name}\]\n.*?(?=^\[(?!{name}\.)|\Z)", manifest, re.DOTALL | re.MULTILINE).group()
+
+
 def tiny_manifest(url: str, archive: bytes) -> str:
     real = paths.manifest().read_text(encoding="utf-8")
     classes = [str(k) for k in range(10)]
@@ -115,6 +106,7 @@ def tiny_manifest(url: str, archive: bytes) -> str:
             f'folder = "cifar-10-batches-py"\n[cifar10.files]\n{cifar}',
             f'[cifar10.variants."batches in reverse"]\npixels = "{pixels}"',
             f'labels = "{sha256(labels(60).tobytes())}"\nnotice = "In reverse."',
-            real[real.index("[digits]") :],
+            text_manifest(url),
+            *(section(real, name) for name in ("digits", "docstrings", "grammar")),
         ]
     )

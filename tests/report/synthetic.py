@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from tests.claims import synthetic
 
@@ -26,3 +29,21 @@ def runs() -> list[dict[str, Any]]:
             records.append(trained(f"{data}/half", seed, 0.79, flops=50.0))
             records.append(trained(f"{data}/dense", seed, 0.80 + 0.01 * seed, peak_bytes=2_000_000))
     return records
+
+
+def searched(
+    arm: str, seed: int, ratios: Sequence[float] = (0.1, 0.3), *, epochs: int = 4, accuracy: float = 0.8
+) -> dict[str, Any]:
+    """A dense record whose masks settle: snapshots t and u are (1/2)^min(t, u) - (1/2)^max(t, u) of chance apart."""
+    found = trained(arm, seed, accuracy)
+    at = 0.5 ** np.arange(epochs + 1)
+    history = {"snapshot": list(range(epochs + 1)), "learning_rate": [0.1 * 0.5**e for e in range(epochs)]}
+    for ratio in ratios:
+        heat = 2 * ratio * (1 - ratio) * np.abs(at[:, None] - at)
+        found["metrics"] |= {f"found_consecutive_{ratio:g}": 1 + seed, f"found_queue_{ratio:g}": epochs}
+        found["metrics"] |= {f"found_code_{ratio:g}": -1, f"closest_{ratio:g}": heat[-1, -2]}
+        history |= {f"heat_{ratio:g}": heat.ravel().tolist(), f"final_distance_{ratio:g}": heat[:, -1].tolist()}
+        history |= {f"distance_{ratio:g}": np.diagonal(heat, 1).tolist()}
+        history |= {f"layer_sparsity_{ratio:g}": [ratio / 2 + 0.01 * seed, ratio, 1.5 * ratio - 0.01 * seed]}
+    found["history"] |= history
+    return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -17,20 +16,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from effi import report
+from effi import papers, report
 from effi.errors import ParameterError
-from effi.report.figures import PALETTE, _frontier, _ink, _spread
+from effi.report.canvas import PALETTE, ink, spread
+from effi.report.figures import _frontier
 from tests.report.synthetic import runs, trained
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    with mpl.rc_context():
-        report.style()
-        yield
-    plt.close("all")
 
 
 def crowd() -> list[dict[str, object]]:
@@ -74,9 +64,15 @@ def test_same_variant_same_colour_everywhere() -> None:
     assert report.colour_of("d/never-heard-of") == report.colour_of("e/never-heard-of")
 
 
+def test_variants_that_differ_in_numbers_share_a_listed_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(papers, "colours", lambda: {"drawn": "#112233", "drawn-5-0.9": "#445566"})
+    assert report.colour_of("d/vit/drawn-20-0.1") == report.colour_of("d/vit/drawn-3") == "#112233"
+    assert report.colour_of("d/vit/drawn-5-0.9") == "#445566"
+
+
 @pytest.mark.parametrize("colour", [*PALETTE, "#FFFF00"])
 def test_text_is_readable_on_white(colour: str) -> None:
-    red, green, blue = (channel**2.2 for channel in to_rgb(_ink(colour)))
+    red, green, blue = (channel**2.2 for channel in to_rgb(ink(colour)))
     assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 4.49
 
 
@@ -134,10 +130,10 @@ def test_scatter_draws_every_seed() -> None:
 
 
 def test_spread_moves_as_little_as_needed() -> None:
-    assert _spread([0, 100, 50], 10, 0, 100) == pytest.approx([0, 100, 50])
-    assert _spread([50, 50], 10, 0, 100) == pytest.approx([45, 55])
-    assert _spread([99, 98], 10, 0, 100) == pytest.approx([100, 90])
-    crowded = _spread(list(range(30)), 10, 0, 100)
+    assert spread([0, 100, 50], 10, 0, 100) == pytest.approx([0, 100, 50])
+    assert spread([50, 50], 10, 0, 100) == pytest.approx([45, 55])
+    assert spread([99, 98], 10, 0, 100) == pytest.approx([100, 90])
+    crowded = spread(list(range(30)), 10, 0, 100)
     assert np.diff(crowded) == pytest.approx([10] * 29) and crowded[0] == 0
 
 
@@ -147,6 +143,21 @@ def test_curves_are_means_with_bands_and_labels_apart() -> None:
     assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4]
     assert len(axes.collections) == 9
     assert len(axes.texts) == 9 and apart(boxes(axes, axes.texts))
+
+
+def test_bands_of_two_seeds_stay_within_what_a_share_can_be() -> None:
+    records = [trained("d/dense", seed, 0.6 + 0.3 * seed) for seed in range(2)]
+    axes = report.curves(records, ["validation_accuracy"], title="?").axes[0]
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0.0, 100.0)
+
+
+def test_whiskers_of_two_seeds_stay_within_what_a_share_can_be() -> None:
+    records = [trained("d/dense", seed, 0.6 + 0.3 * seed) for seed in range(2)]
+    bars = report.bars_with_intervals(records, ["test_accuracy"], title="?").axes[0]
+    assert bars.containers[1].lines[2][0].get_segments()[0][:, 0].tolist() == [0.0, 100.0]
+    points = report.pareto(records, "parameters", "test_accuracy", title="?").axes[0]
+    assert points.containers[0].lines[2][0].get_segments()[0][:, 1].tolist() == [0.0, 100.0]
 
 
 def test_curves_without_history_are_refused() -> None:

@@ -22,6 +22,8 @@ VALUES = [0.9, 1.0, 1.1]
         (Claim("ordering", margin=0.8), "inconclusive"),
         (Claim("ordering", margin=1.3), "not reproduced"),
         (Claim("ordering", "lower", margin=-1.3), "reproduced"),
+        (Claim("gain", margin=0.5), "reproduced"),
+        (Claim("gain", "lower", margin=0.5), "not reproduced"),
         (Claim("no_loss", margin=0.5), "reproduced"),
         (Claim("no_loss", "lower", margin=1.3), "reproduced"),
         (Claim("no_loss", "lower", margin=1.0), "inconclusive"),
@@ -142,3 +144,16 @@ def test_a_bound_reports_its_extremes() -> None:
 def test_claims_that_make_no_sense_are_refused(claim: Claim) -> None:
     with pytest.raises(ParameterError):
         verdict(VALUES, claim)
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ([0.1, 0.2, 0.3], "inconclusive"),  # [-0.05, 0.45] reaches neither above 0 nor below a gain of 0.4
+        ([-0.1, 0.0, 0.1], "not reproduced"),  # [-0.25, 0.25] shows that there is no gain of 0.4
+        ([0.15, 0.2, 0.25], "reproduced"),  # [0.08, 0.32]: small, but a gain
+        ([-9.0, 0.0, 9.0], "inconclusive"),
+    ],
+)
+def test_a_gain_fails_once_nothing_worth_having_is_left(values: list[float], state: str) -> None:
+    assert verdict(values, Claim("gain", margin=0.4)).state == state

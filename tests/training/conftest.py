@@ -20,7 +20,7 @@ def examples(count: int, seed: int) -> Examples:
 def data() -> Dataset:
     """40 training images: batches of 16 leave a last one of 8."""
     train, validation, test = examples(40, 0), examples(12, 1), examples(20, 2)
-    mean, std = statistics(train.images)
+    mean, std = statistics(train.inputs)
     return Dataset("noise", train, validation, test, tuple("abcd"), "sha256:0", "made up", mean, std)
 
 

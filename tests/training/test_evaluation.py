@@ -95,7 +95,7 @@ def test_predict_covers_every_example_in_evaluation_mode(data):
     model = Linear().train()
     many = data.train.take(torch.arange(600) % 40)
     logits = predict(model, many, data)
-    expected = model.layer(normalise(many.images, data.mean, data.std).mean((2, 3)))
+    expected = model.layer(normalise(many.inputs, data.mean, data.std).mean((2, 3)))
     assert torch.allclose(logits, expected, atol=1e-6)
     assert not logits.requires_grad
     assert model.training, "the mode is given back"
@@ -130,7 +130,7 @@ def test_outcome_fits_its_temperature_on_the_validation_split(data):
     model = Linear()
     with torch.no_grad():
         model.layer.weight.mul_(20)
-    wrong = replace(data, validation=Examples(data.validation.images, data.test.labels[:12].flip(0)))
+    wrong = replace(data, validation=Examples(data.validation.inputs, data.test.labels[:12].flip(0)))
     scaled = []
     for split in (data, wrong):
         heat = temperature(predict(model, split.validation, data), split.validation.labels)

@@ -46,7 +46,7 @@ def test_steps_equal_a_loop_written_by_hand(data):
     for epoch in range(3):
         total, hits = 0.0, 0
         for batch, index in enumerate(torch.randperm(40, generator=order).split(16)):
-            images = normalise(augment(data.train.images[index], settings.augment, crops), data.mean, data.std)
+            images = normalise(augment(data.train.inputs[index], settings.augment, crops), data.mean, data.std)
             logits, labels = by_hand(images), data.train.labels[index]
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
@@ -132,7 +132,7 @@ def test_order_and_augmentation_do_not_disturb_each_other(data):
 def test_an_epoch_shows_every_image_once_in_a_new_order(data):
     batches = shown(data, 0)
     first, second = torch.cat(batches[:3]), torch.cat(batches[3:6])
-    everything = normalise(data.train.images, data.mean, data.std)
+    everything = normalise(data.train.inputs, data.mean, data.std)
     for epoch in (first, second):
         assert torch.equal(epoch.sum((1, 2, 3)).sort().values, everything.sum((1, 2, 3)).sort().values)
     assert not torch.equal(first, second)

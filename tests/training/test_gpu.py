@@ -19,7 +19,7 @@ VARIANT = Variant(width=16, hidden=24, depth=2, heads=2)
 
 
 def curves(data: Dataset, settings: Training, *seeds: int) -> list[list[float]]:
-    device = data.train.images.device
+    device = data.train.inputs.device
     models = [VARIANT.model((3, 8, 8), 4, 4, seed=seed).to(device) for seed in seeds]
     return [h.curves["train_loss"] for h in fit(models, data, settings, seeds=seeds, ledger=Ledger(str(device)))]
 

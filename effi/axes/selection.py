@@ -1,0 +1,139 @@
+"""Removing units: a physically smaller model, and the mask that it equals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from effi.axes.description import Place, parts, places
+from effi.axes.gates import Gates
+from effi.errors import ParameterError
+
+Keep = Mapping[str, Sequence[int]]
+
+
+def axes(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Parameter name -> the axis of each dimension, for all parameters that a description covers.
+
+    "width" is the residual stream. Axes that can lose units bear the path of their module, and after a colon what
+    their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a dimension without a name.
+    ParameterError for a model without a known block.
+    """
+    return {name: names for part in parts(model) for name, names in part.dimensions().items()}
+
+
+def units(model: nn.Module) -> dict[str, int]:
+    """Axis name -> how many units it has: the heads of an attention ("...heads"), the neurons of an MLP ("...neurons").
+
+    ParameterError for a model without a known block.
+    """
+    return {axis: place.count for axis, place in places(model).items()}
+
+
+def slim(model: nn.Module, keep: Keep) -> nn.Module:
+    """A copy of the model without the units that `keep` (axis -> indices that stay) leaves out.
+
+    Same class, same function as the model with those units masked; axes that are not in `keep` stay whole. Dropout
+    draws fewer numbers, and a saved slim model is read by `restore`. Gradients and optimiser states are not copied.
+    ParameterError for an unknown axis, an index out of range, an axis left empty, or a model that carries gates.
+    """
+    if any(isinstance(module, Gates) for module in model.modules()):
+        raise ParameterError("the model carries gates: call remove() on them before slim()")
+    kept = checked(places(model), keep)
+    smaller = copy.deepcopy(model)
+    for axis, place in places(smaller).items():
+        if axis in kept and len(kept[axis]) < place.count:
+            _cut(place, kept[axis])
+    return smaller
+
+
+def mask_units(model: nn.Module, keep: Keep) -> dict[str, Tensor]:
+    """The mask (parameter name -> kept) of all weights and biases of the units that `keep` leaves out.
+
+    A model with these weights at zero computes what `slim(model, keep)` computes. Errors as `slim`.
+    """
+    found, mask = places(model), {}
+    for axis, kept in checked(found, keep).items():
+        place = found[axis]
+        for name, (dimension, _) in place.spans.items():
+            parameter = place.module.get_parameter(name)
+            held = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
+            held.index_fill_(dimension, place.positions(name, kept), True)
+            full = place.part.under(name)
+            mask[full] = mask[full] & held if full in mask else held
+    return mask
+
+
+def restore(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A slim model from its saved weights and a whole model of its architecture: sizes are read off the weights.
+
+    For `state_dict()`, safetensors files and the weights that transformers' save_pretrained writes, whose config cannot
+    say that layers have unequal numbers of heads. ParameterError for weights of another architecture.
+    """
+    keep = {axis: range(_count(place, state)) for axis, place in places(model).items()}
+    smaller, complete = slim(model, keep), dict(state)
+    named = list(smaller.named_parameters(remove_duplicate=False))
+    owners = {id(parameter): name for name, parameter in named if name in state}
+    complete |= {name: state[owners[id(p)]] for name, p in named if name not in state and id(p) in owners}
+    try:
+        smaller.load_state_dict(complete)
+    except RuntimeError as error:
+        raise ParameterError(f"the saved weights are not those of a slim {type(model).__name__}: {error}") from error
+    return smaller
+
+
+def checked(found: Mapping[str, Place], keep: Keep) -> dict[str, list[int]]:
+    """`keep` in rising order, with every index once."""
+    return {axis: _indices(found, axis, kept) for axis, kept in keep.items()}
+
+
+def _indices(found: Mapping[str, Place], axis: str, kept: Sequence[int]) -> list[int]:
+    if axis not in found:
+        close = ", ".join(get_close_matches(axis, found, 3, 0.0))
+        raise ParameterError(f'the model has no axis "{axis}": units() lists all {len(found)}, the nearest are {close}')
+    indices, count = sorted({int(index) for index in kept}), found[axis].count
+    if not indices:
+        raise ParameterError(f"{axis} would keep none of its {count} units: keep at least one in every layer")
+    if indices[0] < 0 or indices[-1] >= count:
+        wrong = indices[0] if indices[0] < 0 else indices[-1]
+        raise ParameterError(f"{axis} has no unit {wrong}: its indices are 0 to {count - 1}")
+    return indices
+
+
+def _cut(place: Place, kept: list[int]) -> None:
+    """Leave only the kept units in a module."""
+    before, module = place.count, place.module
+    positions = {name: place.positions(name, kept) for name in place.spans}
+    for name, (dimension, _) in place.spans.items():
+        owner, _, leaf = name.rpartition(".")
+        whole = module.get_parameter(name)
+        part = whole.detach().index_select(dimension, positions[name])
+        setattr(module.get_submodule(owner), leaf, nn.Parameter(part, requires_grad=whole.requires_grad))
+        _tell_size(module.get_submodule(owner))
+    for path in (place.units.count, *place.units.sizes):
+        if path:
+            owner, _, attribute = path.rpartition(".")
+            holder = module.get_submodule(owner)
+            setattr(holder, attribute, getattr(holder, attribute) // before * len(kept))
+    place.open()
+
+
+def _count(place: Place, state: Mapping[str, Tensor]) -> int:
+    """How many units of an axis the saved weights have."""
+    name, (dimension, _) = next(iter(place.spans.items()))
+    saved, whole = state.get(place.part.under(name)), place.module.get_parameter(name)
+    if saved is None:
+        raise ParameterError(f"the saved weights lack {place.part.under(name)}: give a model of their architecture")
+    return saved.shape[dimension] * place.count // whole.shape[dimension]
+
+
+def _tell_size(layer: nn.Module) -> None:
+    """Let a layer's attributes follow its weight: out and in of nn.Linear, in and out of transformers' Conv1D."""
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif hasattr(layer, "nf"):
+        layer.nx, layer.nf = layer.weight.shape

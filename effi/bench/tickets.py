@@ -1,0 +1,168 @@
+"""Masks of tickets: found, tracked, compared and held, beside what one would write with torch alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+
+from effi import masks
+from effi.bench.rounds import Case, Competitor
+from effi.bench.slimming import slimming
+from effi.cost import Ledger
+from effi.models.vision import cifar_vit
+from effi.models.vit import ViT
+from effi.seeds import generator
+
+SPARSITY, RATIOS = 0.3, (0.1, 0.3, 0.5, 0.7, 0.9)
+TENSORS, SIDES = 100, (850, 1000)
+BATCH, EPOCH = 32, 45_000
+SNAPSHOTS, BITS = 200, 10_000_000
+
+Weights = Mapping[str, Tensor]
+
+
+def early_bird() -> list[Case]:
+    """What the first paper's method costs, and what removing heads and neurons gains."""
+    return [selection(), tracking(), heat_map(), held(), *slimming()]
+
+
+def selection(tensors: int = TENSORS, sides: tuple[int, int] = SIDES) -> Case:
+    """A mask by magnitude over many tensors, with the memory that each way needs beside the weights."""
+
+    def competitor(way: str) -> Competitor:
+        weights = noise(tensors, sides)
+        return Competitor(partial(WAYS[way], weights), extra_bytes=apart(way, tensors, sides))
+
+    count = tensors * sides[0] * sides[1]
+    return Case(f"magnitude, {count / 1e6:.0f} M in {tensors}", "effi", {way: partial(competitor, way) for way in WAYS})
+
+
+def noise(tensors: int, sides: tuple[int, int]) -> dict[str, Tensor]:
+    """Random weights."""
+    draw = generator(0, "bench")
+    return {str(index): torch.randn(sides, generator=draw) for index in range(tensors)}
+
+
+def by_torch_prune(weights: Weights) -> nn.ModuleList:
+    """The mask of torch.nn.utils.prune, left in modules that share the weights."""
+    holders = nn.ModuleList(nn.Module() for _ in weights)
+    for holder, weight in zip(holders, weights.values(), strict=True):
+        holder.weight = nn.Parameter(weight)
+    pairs = [(holder, "weight") for holder in holders]
+    prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=SPARSITY)
+    return holders
+
+
+def by_topk(weights: Weights) -> Tensor:
+    """The flat mask by torch.topk of all magnitudes."""
+    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    kept = torch.ones(len(scores), dtype=torch.bool)
+    kept[scores.topk(int(SPARSITY * len(scores)), largest=False, sorted=False).indices] = False
+    return kept
+
+
+def by_partition(weights: Weights) -> dict[str, Tensor]:
+    """The mask by numpy.partition of all magnitudes; ties are dropped together."""
+    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()]).numpy()
+    rank = int(SPARSITY * len(scores)) - 1
+    scores.partition(rank)
+    return {name: weight.abs() > float(scores[rank]) for name, weight in weights.items()}
+
+
+WAYS: Mapping[str, Callable[[Weights], object]] = {
+    "effi": lambda weights: masks.magnitude(weights, SPARSITY),
+    "torch.nn.utils.prune": by_torch_prune,
+    "torch.topk": by_topk,
+    "numpy.partition": by_partition,
+}
+
+
+def apart(way: str, tensors: int, sides: tuple[int, int]) -> int | None:
+    """`extra_bytes` in a process of its own, whose memory nothing else touched."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(extra_bytes, way, tensors, sides).result()
+
+
+def extra_bytes(way: str, tensors: int, sides: tuple[int, int]) -> int | None:
+    """Peak bytes of the process during one selection less those before, its mask included; None where unknown."""
+    weights, ledger = noise(tensors, sides), Ledger()
+    with ledger.phase("before") as before:
+        pass
+    with ledger.phase("search") as search:
+        WAYS[way](weights)
+    return None if search.peak_bytes is None else search.peak_bytes - before.peak_bytes
+
+
+def tracking(model: ViT | None = None, batch: int = BATCH, images: int = EPOCH) -> Case:
+    """One snapshot of the search, once an epoch: masks of all ratios, packed, and their distance to the last ones."""
+    model = model or cifar_vit()
+    weights = masks.prunable(model)
+    count = sum(weight.numel() for weight in weights.values())
+    rows = {ratio: masks.pack(masks.magnitude(weights, ratio)) for ratio in RATIOS}
+
+    def snapshot() -> None:
+        for ratio, row in rows.items():
+            masks.packed_distance(row, masks.pack(masks.magnitude(weights, ratio)), count)
+
+    title = f"tracking {len(RATIOS)} ratios, once in {-(-images // batch):,} steps"
+    return Case(title, "step", {"step": partial(trained, model, batch, "dense"), "track": lambda: Competitor(snapshot)})
+
+
+def heat_map(snapshots: int = SNAPSHOTS, bits: int = BITS) -> Case:
+    """All distances of many packed masks, by XOR and by a Gram matrix of floats."""
+
+    @cache
+    def rows() -> Tensor:
+        return torch.randint(256, (snapshots, bits // 8), dtype=torch.uint8, generator=generator(0, "bench"))
+
+    ways = {"effi": lambda: masks.distance_matrix(rows(), bits), "Gram matrix": lambda: gram(rows(), bits)}
+    makers = {name: partial(Competitor, step) for name, step in ways.items()}
+    return Case(f"heat map, {snapshots} masks of {bits / 1e6:g} M", "effi", makers)
+
+
+def gram(rows: Tensor, count: int) -> Tensor:
+    """Distances from the shared kept weights of every two masks, in float32 over pieces that keep counts exact."""
+    shared = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for piece in rows.split(2**15, 1):
+        kept = torch.from_numpy(np.unpackbits(piece.numpy(), axis=1)).float()
+        shared += kept @ kept.T
+    kept = shared.diagonal()
+    return (kept[:, None] + kept[None] - 2 * shared) / count
+
+
+def held(model: ViT | None = None, batch: int = BATCH) -> Case:
+    """A training step under a mask beside a dense one; masks save no time, and should cost little."""
+    model, ways = model or cifar_vit(), ("dense", "effi", "torch.nn.utils.prune")
+    return Case(
+        f"step under a mask, batch {batch}", "dense", {way: partial(trained, model, batch, way) for way in ways}
+    )
+
+
+def trained(model: ViT, batch: int, way: str) -> Competitor:
+    """A step of AdamW on one fixed batch, on a copy of the model."""
+    model, draw = copy.deepcopy(model), generator(0, "bench")
+    images = torch.randn(batch, model.shape.channels, *[model.shape.image_size] * 2, generator=draw)
+    labels = torch.randint(model.shape.classes, (batch,), generator=draw)
+    weights = masks.prunable(model)
+    if way == "torch.nn.utils.prune":
+        owners = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in weights]
+        prune.global_unstructured(owners, pruning_method=prune.L1Unstructured, amount=SPARSITY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    if way == "effi":
+        masks.hold(model, optimizer, masks.magnitude(weights, SPARSITY))
+
+    def step() -> None:
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Competitor(step, sum(parameter.numel() for parameter in model.parameters()))

@@ -1,0 +1,91 @@
+"""Readers of the named text sets: official files to texts, checked against the manifest."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from effi.data.files import Entry, verified
+from effi.data.texts import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
+
+SENTIMENT = {"neg": 0, "pos": 1}
+
+
+def imdb(entry: Entry, folder: Path) -> TextSource:
+    """IMDB's 25,000 + 25,000 reviews, and 50,000 unlabelled ones that are read only if asked for."""
+    variant, content = verified(entry, folder)
+    found: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
+    first, *_ = content.values()
+    for (part, kind), text in _reviews(first):
+        if kind in SENTIMENT:
+            found[part].append((text, SENTIMENT[kind]))
+    train, test = (_texts(found[part]) for part in ("train", "test"))
+    *_, last = content.values()
+    return TextSource(
+        train,
+        test,
+        tuple(entry.classes),
+        variant,
+        checksum(train, test),
+        unlabelled=lambda: (text for (_, kind), text in _reviews(last) if kind == "unsup"),
+        notice=_notice(entry, variant),
+    )
+
+
+def _reviews(archive: bytes) -> Iterator[tuple[tuple[str, str], str]]:
+    """((train or test, folder within), text) of every review of an aclImdb archive, in its order."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            place = member.name.split("/")
+            if member.isfile() and len(place) == 4:
+                text = tar.extractfile(member).read().decode("utf-8")
+                yield (place[1], place[2]), text.replace("<br />", "\n")
+
+
+def sst2(entry: Entry, folder: Path) -> TextSource:
+    """SST-2; validation is the official development set, unless that has to be the test set."""
+    variant, content = verified(entry, folder)
+    parts = [_texts(_table(raw)) for raw in content.values()]
+    train, *held = parts
+    validation, test = held if len(held) == 2 else (None, held[0])
+    notice = _notice(entry, variant)
+    return TextSource(train, test, tuple(entry.classes), variant, checksum(*parts), validation, notice=notice)
+
+
+def _table(raw: bytes) -> list[tuple[str, int]]:
+    """(sentence, label) of every line of a GLUE file but the first; quotes are part of the text."""
+    lines = raw.decode("utf-8").split("\n")[1:]
+    rows = [line.rsplit("\t", 1) for line in lines if line]
+    return [(sentence.strip(), int(label)) for sentence, label in rows]
+
+
+def wikitext(entry: Entry, folder: Path) -> Corpus:
+    """WikiText-2 in its three official parts."""
+    variant, content = verified(entry, folder)
+    parts = [_lines(raw) for raw in content.values()]
+    return Corpus(*parts, variant, corpus_checksum(*parts), notice=_notice(entry, variant))
+
+
+def shakespeare(entry: Entry, folder: Path) -> Corpus:
+    """Tiny Shakespeare; the last two twentieths are validation and test."""
+    variant, content = verified(entry, folder)
+    lines = [line for raw in content.values() for line in _lines(raw)]
+    return Corpus(*cut(lines), variant, corpus_checksum(lines), notice=_notice(entry, variant))
+
+
+def _lines(raw: bytes) -> list[str]:
+    return raw.decode("utf-8").splitlines(keepends=True)
+
+
+def _texts(rows: list[tuple[str, int]]) -> Texts:
+    texts, labels = zip(*rows, strict=True)
+    return Texts(texts, torch.tensor(labels))
+
+
+def _notice(entry: Entry, variant: str) -> str | None:
+    variants: Mapping[str, Mapping[str, str]] = entry.variants
+    return variants.get(variant, {}).get("notice")

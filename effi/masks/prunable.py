@@ -1,0 +1,87 @@
+"""Which weights may be pruned: the matrices of attention and feed-forward blocks, found by structure, not by a list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from torch import nn
+
+from effi.errors import ParameterError
+
+Part = Literal["attention", "feed-forward", "merging"]
+
+ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
+MERGING = re.compile(r"merging|reduction|downsample", re.IGNORECASE)
+NEVER = re.compile(r"bias|position|embed|norm|stem|cpb|^(head|lm_head|classifier|pooler|score|cls)$", re.IGNORECASE)
+
+
+def prunable(model: nn.Module, *, skip: Iterable[str] = ()) -> dict[str, nn.Parameter]:
+    """Parameter name -> weight matrix of an attention or feed-forward block, in the order of the model.
+
+    No embeddings, stem, positions, norms, biases, relative-position tables, pooler, classifier or language-model head;
+    Swin's patch-merging matrices count. `skip` leaves out parts ("attention", "feed-forward", "merging") and names
+    that contain an entry ("blocks.0."). ParameterError when an entry matches nothing or nothing is left. Settings.
+    """
+    names = parts(model)
+    for entry in skip:
+        left = {name: part for name, part in names.items() if entry != part and entry not in name}
+        if len(left) == len(names):
+            raise ParameterError(f'skip="{entry}" matches no prunable weight; give a part or a piece of {list(names)}')
+        names = left
+    if not names:
+        raise ParameterError(
+            f"{type(model).__name__} has no prunable weight (left); blocks with attention must stand in an "
+            "nn.ModuleList or nn.Sequential, and `skip` must leave some of their matrices"
+        )
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in names}
+
+
+def parts(model: nn.Module) -> dict[str, Part]:
+    """Prunable parameter name -> the part of its block that it belongs to."""
+    modules, found = dict(model.named_modules()), {}
+    blocks = dict(_blocks(model))
+    for name, parameter in model.named_parameters():
+        path, _, own = name.rpartition(".")
+        block = next((block for block in blocks if path == block or path.startswith(f"{block}.")), None)
+        inside = [own] if block is None else [*path[len(block) + 1 :].split("."), own]
+        table = isinstance(modules[path], nn.Embedding) or any(map(NEVER.search, inside))
+        if block is not None and parameter.ndim == 2 and not table:
+            found[name] = _part(blocks[block], inside[:-1])
+    return found
+
+
+def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Elements of the outermost lists that hold attention, and the patch mergings that stand between them."""
+    lists: list[str] = []
+    for path, module in model.named_modules():
+        nested = any(path.startswith(f"{outer}.") for outer in lists)
+        if nested or not isinstance(module, nn.ModuleList | nn.Sequential) or not _attends(module):
+            continue
+        lists.append(path)
+        for name, element in module.named_children():
+            if _attends(element) or MERGING.search(type(element).__name__):
+                yield f"{path}.{name}".lstrip("."), element
+
+
+def _attends(module: nn.Module) -> bool:
+    return any(_is_attention(path.rpartition(".")[2], inner) for path, inner in module.named_modules())
+
+
+def _is_attention(name: str, module: nn.Module) -> bool:
+    return bool(ATTENTION.search(name)) or type(module).__name__.endswith("Attention")
+
+
+def _part(block: nn.Module, path: list[str]) -> Part:
+    """The part of the block that the module at `path` belongs to."""
+    chain, module = [("", block)], block
+    for name in filter(None, path):
+        module = getattr(module, name)
+        chain.append((name, module))
+    if any(_is_attention(name, module) for name, module in chain):
+        return "attention"
+    if any(MERGING.search(name) or MERGING.search(type(module).__name__) for name, module in chain):
+        return "merging"
+    return "feed-forward"

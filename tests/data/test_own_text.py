@@ -1,0 +1,164 @@
+"""The reader's own table of texts and own corpus: what is accepted, and every refusal."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from effi import data
+from effi.errors import DataError
+
+ROWS = [(f"complaint {k}, about a delivery", "angry" if k % 2 else "calm") for k in range(40)]
+
+
+def csv_file(path: Path, rows: list[tuple[str, str]], header: str = "text,label", encoding: str = "utf-8") -> Path:
+    lines = [header, *(f'"{text}",{label}' for text, label in rows)]
+    path.write_bytes("\n".join(lines).encode(encoding))
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return csv_file(tmp_path / "mail.csv", ROWS)
+
+
+def refused(path: Path, read: object = data.load_text, **options: object) -> str:
+    """The one line that a reader sees."""
+    scheme = "csv" if read is data.load_text else "text"
+    with pytest.raises(DataError) as caught:
+        read(f"{scheme}:{path}", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_table_is_read_and_split(table: Path) -> None:
+    loaded = data.load_text(f"csv:{table}", length=32, vocabulary=300)
+    assert (loaded.name, loaded.classes, loaded.variant) == ("csv:mail.csv", ("angry", "calm"), "own texts")
+    assert [part.labels.bincount().tolist() for part in (loaded.train, loaded.validation, loaded.test)] == [
+        [14, 14],
+        [2, 2],
+        [4, 4],
+    ]
+    parts = (loaded.train, loaded.validation, loaded.test)
+    texts = [loaded.tokenizer.text(ids) for part in parts for ids in part.inputs]
+    labels = [loaded.classes[label] for part in parts for label in part.labels]
+    assert dict(zip(texts, labels, strict=True)) == dict(ROWS)
+
+
+def test_spreadsheets_write_a_mark_quotes_line_ends_and_other_columns(tmp_path: Path) -> None:
+    rows = "id,label,text\r\n" + "".join(f'{k},{k % 2},"a ""quoted""\r\ntext, {k}"\r\n' for k in range(10))
+    path = tmp_path / "excel.csv"
+    path.write_bytes(rows.encode("utf-8-sig"))
+    loaded = data.load_text(f"csv:{path}", vocabulary=300)
+    assert loaded.classes == ("0", "1")
+    assert loaded.tokenizer.text(loaded.train.inputs[0]).startswith('a "quoted"\r\ntext, ')
+
+
+def test_the_corpus_is_the_training_text(table: Path) -> None:
+    loaded = data.load_text(f"csv:{table}", length=16, vocabulary=300, corpus=None)
+    held = {loaded.tokenizer.text(ids) for part in (loaded.validation, loaded.test) for ids in part.inputs}
+    flat = loaded.corpus.flatten().tolist()
+    cuts = [position for position, token in enumerate(flat) if token == 2]
+    texts = {loaded.tokenizer.text(flat[a:b]) for a, b in pairwise(cuts)}
+    assert len(texts) >= 25
+    assert not texts & held
+    assert texts <= {text for text, _ in ROWS}
+
+
+def test_texts_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "long.csv", [*ROWS, ("word " * 50_000, "calm")])
+    assert len(data.load_text(f"csv:{path}", vocabulary=300).train) > 0
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("text,class", "has no column label (its first row is text, class): name the columns text,label"),
+        ("sentence;label", "has no column text and no column label (its first row is sentence;label)"),
+    ],
+)
+def test_missing_columns_are_named(tmp_path: Path, header: str, words: str) -> None:
+    assert words in refused(csv_file(tmp_path / "a.csv", ROWS, header))
+
+
+def test_empty_cells_are_named_by_their_row(tmp_path: Path) -> None:
+    holes = [("", label) if k in (0, 3) else (text, label) for k, (text, label) in enumerate(ROWS)]
+    assert "has no text or no label in row 2, 5: fill them in" in refused(csv_file(tmp_path / "a.csv", holes))
+    many = [("  ", label) for _, label in ROWS]
+    assert "in row 2, 3, 4, 5, 6 and 35 more:" in refused(csv_file(tmp_path / "b.csv", many))
+    short = tmp_path / "c.csv"
+    short.write_text("text,label\nfine,1\nno label\n")
+    assert "in row 3:" in refused(short)
+
+
+def test_labels_must_be_two_with_two_texts_each(tmp_path: Path) -> None:
+    one = csv_file(tmp_path / "a.csv", [(text, "calm") for text, _ in ROWS])
+    assert "has one label, calm: two labels or more are needed" in refused(one)
+    lonely = csv_file(tmp_path / "b.csv", [*ROWS, ("help", "odd")])
+    assert f"label odd in {lonely} has 1 text, but needs two" in refused(lonely)
+    assert "has no rows: two labels" in refused(csv_file(tmp_path / "c.csv", []))
+
+
+def test_other_encodings_are_named_by_byte_and_line(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv", [*ROWS[:2], ("café", "calm")], encoding="latin-1")
+    where = path.read_bytes().index(b"\xe9")
+    assert f"{path} is not UTF-8 (byte {where}, line 4): save it as UTF-8" in refused(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert f"{tmp_path} cannot be read (Is a directory)" in refused(tmp_path)
+    assert f"there is no {tmp_path}/gone.csv: correct the path" in refused(tmp_path / "gone.csv")
+    (tmp_path / "empty.csv").write_text("")
+    assert "(its first row is empty)" in refused(tmp_path / "empty.csv")
+    # A spreadsheet under the wrong name.
+    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04\xff\xfe")
+    assert "is not UTF-8 (byte 4, line 1)" in refused(tmp_path / "sheet.csv")
+
+
+def test_more_texts_than_there_are(table: Path) -> None:
+    assert "train=100 and validation=0.1 cannot be taken from the 32 examples" in refused(table, train=100)
+
+
+def test_a_corpus_is_one_file_or_a_folder(tmp_path: Path) -> None:
+    lines = [f"line {k} of a long story\n" for k in range(200)]
+    (tmp_path / "story.txt").write_text("".join(lines))
+    loaded = data.load_corpus(f"text:{tmp_path}/story.txt", length=16, vocabulary=300)
+    assert (loaded.name, loaded.classes, loaded.variant) == ("text:story.txt", (), "own text")
+    folder = tmp_path / "book"
+    (folder / "b").mkdir(parents=True)
+    (folder / "a.txt").write_text("".join(lines[:100]))
+    (folder / "b" / "c.txt").write_text("".join(lines[100:]))
+    (folder / "ignored.md").write_text("nothing")
+    same = data.load_corpus(f"text:{folder}", length=16, vocabulary=300)
+    assert same.checksum == loaded.checksum
+    assert same.corpus.equal(loaded.corpus)
+    story = loaded.tokenizer.text(loaded.corpus.flatten())
+    assert "".join(lines[:180]).startswith(story) and "line 175 of" in story
+
+
+def test_the_parts_of_a_corpus_follow_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "count.txt"
+    path.write_text("".join(f"{k:04d}\n" for k in range(1000)))
+    loaded = data.load_corpus(f"text:{path}", length=10, vocabulary=261, objective="causal")
+    first = [loaded.tokenizer.text(part.inputs[0])[:4] for part in (loaded.train, loaded.validation, loaded.test)]
+    assert first == ["0000", "0900", "0950"]
+
+
+def test_a_corpus_without_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(" \n ")
+    words = "name a text file, or a folder that holds .txt files"
+    for place in (tmp_path, tmp_path / "a.txt"):
+        assert refused(place, data.load_corpus) == f"there is no text in {place}: {words}"
+    (tmp_path / "empty").mkdir()
+    assert words in refused(tmp_path / "empty", data.load_corpus)
+    (tmp_path / "a.txt").write_bytes(b"fine\nb\xe9d")
+    assert "is not UTF-8 (byte 6, line 2)" in refused(tmp_path, data.load_corpus)
+
+
+def test_a_corpus_too_short_for_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a few words\n" * 20)
+    assert "too few to train, validate and test on: add text" in refused(tmp_path, data.load_corpus)
+    assert torch.is_tensor(data.load_corpus(f"text:{tmp_path}", length=4, vocabulary=300).corpus)

@@ -1,0 +1,143 @@
+"""The search reads and changes nothing; what it found is what the masks say; tickets take it from there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from effi import masks
+from effi.cost import Ledger
+from effi.early_bird import Found, Search, Ticket, exact, interval, reading, scores, summary
+from effi.errors import ParameterError
+from effi.models.vit import ViT, ViTShape
+from effi.training import Training, fit
+from tests.training.conftest import data as data
+
+SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=2, hidden=12)
+RATIOS = (0.1, 0.3)
+TRAINING = Training(epochs=4, batch_size=16, lr=1e-2)
+
+
+def searched(data, *, every=3, threshold=0.1, looking=True):
+    model = ViT(SHAPE, heads=2, seed=0)
+    look = Search(model, masks.prunable(model), RATIOS, every, threshold) if looking else None
+    (history,) = fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), hooks=[look] if look else [])
+    return model, history, look
+
+
+def test_looking_changes_nothing(data):
+    with_search, without = searched(data), searched(data, looking=False)
+    assert with_search[1].curves == without[1].curves
+    for one, other in zip(with_search[0].parameters(), without[0].parameters(), strict=True):
+        assert one.equal(other)
+
+
+def test_snapshots_are_the_masks_of_their_epochs(data):
+    model, _, look = searched(data)
+    found = Found(look.tensors(), look.weights)
+    untrained = masks.prunable(ViT(SHAPE, heads=2, seed=0))
+    for ratio in RATIOS:
+        assert len(look.rows[ratio]) == 1 + TRAINING.epochs
+        for snapshot, weights in ((0, untrained), (-1, masks.prunable(model))):
+            expected = masks.magnitude(weights, ratio)
+            assert all(expected[name].equal(kept) for name, kept in found.mask(ratio, snapshot).items())
+
+
+def test_the_state_kept_is_that_of_the_draw(data):
+    _, _, look = searched(data, threshold=0.5)
+    state = Found(look.tensors(), look.weights).state(0.3)
+    drawn = look.detectors[0.3]
+    assert drawn.found_at is not None
+    inherited = masks.magnitude({name: state[name] for name in look.weights}, 0.3)
+    assert all(inherited[name].equal(kept) for name, kept in drawn.ticket.items())
+
+
+def test_no_state_without_a_draw(data):
+    _, _, look = searched(data, threshold=1e-9)
+    assert Found(look.tensors(), look.weights).state(0.3) == {}
+    metrics, _ = reading(Found(look.tensors(), look.weights), RATIOS, 1e-9, 1)
+    assert metrics["found_consecutive_0.3"] == -1 and metrics["share_consecutive_0.3"] == 2.0
+
+
+def test_a_reading_holds_the_distances_of_the_masks(data):
+    _, _, look = searched(data)
+    found = Found(look.tensors(), look.weights)
+    metrics, curves = reading(found, RATIOS, 0.1, 1)
+    snapshots = [found.mask(0.3, t) for t in range(5)]
+    assert curves["distance_0.3"] == pytest.approx([masks.distance(snapshots[t], snapshots[t + 1]) for t in range(4)])
+    assert curves["final_distance_0.3"] == pytest.approx([masks.distance(mask, snapshots[-1]) for mask in snapshots])
+    assert curves["heat_0.3"] == pytest.approx([masks.distance(a, b) for a in snapshots for b in snapshots], abs=5.1e-5)
+    assert metrics["closest_0.3"] == pytest.approx(min(curves["distance_0.3"]))
+    assert metrics["epoch_distance_0.3"] == pytest.approx(sum(curves["distance_0.3"]) / 4)
+    assert curves["snapshot"] == [0, 1, 2, 3, 4]
+
+
+def test_distances_an_epoch_apart_do_not_depend_on_the_interval():
+    matrix = torch.arange(9.0)[:, None].sub(torch.arange(9.0)).abs() / 100
+    assert summary(matrix, 0.3, 0.1, 1)["epoch_distance_0.3"] == pytest.approx(0.01)
+    assert summary(matrix, 0.3, 0.1, 4)["epoch_distance_0.3"] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(("steps", "wanted", "every"), [(63, 20, 7), (60, 20, 3), (7, 20, 1), (63, 1, 63), (1, 1, 1)])
+def test_snapshots_fall_on_the_end_of_an_epoch(steps, wanted, every):
+    assert interval(steps, wanted) == every
+    assert steps % every == 0 and steps // every <= wanted
+
+
+def test_every_source_of_a_mask(data):
+    _, _, look = searched(data)
+    found = Found(look.tensors(), look.weights)
+
+    def mask(**options):
+        return Ticket(0.3, **options).mask(found, 2, seed=0)
+
+    for options, snapshot in (
+        ({}, 2),
+        ({"source": "initial"}, 0),
+        ({"source": "late"}, 4),
+        ({"source": "drawn", "drawn": 1}, 1),
+    ):
+        assert all(mask(**options)[name].equal(kept) for name, kept in found.mask(0.3, snapshot).items())
+        assert exact(mask(**options), 0.3)
+    drawn, other = found.mask(0.3, 2), mask(source="random")
+    assert masks.layer_sparsity(other) == masks.layer_sparsity(drawn)
+    assert masks.distance(other, drawn) > 0.2
+    assert not exact(drawn, 0.1)
+
+
+def test_ranking_within_matrices_prunes_each_alike(data):
+    _, _, look = searched(data, threshold=0.5)
+    mask = Ticket(0.3, scope="tensor").mask(Found(look.tensors(), look.weights), look.detectors[0.3].found_at, seed=0)
+    assert all(share == pytest.approx(0.3, abs=0.01) for share in masks.layer_sparsity(mask).values())
+
+
+@pytest.mark.parametrize(
+    ("ticket", "snapshot"),
+    [
+        (Ticket(0.3), 7),
+        (Ticket(0.3, start="continue"), 7),
+        (Ticket(0.3, "initial"), 0),
+        (Ticket(0.3, "random"), 0),
+        (Ticket(0.3, "snip"), 0),
+        (Ticket(0.3, "late"), 20),
+        (Ticket(0.3, "drawn", drawn=5), 5),
+    ],
+)
+def test_a_ticket_pays_for_the_search_that_it_needed(ticket, snapshot):
+    assert ticket.snapshot(7, 20) == snapshot
+
+
+def test_a_ratio_of_one_is_refused():
+    with pytest.raises(ParameterError, match="between 0 and 1"):
+        Ticket(1.0)
+
+
+def test_gradient_scores_are_those_of_autograd(data):
+    model = ViT(SHAPE, heads=2, seed=0)
+    found = {kind: scores(model, data, kind, batches=1, batch_size=40, seed=0) for kind in ("snip", "gradient")}
+    model.eval()
+    loss = torch.nn.functional.cross_entropy(model(data.prepare(data.train.inputs)), data.train.labels)
+    loss.backward()
+    for name, weight in masks.prunable(model).items():
+        assert torch.allclose(found["gradient"][name], 40 * weight.grad.abs(), atol=1e-4)
+        assert torch.allclose(found["snip"][name], 40 * (weight * weight.grad).abs(), atol=1e-4)
