@@ -212,7 +212,7 @@ def _rule(test: Comparison, paper: Paper, cap: str | None) -> Claim:
     if isinstance(target, str):
         target = paper.numbers[target]["value"]
     shown = _unit(test)
-    return Claim(test.rule, test.direction, margin, target, cap, _name(test), shown.name, shown.digits)
+    return Claim(test.rule, test.direction, margin, target, test.refuted, cap, _name(test), shown.name, shown.digits)
 
 
 def _absence(test: Comparison, reason: str) -> Outcome:

@@ -74,11 +74,13 @@ class Ledger:
         """Count operations into the open phase, or into "train"."""
         self.phases.setdefault(self._open or "train", Phase()).flops += flops
 
-    def charge(self, name: str, flops: int, seconds: float) -> None:
+    def charge(self, name: str, flops: int, seconds: float, joules: float | None = None) -> None:
         """Add what was spent on this arm's behalf elsewhere, such as a search that several arms share."""
+        fresh = name not in self.phases
         phase = self.phases.setdefault(name, Phase())
         phase.flops += flops
         phase.seconds += seconds
+        phase.joules = joules if fresh else _sum([phase.joules, joules])
 
     def total(self) -> dict[str, Any]:
         """Sum over phases (peak: the highest), the phases, and side_by_side; RecordError while a phase is open."""

@@ -27,7 +27,8 @@ class Comparison:
     `b` count as the lowest or highest of them; `over`: Kendall's tau or slope of `y` on `x` over arms.
     A "{name}" in an arm stands for each value of `each`; "{dataset}" for the paper's data sets. Where an arm begins
     with it ("{text}/gpt2/dense"), other sets stand in when none of its values ran. `margin` and `target` are numbers
-    or names in [margins] and [numbers]; `full` is the protocol below which it is capped.
+    or names in [margins] and [numbers]; `refuted` is the second line of a bound, `full`
+    the protocol below which it is capped.
     """
 
     rule: Rule
@@ -43,6 +44,7 @@ class Comparison:
     direction: Side = "higher"
     margin: float | str = 0.0
     target: float | str = 0.0
+    refuted: float | None = None
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
     full: Mapping[str, float] = field(default_factory=dict)
 

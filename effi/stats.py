@@ -38,12 +38,14 @@ class Claim:
 
     `margin` is the line that an ordering must clear, the gain below which an interval shows none, what a no_loss may
     cost, the half-width of an equivalence, and the farthest that an interval which covers the target may reach.
+    Beyond `refuted`, the second line of a bound, most values must lie before it counts as not reproduced.
     """
 
     rule: Rule
     direction: Side = "higher"
     margin: float = 0.0
     target: float = 0.0
+    refuted: float | None = None
     cap: str | None = None
     name: str = "difference"
     unit: str = ""
@@ -200,7 +202,8 @@ def _gain(span: Interval, claim: Claim) -> State:
     towards = _towards(span, claim)
     if towards.low > 0:
         return "reproduced"
-    return "not reproduced" if towards.high < claim.margin else "inconclusive"
+    small = -claim.margin < towards.low and towards.high < claim.margin
+    return "not reproduced" if small or towards.high < 0 else "inconclusive"
 
 
 _RULES: dict[str, Callable[[Interval, Claim], State]] = {
@@ -238,12 +241,12 @@ def _wanted(claim: Claim) -> str:
     unit = " %" if claim.unit == "%" else ""
     return {
         "ordering": f"claimed {'below' if sign < 0 else 'above'} {_line(sign * claim.margin + 0.0)}{unit}",
-        "gain": f"claimed {'below' if sign < 0 else 'above'} 0, no gain {'above' if sign < 0 else 'below'} "
-        f"{_line(sign * claim.margin)}{unit}",
+        "gain": f"claimed {'below' if sign < 0 else 'above'} 0, a tie within ±{_line(claim.margin)}{unit}",
         "no_loss": f"margin {_line(-sign * claim.margin + 0.0)}{unit}",
         "equivalence": f"margin ±{_line(claim.margin)}{unit}",
         "covers": f"target {_line(claim.target)} ± {_line(claim.margin)}{unit}",
-        "bound": f"limit {_RELATIONS[claim.direction][0]} {_line(claim.target)}{unit}",
+        "bound": f"limit {_RELATIONS[claim.direction][0]} {_line(claim.target)}{unit}"
+        + ("" if claim.refuted is None else f", refuted beyond {_line(claim.refuted)}{unit}"),
     }[claim.rule]
 
 
@@ -264,6 +267,14 @@ def _why(span: Interval, n: int, claim: Claim) -> str:
     return reason + (f"; capped: {claim.cap}" if claim.cap else "")
 
 
+def _bound(values: np.ndarray, claim: Claim) -> State:
+    holds = _RELATIONS[claim.direction][1]
+    if all(holds(value, claim.target) for value in values):
+        return "reproduced"
+    beyond = sum(not holds(value, claim.target if claim.refuted is None else claim.refuted) for value in values)
+    return "not reproduced" if claim.refuted is None or 2 * beyond > len(values) else "inconclusive"
+
+
 def verdict(values: Sequence[float], claim: Claim) -> Verdict:
     """Judge by the 95 % interval; a bound must hold for every value, and its low and high are the extremes.
 
@@ -274,8 +285,7 @@ def verdict(values: Sequence[float], claim: Claim) -> Verdict:
     array = finite(values)
     if claim.rule == "bound":
         span = Interval(float(array.mean()), float(array.min()), float(array.max()))
-        holds = all(_RELATIONS[claim.direction][1](value, claim.target) for value in array)
-        found: State = "reproduced" if holds else "not reproduced"
+        found = _bound(array, claim)
     else:
         span = interval(values)
         found = _RULES[claim.rule](span, claim)

@@ -245,7 +245,8 @@ class _Loop:
         tensors = [*parameters, *(p for p in parameters if p.requires_grad), *filter(torch.is_tensor, moments)]
         held = sum(tensor.nbytes for tensor in tensors) // len(self.histories)
         for history in self.histories:
-            history.held_bytes = held + sum(kept.nbytes for kept in mask.values())
+            # A mask is held twice: as bits to read, and as the stencil that clears weights.
+            history.held_bytes = held + 2 * sum(kept.nbytes for kept in mask.values())
 
     def batches(self) -> Iterator[Tensor]:
         """Index batches (R, B) of one epoch, each replica in an order of its own."""

@@ -2,7 +2,7 @@
 
 from effi.early_bird.criteria import scores
 from effi.early_bird.detector import RULES, TicketDetector, first_draw
-from effi.early_bird.search import Found, Search, interval, reading, summary
+from effi.early_bird.search import Found, Search, reading, summary
 from effi.early_bird.structured import Log, draw, draw_step, kept_share, penalise, relative_cost
 from effi.early_bird.ticket import Ticket, exact
 
@@ -17,7 +17,6 @@ __all__ = [
     "draw_step",
     "exact",
     "first_draw",
-    "interval",
     "kept_share",
     "penalise",
     "reading",

@@ -18,15 +18,16 @@ from effi.masks import Mask, Scope
 class Search:
     """Watches a model: one mask per snapshot and ratio, kept as bits; used as a hook of `effi.training.fit`.
 
-    `every` is the number of optimiser steps between snapshots; snapshot 0 is taken at once. `weights` are those of the
-    model that count, by name. Where `rule` draws, the model's whole state is kept, from which a ticket can inherit.
-    `seconds` is what looking took.
+    `per_epoch` snapshots are spread evenly over the `steps` of an epoch (no more than there are steps), the last at its
+    end; snapshot 0 is taken at once. `weights` are those of the model that count, by name. Where `rule` draws, the
+    model's whole state is kept, from which a ticket can inherit. `seconds` is what looking took after snapshot 0.
     """
 
     model: nn.Module
     weights: Mapping[str, Tensor]
     ratios: Sequence[float]
-    every: int
+    steps: int
+    per_epoch: int
     threshold: float
     rule: Rule = "consecutive"
     scope: Scope = "global"
@@ -37,14 +38,18 @@ class Search:
     def __post_init__(self) -> None:
         self.rows = {ratio: [] for ratio in self.ratios}
         self.detectors = {r: TicketDetector(r, threshold=self.threshold, rule=self.rule) for r in self.ratios}
+        self.per_epoch = min(self.per_epoch, self.steps)
         self.look()
+        self.seconds = 0.0
 
     def __call__(self, step: int, steps: int) -> None:
-        if step % self.every == 0:
+        if step * self.per_epoch // self.steps > (step - 1) * self.per_epoch // self.steps:
             self.look()
 
     def look(self) -> None:
         """Take a snapshot."""
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # what training has queued is not the search's
         start = time.perf_counter()
         for ratio, detector in self.detectors.items():
             drawn = detector.update(masks.magnitude(self.weights, ratio, scope=self.scope))
@@ -85,25 +90,28 @@ class Found:
         return masks.distance_matrix(self.tensors[f"bits/{ratio:g}"], count)
 
 
-def interval(steps_per_epoch: int, wanted: int) -> int:
-    """Optimiser steps between snapshots: at most `wanted` snapshots an epoch, one of them at its end."""
-    return next(n for n in range(1, steps_per_epoch + 1) if steps_per_epoch % n == 0 and steps_per_epoch // n <= wanted)
+EARLY = 3  # epochs over which masks one epoch apart are compared: language models are fine-tuned for no more
 
 
 def summary(distances: Tensor, ratio: float, threshold: float, snapshots_per_epoch: int) -> dict[str, float]:
     """Where each rule draws, as snapshot (-1: never) and as share of the training (2: never), and how close it came.
 
-    `epoch_distance` is the mean distance of masks one epoch apart, whatever the interval between snapshots.
+    `share_epochs` is the share at which R1 draws with one snapshot an epoch, as in the paper; `epoch_distance` the mean
+    distance of masks one epoch apart over the first EARLY epochs, whatever the interval between snapshots.
     """
-    last = len(distances) - 1
+    last, by_epoch = len(distances) - 1, distances[::snapshots_per_epoch, ::snapshots_per_epoch]
     drawn = {rule: first_draw(distances, rule, threshold) for rule in RULES}
-    steps, epochs = distances.diagonal(1), distances[::snapshots_per_epoch, ::snapshots_per_epoch].diagonal(1)
     return {
         **{f"found_{rule}_{ratio:g}": -1 if t is None else t for rule, t in drawn.items()},
-        **{f"share_{rule}_{ratio:g}": 2.0 if t is None else t / last for rule, t in drawn.items()},
-        f"closest_{ratio:g}": steps.min().item(),
-        f"epoch_distance_{ratio:g}": epochs.mean().item(),
+        **{f"share_{rule}_{ratio:g}": _share(t, last) for rule, t in drawn.items()},
+        f"share_epochs_{ratio:g}": _share(first_draw(by_epoch, "consecutive", threshold), len(by_epoch) - 1),
+        f"closest_{ratio:g}": distances.diagonal(1).min().item(),
+        f"epoch_distance_{ratio:g}": by_epoch.diagonal(1)[:EARLY].mean().item(),
     }
+
+
+def _share(snapshot: int | None, last: int) -> float:
+    return 2.0 if snapshot is None else snapshot / last
 
 
 def reading(
@@ -112,7 +120,8 @@ def reading(
     """What a search saw, as metrics and histories of a record.
 
     Histories: `distance_P` of consecutive masks, `final_distance_P` to the last one, `heat_P` of all pairs row by row,
-    `layer_sparsity_P` of each matrix in the mask that R1 draws (in the last one when it never does).
+    `layer_sparsity_P` of each matrix in the mask that R1 draws (in the last one when it never does), and
+    `snapshot`, their places in epochs.
     """
     metrics: dict[str, float] = {}
     curves: dict[str, list[float]] = {}

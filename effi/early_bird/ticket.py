@@ -14,7 +14,7 @@ from effi.errors import ParameterError
 from effi.masks import Mask, Scope
 from effi.seeds import generator
 
-Source = Literal["early_bird", "initial", "late", "drawn", "random", "snip", "gradient"]
+Source = Literal["early_bird", "layerwise", "initial", "late", "drawn", "random", "snip", "gradient"]
 Start = Literal["original", "inherit", "reinit", "continue"]
 
 
@@ -22,17 +22,17 @@ Start = Literal["original", "inherit", "reinit", "continue"]
 class Ticket:
     """One pruning ratio, where its mask comes from, and which weights it starts with.
 
-    `source`: "early_bird" where `rule` draws, the snapshot "drawn", "initial" (epoch 0, control K1), "late" (the last
-    snapshot, K3), "random" with the early bird's layer counts (K2), "snip" or "gradient" (K4). `start`: "original" is
+    `source`: "early_bird" where `rule` draws, "layerwise" the same weights ranked within each matrix, the snapshot
+    "drawn", "initial" (epoch 0, control K1), "late" (the last snapshot, K3), "random" with the early bird's layer
+    counts (K2), "snip" or "gradient" (K4). `start`: "original" is
     theta0 or the pretrained weights, "inherit" those of the draw, "reinit" fresh ones, "continue" inherits them and the
-    schedule. `scope` "tensor" ranks within each matrix, at the epoch of the draw. Sheet: M3, M4, K1-K4.
+    schedule. Sheet: M3, M4, K1-K4.
     """
 
     ratio: float
     source: Source = "early_bird"
     rule: Rule = "consecutive"
     start: Start = "original"
-    scope: Scope = "global"
     drawn: int = 0
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Ticket:
     @property
     def needs_draw(self) -> bool:
         """Whether there is no ticket when the rule never draws."""
-        return self.source in ("early_bird", "random") or self.start != "original"
+        return self.source in ("early_bird", "layerwise", "random") or self.start != "original"
 
     def snapshot(self, drawn_at: int, last: int) -> int:
         """The snapshot that its search ends at; `drawn_at` is where its rule draws."""
@@ -50,20 +50,29 @@ class Ticket:
             return last
         if self.source == "drawn":
             return self.drawn
-        return drawn_at if self.source == "early_bird" or self.start != "original" else 0
+        return drawn_at if self.source in ("early_bird", "layerwise") or self.start != "original" else 0
 
     def mask(self, found: Found, drawn_at: int, *, seed: int) -> Mask:
         """The mask, from what a search found; gradient criteria have theirs from `scores`."""
-        if self.scope == "tensor":
+        if self.source == "layerwise":
             state = found.state(self.ratio)
-            return masks.magnitude({name: state[name] for name in found.like}, self.ratio, scope="tensor")
+            weights = {name: state[name].to(like.device) for name, like in found.like.items()}
+            return masks.magnitude(weights, self.ratio, scope="tensor")
         if self.source == "random":
             return masks.random_like(found.mask(self.ratio, drawn_at), generator(seed, f"random mask {self.ratio}"))
         place = {"initial": 0, "late": -1, "drawn": self.drawn}.get(self.source, drawn_at)
         return found.mask(self.ratio, place)
 
 
-def exact(mask: Mask, ratio: float) -> bool:
-    """Whether exactly floor(ratio N) weights are pruned, as every mask of one ratio must be to be compared."""
-    count = sum(kept.numel() for kept in mask.values())
-    return int(ratio * count + 1e-9) == count - sum(int(torch.count_nonzero(kept)) for kept in mask.values())
+def exact(mask: Mask, ratio: float, scope: Scope = "global") -> bool:
+    """Whether exactly floor(ratio N) weights are pruned, of all matrices together or ("tensor") of each."""
+    groups = [mask] if scope == "global" else [{name: kept} for name, kept in mask.items()]
+    return all(_pruned(group) == int(ratio * _weights(group) + 1e-9) for group in groups)
+
+
+def _weights(mask: Mask) -> int:
+    return sum(kept.numel() for kept in mask.values())
+
+
+def _pruned(mask: Mask) -> int:
+    return _weights(mask) - sum(int(torch.count_nonzero(kept)) for kept in mask.values())

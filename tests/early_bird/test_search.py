@@ -7,7 +7,7 @@ import torch
 
 from effi import masks
 from effi.cost import Ledger
-from effi.early_bird import Found, Search, Ticket, exact, interval, reading, scores, summary
+from effi.early_bird import Found, Search, Ticket, exact, reading, scores, summary
 from effi.errors import ParameterError
 from effi.models.vit import ViT, ViTShape
 from effi.training import Training, fit
@@ -18,9 +18,9 @@ RATIOS = (0.1, 0.3)
 TRAINING = Training(epochs=4, batch_size=16, lr=1e-2)
 
 
-def searched(data, *, every=3, threshold=0.1, looking=True):
+def searched(data, *, per_epoch=1, threshold=0.1, looking=True):
     model = ViT(SHAPE, heads=2, seed=0)
-    look = Search(model, masks.prunable(model), RATIOS, every, threshold) if looking else None
+    look = Search(model, masks.prunable(model), RATIOS, 3, per_epoch, threshold) if looking else None
     (history,) = fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), hooks=[look] if look else [])
     return model, history, look
 
@@ -68,7 +68,7 @@ def test_a_reading_holds_the_distances_of_the_masks(data):
     assert curves["final_distance_0.3"] == pytest.approx([masks.distance(mask, snapshots[-1]) for mask in snapshots])
     assert curves["heat_0.3"] == pytest.approx([masks.distance(a, b) for a in snapshots for b in snapshots], abs=5.1e-5)
     assert metrics["closest_0.3"] == pytest.approx(min(curves["distance_0.3"]))
-    assert metrics["epoch_distance_0.3"] == pytest.approx(sum(curves["distance_0.3"]) / 4)
+    assert metrics["epoch_distance_0.3"] == pytest.approx(sum(curves["distance_0.3"][:3]) / 3)
     assert curves["snapshot"] == [0, 1, 2, 3, 4]
 
 
@@ -78,10 +78,25 @@ def test_distances_an_epoch_apart_do_not_depend_on_the_interval():
     assert summary(matrix, 0.3, 0.1, 4)["epoch_distance_0.3"] == pytest.approx(0.04)
 
 
-@pytest.mark.parametrize(("steps", "wanted", "every"), [(63, 20, 7), (60, 20, 3), (7, 20, 1), (63, 1, 63), (1, 1, 1)])
-def test_snapshots_fall_on_the_end_of_an_epoch(steps, wanted, every):
-    assert interval(steps, wanted) == every
-    assert steps % every == 0 and steps // every <= wanted
+@pytest.mark.parametrize(
+    ("steps", "wanted", "taken"), [(60, 20, 20), (63, 20, 20), (1407, 20, 20), (7, 20, 7), (13, 2, 2), (1, 1, 1)]
+)
+def test_snapshots_are_spread_over_an_epoch_and_end_with_it(data, steps, wanted, taken):
+    weights = masks.prunable(ViT(SHAPE, heads=2, seed=0))
+    look = Search(torch.nn.Identity(), weights, (0.3,), steps, wanted, 0.1)
+    for step in range(1, steps + 1):
+        look(step, 3 * steps)
+        if step == steps - 1:
+            assert len(look.rows[0.3]) == taken
+    assert len(look.rows[0.3]) == 1 + taken == 1 + look.per_epoch
+
+
+def test_one_snapshot_an_epoch_is_what_the_paper_draws_from():
+    drift = torch.arange(13.0)[:, None].sub(torch.arange(13.0)).abs() / 100  # three epochs of four snapshots
+    found = summary(drift, 0.3, 0.02, 4)
+    assert found["share_consecutive_0.3"] == pytest.approx(1 / 12)
+    assert found["share_epochs_0.3"] == 2.0
+    assert summary(drift, 0.3, 0.05, 4)["share_epochs_0.3"] == pytest.approx(1 / 3)
 
 
 def test_every_source_of_a_mask(data):
@@ -107,7 +122,9 @@ def test_every_source_of_a_mask(data):
 
 def test_ranking_within_matrices_prunes_each_alike(data):
     _, _, look = searched(data, threshold=0.5)
-    mask = Ticket(0.3, scope="tensor").mask(Found(look.tensors(), look.weights), look.detectors[0.3].found_at, seed=0)
+    found, at = Found(look.tensors(), look.weights), look.detectors[0.3].found_at
+    mask = Ticket(0.3, "layerwise").mask(found, at, seed=0)
+    assert exact(mask, 0.3, "tensor") and not exact(Ticket(0.3).mask(found, at, seed=0), 0.3, "tensor")
     assert all(share == pytest.approx(0.3, abs=0.01) for share in masks.layer_sparsity(mask).values())
 
 

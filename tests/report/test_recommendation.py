@@ -9,7 +9,9 @@ from effi.report import recommendation
 
 def record(arm, seed, seconds, accuracy, **metrics):
     cost = {"flops": 1, "seconds": seconds, "phases": {}}
-    metrics = {"test_accuracy": accuracy, **metrics} if accuracy is not None else metrics
+    metrics = (
+        {"validation_accuracy": accuracy, "test_accuracy": accuracy, **metrics} if accuracy is not None else metrics
+    )
     return {
         "arm": arm,
         "seed": seed,

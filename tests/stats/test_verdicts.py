@@ -153,7 +153,22 @@ def test_claims_that_make_no_sense_are_refused(claim: Claim) -> None:
         ([-0.1, 0.0, 0.1], "not reproduced"),  # [-0.25, 0.25] shows that there is no gain of 0.4
         ([0.15, 0.2, 0.25], "reproduced"),  # [0.08, 0.32]: small, but a gain
         ([-9.0, 0.0, 9.0], "inconclusive"),
+        ([-9.0, -5.0, -4.0], "inconclusive"),  # [-12.6, 0.6] may be a loss, a tie or a gain
+        ([-1.1, -1.0, -0.9], "not reproduced"),
     ],
 )
 def test_a_gain_fails_once_nothing_worth_having_is_left(values: list[float], state: str) -> None:
     assert verdict(values, Claim("gain", margin=0.4)).state == state
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ([0.1, 0.25], "reproduced"),
+        ([0.1, 0.3, 0.3], "inconclusive"),
+        ([0.1, 0.6, 0.3], "inconclusive"),
+        ([0.1, 0.6, 2.0], "not reproduced"),
+    ],
+)
+def test_a_bound_with_a_second_line_is_refuted_by_most_values_beyond_it(values: list[float], state: str) -> None:
+    assert verdict(values, Claim("bound", "lower", target=0.25, refuted=0.5)).state == state
