@@ -237,7 +237,7 @@ def survival(records: Iterable[Record], heads: Sequence[int], *, arm: str, title
     grid = np.full((len(heads), max(heads)), np.nan)
     for layer, own in enumerate(np.split(kept.mean(axis=0), np.cumsum(heads)[:-1])):
         grid[layer, : len(own)] = own
-    figure, axes = plt.subplots(figsize=(SIZE[0], 1.4 + 0.28 * len(heads)))
+    figure, axes = plt.subplots(figsize=(SIZE[0], 1.6 + 0.3 * len(heads)))
     image = axes.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (layer, head), share in np.ndenumerate(grid):
         if not np.isnan(share):
@@ -245,8 +245,8 @@ def survival(records: Iterable[Record], heads: Sequence[int], *, arm: str, title
             axes.text(
                 head, layer, text, ha="center", va="center", fontsize=7, color="white" if share > 0.6 else "black"
             )
-    figure.colorbar(image, ax=axes, label=f"share of {len(kept)} seeds that keep the head")
-    axes.set(xlabel="head", ylabel="layer", title=title)
+    figure.colorbar(image, ax=axes, label="share of seeds")
+    axes.set(xlabel=f"head; numbers: seeds of {len(kept)} that keep it", ylabel="layer", title=title)
     axes.set_xticks(range(max(heads)), range(1, max(heads) + 1))
     axes.set_yticks(range(len(heads)), range(1, len(heads) + 1))
     axes.grid(visible=False)
