@@ -1,4 +1,4 @@
-"""Learnable coefficients on the units of a model: EarlyBERT's (arXiv 2101.00063, finetune/; sheet M5)."""
+"""Learnable coefficients on the units of a model: EarlyBERT's (arXiv 2101.00063, finetune/)."""
 
 from __future__ import annotations
 

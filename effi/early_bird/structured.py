@@ -1,4 +1,4 @@
-"""Structured tickets: which heads and neurons to remove, by EarlyBERT's recipe (arXiv 2101.00063, finetune/; sheet M5).
+"""Structured tickets: which heads and neurons to remove, by EarlyBERT's recipe (arXiv 2101.00063, finetune/).
 
 Coefficients (`effi.axes.with_gates`) are trained with an L1 penalty for a fixed share of an epoch; those that are small
 by then name the units that go. They count signed: a negative coefficient is smaller than zero.
@@ -99,7 +99,7 @@ def draw(coefficients: Mapping[str, Tensor], *, heads: float = HEADS, neurons: f
 
 
 def kept_share(model: nn.Module, keep: Mapping[str, Sequence[int]]) -> float:
-    """The share f of the weights in attention and feed-forward matrices that stays (sheet M5).
+    """The share f of the weights in attention and feed-forward matrices that stays.
 
     Also that of these layers' FLOPs where all read the same tokens, as everywhere but in Swin. Errors as `slim`.
     """
@@ -110,7 +110,7 @@ def kept_share(model: nn.Module, keep: Mapping[str, Sequence[int]]) -> float:
 
 
 def relative_cost(kept: float, *, search: float = SEARCH, retrain: int = 2, dense: int = 3) -> float:
-    """Cost beside `dense` epochs of dense training: (search + retrain x kept share) / dense (sheet M5)."""
+    """Cost beside `dense` epochs of dense training: (search + retrain x kept share) / dense."""
     return (search + retrain * kept) / dense
 
 

@@ -26,7 +26,7 @@ class Ticket:
     "drawn", "initial" (epoch 0, control K1), "late" (the last snapshot, K3), "random" with the early bird's layer
     counts (K2), "snip" or "gradient" (K4). `start`: "original" is
     theta0 or the pretrained weights, "inherit" those of the draw, "reinit" fresh ones, "continue" inherits them and the
-    schedule. Sheet: M3, M4, K1-K4.
+    schedule. Early Transformers, Sec. 3; the controls are ours.
     """
 
     ratio: float

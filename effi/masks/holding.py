@@ -43,7 +43,7 @@ def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) -> Held
     """Keep weights pruned by `mask` at zero from now on, with their gradients (before clipping) and moments.
 
     For every optimiser of torch, fused or not, under autocast and torch.compile. A second call for the same optimiser
-    takes the place of the first. ParameterError when the mask does not fit the model. Sheet: M4.
+    takes the place of the first. ParameterError when the mask does not fit the model.
     """
     held = Held(_stencils(model, mask), optimizer)
     if optimizer in _HELD:

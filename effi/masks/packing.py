@@ -35,7 +35,7 @@ def packed_distance(a: Tensor, b: Tensor, count: int) -> float:
 
 
 def distance_matrix(rows: Tensor, count: int) -> Tensor:
-    """Distances of T packed masks over `count` weights: uint8 (T, bytes) -> float64 (T, T), on the CPU. Sheet: M2."""
+    """Distances of T packed masks over `count` weights: uint8 (T, bytes) -> float64 (T, T), on the CPU."""
     _check_bytes(rows[0], count)
     words = _words(rows.cpu().numpy())
     starts = range(0, words.shape[1], CHUNK // 8)

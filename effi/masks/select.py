@@ -23,7 +23,7 @@ def smallest(
 
     Scores are compared in float32. Only positions kept by `within` are candidates; what it prunes stays pruned and
     counts. ParameterError for a sparsity outside (0, 1), a score that is not a number, or a `within` that does not fit
-    or already prunes more. Sheet: M1.
+    or already prunes more.
     """
     return _select(scores, sparsity, scope, within, absolute=False)
 
@@ -31,7 +31,7 @@ def smallest(
 def magnitude(
     weights: Mapping[str, Tensor], sparsity: float, *, scope: Scope = "global", within: Mask | None = None
 ) -> Mask:
-    """`smallest` of |w|: the mask of one snapshot. Sheet: M1."""
+    """`smallest` of |w|: the mask of one snapshot (Early Transformers, Sec. 3)."""
     return _select(weights, sparsity, scope, within, absolute=True)
 
 
@@ -47,7 +47,7 @@ def random(
 
 
 def random_like(mask: Mask, generator: torch.Generator | None = None) -> Mask:
-    """A random mask that prunes as many weights of every tensor as `mask` does. Sheet: control K2."""
+    """A random mask that prunes as many weights of every tensor as `mask` does."""
     drawn = {}
     for name, kept in mask.items():
         count = kept.numel() - int(kept.count_nonzero())

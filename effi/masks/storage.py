@@ -20,7 +20,7 @@ INDEX_BYTES = 4
 
 def formats(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, int]:
     """Format -> bytes in closed form: CSR a value and a 4-byte index per survivor, row pointers ignored; bitmap a bit
-    per weight and the survivors' values. ParameterError when the mask does not fit. Sheet: storage principle, K8.
+    per weight and the survivors' values. ParameterError when the mask does not fit.
     """
     check_fit(mask, weights, "the model")
     item = {name: weight.element_size() for name, weight in weights.items()}

@@ -110,7 +110,7 @@ def swin(
     """Swin-T of kentaroy47/vision-transformers-cifar10 (models/swin.py), 26,542,080 prunable weights at the defaults.
 
     Unlike there, every head has its own table of relative positions, and a grid of one window is not shifted.
-    ParameterError for sizes that do not fit together. Sheet: Settings.
+    ParameterError for sizes that do not fit together.
     """
     sizes = {"width": width, "depths": depths, "heads": heads, "window": window, "factors": factors}
     return Swin(classes, channels=channels, image_size=image_size, **sizes, seed=seed)

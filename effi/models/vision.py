@@ -28,7 +28,7 @@ def cifar_vit(
     """ViT of kentaroy47/vision-transformers-cifar10 (models/vit.py): 9,523,722 parameters at the defaults.
 
     Pre-norm, class token, learned positions, query, key and value without bias. Dropout falls on the embedding, on
-    the result of attention, after GELU and at the end of the MLP, not on attention weights. Sheet: Settings.
+    the result of attention, after GELU and at the end of the MLP, not on attention weights.
     """
     shape = ViTShape(
         image_size=image_size,

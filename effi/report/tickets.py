@@ -17,7 +17,7 @@ from effi.measures import Record
 from effi.report.arms import select, short
 from effi.report.canvas import PALETTE, SIZE, band, colour_of, ink, label, label_ends, question, spread
 
-# The three detection rules as the papers' sheet numbers them, by the middle of their metrics' names.
+# Short names of the three detection rules, by the middle of their metrics' names.
 RULES = {"consecutive": "R1", "queue": "R2", "code": "R3"}
 RULE_WORDS = "Drawing epoch of the ticket: R1 one distance below eps; R2 five distances; R3 five masks"
 KIND_COLOURS = {"attention": "#0072B2", "feed-forward": "#D55E00", "merging": "#333333"}

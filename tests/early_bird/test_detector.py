@@ -1,4 +1,4 @@
-"""The three rules on the sheet's golden sequences, online and read off a matrix."""
+"""The three rules on sequences whose draw is known, online and read off a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EarlyBERT's draw: the sheet's counts, signed quantiles, the L1 gradient, the log's off-by-one."""
+"""EarlyBERT's draw: the counts of BERT-base, signed quantiles, the L1 gradient, the log's off-by-one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances and overlaps of masks: the sheet's closed forms, exactly."""
+"""Distances and overlaps of masks: their closed forms, exactly."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from effi.errors import ParameterError
 from effi.masks import select, threshold
 from effi.masks.threshold import Keyed
 
-SHEET = torch.tensor([0.5, -0.1, 0.3, 0.2, -0.9, 0.05, 0.4, -0.6, 0.7, 0.8])
+KNOWN = torch.tensor([0.5, -0.1, 0.3, 0.2, -0.9, 0.05, 0.4, -0.6, 0.7, 0.8])
 
 
 def pruned(mask: dict[str, Tensor]) -> list[int]:
@@ -31,11 +31,11 @@ def strict(weights: Tensor, sparsity: float) -> Tensor:
 
 
 def test_the_sheets_case():
-    assert pruned(masks.magnitude({"w": SHEET}, 0.3)) == [1, 3, 5]
+    assert pruned(masks.magnitude({"w": KNOWN}, 0.3)) == [1, 3, 5]
 
 
 def test_exact_count_where_prior_code_prunes_one_more_or_all():
-    assert pruned({"w": strict(SHEET, 0.3)}) == [1, 2, 3, 5]
+    assert pruned({"w": strict(KNOWN, 0.3)}) == [1, 2, 3, 5]
     constant = torch.full((10,), 0.7)
     assert pruned({"w": strict(constant, 0.3)}) == list(range(10))
     assert pruned(masks.magnitude({"w": constant}, 0.3)) == [0, 1, 2]
@@ -146,21 +146,21 @@ def test_scores_need_not_lie_in_order_in_memory():
 def test_a_sparsity_outside_its_range(sparsity):
     for make in (masks.magnitude, masks.random):
         with pytest.raises(ParameterError, match=r"outside \(0, 1\)"):
-            make({"w": SHEET}, sparsity)
+            make({"w": KNOWN}, sparsity)
 
 
 def test_what_cannot_be_ranked_is_named():
-    bad = {"fine": SHEET, "broken.weight": torch.tensor([1.0, torch.nan])}
+    bad = {"fine": KNOWN, "broken.weight": torch.tensor([1.0, torch.nan])}
     with pytest.raises(ParameterError, match=r'"broken.weight" holds values that are not numbers'):
         masks.magnitude(bad, 0.5)
     with pytest.raises(ParameterError, match="no scores"):
         masks.smallest({}, 0.5)
     with pytest.raises(ParameterError, match='scope "layer"'):
-        masks.magnitude({"w": SHEET}, 0.5, scope="layer")
+        masks.magnitude({"w": KNOWN}, 0.5, scope="layer")
     with pytest.raises(ParameterError, match='"w" has shape'):
-        masks.magnitude({"w": SHEET}, 0.5, within={"w": torch.ones(3, dtype=torch.bool)})
+        masks.magnitude({"w": KNOWN}, 0.5, within={"w": torch.ones(3, dtype=torch.bool)})
     with pytest.raises(ParameterError, match=r'already prunes 5 weights of "w", more than the 3'):
-        masks.magnitude({"w": SHEET}, 0.3, within=masks.magnitude({"w": SHEET}, 0.5))
+        masks.magnitude({"w": KNOWN}, 0.3, within=masks.magnitude({"w": KNOWN}, 0.5))
 
 
 def test_random_masks_are_exact_repeatable_and_uniform():

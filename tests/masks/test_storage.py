@@ -1,4 +1,4 @@
-"""What a ticket weighs: the sheet's ratios, and files that agree with them and can be read again."""
+"""What a ticket weighs: the closed-form ratios, and files that agree with them and can be read again."""
 
 from __future__ import annotations
 

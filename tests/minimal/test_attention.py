@@ -204,7 +204,7 @@ def test_impossible_options_say_so(options, message):
 
 
 class TestStart:
-    """17 LayerNormed tokens of width 64, as in the sheet's simulation."""
+    """17 LayerNormed tokens of width 64, as in the simulation behind these numbers."""
 
     x = None
 

@@ -1,4 +1,4 @@
-"""Parameter totals: the printed ones, the sheet's table, and what torch counts."""
+"""Parameter totals: the printed ones, the derived table, and what torch counts."""
 
 from __future__ import annotations
 

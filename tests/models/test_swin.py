@@ -1,4 +1,4 @@
-"""The Swin Transformer has the sheet's sizes; its merging is an unfold and its blocks look through windows."""
+"""The Swin Transformer has the published sizes; its merging is an unfold and its blocks look through windows."""
 
 from __future__ import annotations
 

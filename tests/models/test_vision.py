@@ -1,4 +1,4 @@
-"""The CIFAR-10 ViT has the sheet's sizes, its source's formulas and its source's places of dropout."""
+"""The CIFAR-10 ViT has the published sizes, its source's formulas and its source's places of dropout."""
 
 from __future__ import annotations
 
