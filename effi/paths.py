@@ -1,7 +1,8 @@
-"""Where things lie: the only module that joins path strings."""
+"""Where things lie: the only module that joins path strings; and how a file is written whole."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -61,3 +62,14 @@ def notebooks_dir() -> Path:
 def readme() -> Path:
     """The first page; a part of it is generated from results."""
     return ROOT / "README.md"
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(content if isinstance(content, bytes) else content.encode())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

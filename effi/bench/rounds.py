@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from effi import paths, store
+from effi import paths
 from effi.cost import measure
-from effi.provenance import provenance
+from effi.records import store
+from effi.records.provenance import provenance
 from effi.report.tables import Table
 
 ROUNDS = 100

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import linear_regression
 
-from effi import evaluation
 from effi.data import Dataset
-from effi.evaluation import Loss
 from effi.minimal.variants import overdetermination
 from effi.models.vit import ViT
-from effi.training import History
+from effi.training import History, evaluation
+from effi.training.evaluation import Loss
 
 
 def sizes(model: ViT, data: Dataset) -> dict[str, float]:

@@ -45,9 +45,7 @@ class Variant:
         """The ViT of this variant with weights of `seed`."""
         shape = self.shape(image_shape, patch_size, classes)
         options = {name: getattr(self, name) for name in ("query_key", "value_output", "init", "mixing", "score_scale")}
-        attention = partial(
-            Attention, self.width, self.heads, bias=self.attention_bias, tokens=shape.tokens, **options
-        )
+        attention = partial(Attention, self.width, self.heads, bias=self.attention_bias, tokens=shape.tokens, **options)
         return ViT(shape, attention=attention, seed=seed)
 
     def parameters(self, patch_dim: int, classes: int = 10) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record, Runs
+from effi.claims.papers import NOT_AVAILABLE
 from effi.errors import ParameterError, RecordError
-from effi.measures import Record, Runs
-from effi.papers import NOT_AVAILABLE
 from effi.report.tables import Table
 
 

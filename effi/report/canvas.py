@@ -21,9 +21,9 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from scipy.optimize import isotonic_regression
 
-from effi import measures, papers, stats
+from effi.claims import measures, papers, stats
+from effi.claims.stats import Interval
 from effi.errors import ParameterError
-from effi.stats import Interval
 
 # Okabe and Ito, without yellow (too pale for lines and text).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record, Runs
+from effi.claims.papers import NOT_AVAILABLE
 from effi.cost import money
 from effi.errors import ParameterError, RecordError
-from effi.measures import Record, Runs
-from effi.papers import NOT_AVAILABLE
 from effi.report.arms import shown
 from effi.report.tables import Table
 

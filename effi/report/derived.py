@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effi import measures, papers, paths, store
-from effi.claims import judge
+from effi import paths
+from effi.claims import judge, measures, papers
+from effi.records import store
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.judgements import claims_table, evidence_table

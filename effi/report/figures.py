@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record, Runs
+from effi.claims.stats import STATES, Interval, State
 from effi.errors import ParameterError
-from effi.measures import Record, Runs
 from effi.report.arms import select, short
 from effi.report.canvas import SIZE, band, bounds, colour_of, label, label_ends, whiskers
 from effi.report.tables import STATE_COLOURS, STATE_MARKS
-from effi.stats import STATES, Interval, State
 
 # How up to three metrics of one arm differ: line and opacity of a curve and a bar.
 _LINES = ("-", "--", ":")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effi import claims, papers, paths, store
+from effi import claims, paths
+from effi.claims import papers
+from effi.records import store
 
 
 def headline(results_dir: str | Path, scale: str, paper: str) -> str:

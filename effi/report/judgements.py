@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from effi import stats
-from effi.claims import ClaimRow, Judgement
-from effi.papers import KINDS, NOT_AVAILABLE, Kind
+from effi.claims import ClaimRow, Judgement, stats
+from effi.claims.papers import KINDS, NOT_AVAILABLE, Kind
+from effi.claims.stats import Interval
 from effi.report.tables import STATE_MARKS, Table
-from effi.stats import Interval
 
 KIND_WORDS: dict[Kind, str] = {"as_in_the_paper": "as in the paper", "fair": "fair"}
 

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record
 from effi.errors import ParameterError
-from effi.measures import Record
 from effi.report.arms import short
 from effi.report.canvas import SIZE, reach
 from effi.report.costs import Pair, pairs_with, running

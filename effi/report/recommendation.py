@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record
 from effi.cost import money
-from effi.measures import Record
 from effi.report.arms import shown
 from effi.report.costs import Pair, differences, pairs_with
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from effi import measures, stats
+from effi.claims import measures, stats
+from effi.claims.measures import Record
 from effi.errors import ParameterError
-from effi.measures import Record
 from effi.report.arms import select, short
 from effi.report.canvas import PALETTE, band, bounds, colour_of, label_ends, whiskers
 

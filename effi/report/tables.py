@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effi.stats import State
+from effi.claims.stats import State
 
 # Okabe and Ito's green, vermilion and grey, darkened until text on white is readable (contrast above 4.5).
 STATE_COLOURS: dict[State, str] = {

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from effi import measures
+from effi.claims import measures
+from effi.claims.measures import Record
 from effi.errors import ParameterError
-from effi.measures import Record
 from effi.report.arms import select, short
 from effi.report.canvas import PALETTE, SIZE, band, colour_of, ink, label, label_ends, question, spread
 

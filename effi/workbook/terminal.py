@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -14,10 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from effi import paths, store
+from effi import paths
 from effi.errors import EffiError
-from effi.screen import tally
 
+# Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
+VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
 BAR_WIDTH = 24
 PLAIN_EVERY_S = 30
 
@@ -67,10 +68,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def tally(counts: Mapping[str, int]) -> Text:
+    """Verdicts counted, for example `3 reproduced · 1 not reproduced`."""
+    parts = [Text(f"{count} {state}", style=VERDICTS[state]) for state, count in counts.items() if count]
+    return Text(" · ").join(parts)
+
+
 def verdicts(paper: str, scale: str, results_dir: str) -> dict[str, int]:
     """State -> number of the paper's claims in it on the records so far; empty while there is nothing to judge."""
-    # Statistics take a second to import: not before a notebook runs.
+    # torch and statistics take seconds to import: not before a notebook runs.
     from effi import claims
+    from effi.records import store
 
     try:
         records = store.current(paths.records_file(results_dir, scale, paper))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from effi import bench, paths, store
+from effi import bench, paths
 from effi.bench import peers, rounds, suites
 from effi.bench.rounds import Case, Competitor, Missing, save, table, timed
 from effi.errors import ParameterError
 from effi.models.vit import ViTShape
+from effi.records import store
 
 TINY = replace(suites.SHAPE, image_size=8, width=16, depth=1, hidden=32)
 

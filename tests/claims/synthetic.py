@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effi.papers import Paper, parse
+from effi.claims.papers import Paper, parse
 
 REPORT = {
     "baseline": "old",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from effi.claims import ClaimRow, judge
-from effi.papers import load
+from effi.claims.papers import load
 from tests.claims.synthetic import record
 
 EARLY_BIRD = load("early_bird")

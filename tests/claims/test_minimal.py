@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from effi import papers, stats
-from effi.claims import judge
-from effi.papers import NOT_AVAILABLE, load
-from effi.stats import Claim, verdict
+from effi.claims import judge, papers, stats
+from effi.claims.papers import NOT_AVAILABLE, load
+from effi.claims.stats import Claim, verdict
 
 MINIMAL = load("minimal")
 EXAMPLES = {"MNIST": 60_000, "CIFAR-10": 50_000}

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from effi import papers, paths
+from effi import paths
+from effi.claims import papers
 from effi.errors import ParameterError
 from tests.claims.synthetic import REPORT, paper
 

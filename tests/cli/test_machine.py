@@ -12,9 +12,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from effi import data, doctor, paths
+from effi import data, paths
+from effi.cli import doctor
+from effi.cli.doctor import Check, examine
 from effi.data import Listing
-from effi.doctor import Check, examine
 from tests.cli.conftest import Said
 
 Effi = Callable[..., Said]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from effi import frontpage, paths, store
+from effi import paths
+from effi.claims.stats import Interval, welch
+from effi.cli import front_page
+from effi.cli.verification import verify
 from effi.errors import EffiError, RecordError
-from effi.stats import Interval, welch
-from effi.verification import verify
+from effi.records import store
 from tests.cli.conftest import Said, keep
 from tests.report.synthetic import trained
 
@@ -80,20 +82,20 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
 
 def test_report_without_results_says_so(root: Path) -> None:
     paths.records_file("results", "cpu", "made_up").unlink()
-    assert frontpage.block() == "No results yet: `make reproduce` makes them."
+    assert front_page.block() == "No results yet: `make reproduce` makes them."
 
 
 @pytest.mark.parametrize("text", ["", "<!-- results:begin -->", "<!-- results:end --> <!-- results:begin -->"])
 def test_report_wants_both_markers(root: Path, text: str) -> None:
     paths.readme().write_text(text)
     with pytest.raises(EffiError, match=r"README.md has no generated part; put the lines <!-- results:begin -->"):
-        frontpage.write()
+        front_page.write()
     assert paths.readme().read_text() == text and not (paths.results() / "verdicts.png").exists()
 
 
 def test_a_trade_is_paired_by_seed(root: Path) -> None:
     records = store.records(paths.records_file("results", "cpu", "made_up"))
-    found = {trade.arm: trade for trade in frontpage.trades("made_up", records)}
+    found = {trade.arm: trade for trade in front_page.trades("made_up", records)}
     assert set(found) == {"d/half", "d/thin"}
     # The same gap on every seed: no spread is left once pairs are taken.
     assert found["d/thin"].change == pytest.approx(Interval(-5.0, -5.0, -5.0))
@@ -108,14 +110,14 @@ def test_models_of_one_data_set_trade_with_their_own_baseline(root: Path) -> Non
     records = [trained(f"d/{arm}", seed, accuracy, flops=flops) for arm, accuracy, flops in arms for seed in range(3)]
     for record in records:
         record["metrics"]["validation_accuracy"] = record["metrics"].pop("test_accuracy")
-    found = {trade.arm: trade for trade in frontpage.trades("made_up", records)}
+    found = {trade.arm: trade for trade in front_page.trades("made_up", records)}
     assert {arm: trade.flops for arm, trade in found.items()} == {"d/vit/eb": 50.0, "d/swin/eb": 25.0}
     assert found["d/vit/eb"].margin == 7.0
     assert str(found["d/vit/eb"]) == "d/vit/eb: 50.0 % of the FLOPs, -2.0 points"
 
 
 def test_the_front_page_names_the_score(root: Path) -> None:
-    assert "interval of the change in test accuracy stays above the margin" in frontpage.block()
+    assert "interval of the change in test accuracy stays above the margin" in front_page.block()
 
 
 def test_compare_gives_means_difference_and_p(effi: Effi, root: Path) -> None:

@@ -39,7 +39,7 @@ def test_list_shows_papers_and_the_parameters_of_one(effi: Effi, root: Path) -> 
 
 
 def test_list_costs_no_torch() -> None:
-    code = "import sys; from effi import cli, screen, workbook; print({'torch', 'scipy', 'pandas'} & set(sys.modules))"
+    code = "import sys; from effi import cli, workbook; from effi.cli import screen; print({'torch', 'scipy', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

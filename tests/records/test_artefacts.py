@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from effi.artefacts import Artefact, Artefacts
 from effi.errors import RecordError
 from effi.records import Run
+from effi.records.artefacts import Artefact, Artefacts
 
 CALLS = []
 

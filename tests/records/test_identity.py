@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from effi.errors import ParameterError
-from effi.identity import (
+from effi.records import Run
+from effi.records.identity import (
     canonical,
     closure,
     cpu_model,
@@ -23,7 +24,6 @@ from effi.identity import (
     significant,
     source_hash,
 )
-from effi.records import Run
 
 
 class Loss(Enum):
@@ -76,7 +76,7 @@ def test_everything_that_can_change_a_result_changes_identity(tmp_path: Path) ->
         key(tmp_path, parameters=parameters, defaults={"width": 60}),
         key(tmp_path, inputs={"mnist": "sha256:1"}),
         key(tmp_path, inputs={"mnist": "sha256:2"}),
-        key(tmp_path, uses=["effi.stats"]),
+        key(tmp_path, uses=["effi.claims.stats"]),
         Run("minimal", "cpu", results_dir=tmp_path).arm("a", 0).identities[0],
         Run("ligo", "smoke", results_dir=tmp_path).arm("a", 0).identities[0],
     ]
@@ -192,7 +192,7 @@ NOTEBOOK = """
 from dataclasses import dataclass
 from functools import cache
 import torch
-from effi import stats
+from effi.claims import stats
 RATE = 1
 DATA = torch.zeros(3)
 seeds = [0]
@@ -248,7 +248,7 @@ def test_a_function_counts_with_what_it_reads(tmp_path: Path, old: str, new: str
 
 
 def test_a_function_brings_the_modules_of_effi_that_it_names(tmp_path: Path) -> None:
-    assert parts_of(tmp_path, NOTEBOOK)[1] == {"effi.stats", "effi.errors"}
+    assert parts_of(tmp_path, NOTEBOOK)[1] == {"effi.claims.stats", "effi.errors"}
 
 
 def test_a_closure_counts_with_its_values() -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from effi import store
 from effi.errors import ParameterError, RecordError, TrainingError
-from effi.records import Arm, Run, records
+from effi.records import Arm, Run, records, store
 
 
 def make(tmp_path: Path, **options: object) -> Run:
-    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.stats"], **options)
+    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.claims.stats"], **options)
 
 
 def lesson(arm: Arm) -> None:

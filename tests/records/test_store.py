@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from effi import store
+from effi import paths
 from effi.errors import RecordError
-from effi.records import records
+from effi.records import records, store
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_full_disk_after_half_a_line_keeps_what_the_file_held(path: Path, monk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(descriptor, data[: len(data) // 2])
 
-    monkeypatch.setattr("effi.store.os.write", half)
+    monkeypatch.setattr("effi.records.store.os.write", half)
     with pytest.raises(RecordError, match="No space left"):
         store.append(path, [row(2)])
     assert path.read_bytes() == whole
@@ -117,7 +117,7 @@ def test_an_interrupt_while_writing_keeps_what_the_file_held(path: Path, monkeyp
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("effi.store.os.fsync", interrupted)
+    monkeypatch.setattr("effi.records.store.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.append(path, [row(2)])
     assert path.read_bytes() == whole
@@ -159,6 +159,6 @@ def test_two_processes_that_write_at_once_lose_nothing(path: Path) -> None:
 
 def test_replace_leaves_the_new_text_alone_in_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "progress.json"
-    store.replace(path, "old")
-    store.replace(path, "new")
+    paths.replace(path, "old")
+    paths.replace(path, "new")
     assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]

@@ -16,7 +16,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from effi import papers, report
+from effi import report
+from effi.claims import papers
 from effi.errors import ParameterError
 from effi.report.canvas import PALETTE, ink, spread
 from effi.report.figures import _frontier

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from effi import papers, report
+from effi import report
+from effi.claims import papers
 from effi.errors import ParameterError, RecordError
 from effi.report.canvas import PALETTE
 from tests.report.synthetic import trained

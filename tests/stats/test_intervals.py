@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from effi import stats
+from effi.claims import stats
 from effi.errors import ParameterError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effi import stats
+from effi.claims import stats
+from effi.claims.stats import Claim, verdict
 from effi.errors import ParameterError
-from effi.stats import Claim, verdict
 
 # Mean 1 and a 95 % interval of half-width 0.1 x 4.303 / sqrt(3) = 0.248.
 VALUES = [0.9, 1.0, 1.1]

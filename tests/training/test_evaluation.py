@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from effi.data import Examples, normalise
-from effi.evaluation import calibration_error, evaluate, losses, outcome, predict, score, temperature
 from effi.training import History
+from effi.training.evaluation import calibration_error, evaluate, losses, outcome, predict, score, temperature
 
 # Odds of 3 to 1, met by three labels of four: already calibrated.
 CALIBRATED = torch.tensor([[math.log(3), 0.0]] * 4), torch.tensor([0, 0, 0, 1])

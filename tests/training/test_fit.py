@@ -15,10 +15,10 @@ from effi import training
 from effi.cost import Ledger, train_flops
 from effi.data import Dataset, augment, normalise
 from effi.errors import ParameterError, TrainingError
-from effi.evaluation import evaluate
 from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
 from effi.training import History, Training, bf16_pays, fit
+from effi.training.evaluation import evaluate
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=1, hidden=12)
 TRAINING = Training(epochs=3, batch_size=16, lr=1e-2)

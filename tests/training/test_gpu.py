@@ -7,10 +7,10 @@ import torch
 
 from effi.cost import Ledger
 from effi.data import Dataset
-from effi.evaluation import outcome
 from effi.minimal import Variant
 from effi.seeds import seeded
 from effi.training import Training, fit
+from effi.training.evaluation import outcome
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 

@@ -11,10 +11,10 @@ import torch
 from effi.cost import Ledger
 from effi.data import Dataset
 from effi.errors import TrainingError
-from effi.evaluation import evaluate
 from effi.minimal import Variant
 from effi.models.vit import ViT
 from effi.training import History, Replicas, Single, Training, fit
+from effi.training.evaluation import evaluate
 
 SEEDS = (3, 5, 8)
 EVERYTHING = Training(

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effi import paths
+from effi.claims.stats import Rule, Side
 from effi.errors import ParameterError
-from effi.stats import Rule, Side
 
 Kind = Literal["as_in_the_paper", "fair"]
 KINDS: tuple[Kind, ...] = ("as_in_the_paper", "fair")

@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from effi import paths, store
+from effi import paths
 from effi.errors import EffiError
+from effi.workbook.terminal import VERDICTS, tally
 
 if TYPE_CHECKING:
     from effi.claims import ClaimRow
 
-# Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
-VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
 FINDINGS = {"ok": "cyan", "note": "yellow", "mend": "red"}
 PLAIN_WIDTH = 140
 
@@ -33,16 +32,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], title: s
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(drawn)
 
 
-def tally(counts: Mapping[str, int]) -> Text:
-    """Verdicts counted, for example `3 reproduced · 1 not reproduced`."""
-    parts = [Text(f"{count} {state}", style=VERDICTS[state]) for state, count in counts.items() if count]
-    return Text(" · ").join(parts)
-
-
 def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     """Print both verdicts on every claim of every paper, then their counts and where the executed notebooks lie."""
     # Statistics and figures take seconds to import: not for the commands that show other tables.
     from effi.claims import count, judge
+    from effi.records import store
     from effi.workbook import find
 
     counts, executed = [], []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from effi.errors import RecordError
-from effi.store import Record
+from effi.records.store import Record
 
 Runs = dict[str, dict[int, Record]]
 

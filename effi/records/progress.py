@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from effi import store
+from effi import paths
 
 
 class Progress:
@@ -56,7 +56,7 @@ class Progress:
     def _save(self, arm: str | None) -> None:
         counts = {"done": self.done, "failed": self.failed, "total": self.total, "started": self.started, "arm": arm}
         with suppress(OSError):  # the records say what matters, and their errors are told
-            store.replace(self.path, json.dumps(counts))
+            paths.replace(self.path, json.dumps(counts))
 
 
 def _watched() -> bool:

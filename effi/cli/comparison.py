@@ -8,10 +8,11 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from effi import measures, stats, store
+from effi.claims import measures, stats
+from effi.claims.measures import Record, Runs
+from effi.claims.papers import NOT_AVAILABLE
 from effi.errors import RecordError
-from effi.measures import Record, Runs
-from effi.papers import NOT_AVAILABLE
+from effi.records import store
 from effi.report import Table
 
 COSTS = ("cost.flops", "cost.seconds", "cost.peak_bytes", "cost.joules")

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from effi.cost import Ledger, forward_flops, train_flops
 from effi.data import IGNORED, Dataset, Examples, TextDataset, augment
 from effi.errors import ParameterError, TrainingError
-from effi.evaluation import EVALUATION_BATCH, Loss, Tally, fitting, losses
 from effi.masks import Mask, hold
 from effi.models.attention import plain_attention
 from effi.seeds import generator, seeded
+from effi.training.evaluation import EVALUATION_BATCH, Loss, Tally, fitting, losses
 
 Hook = Callable[[int, int], None]
 Data = Dataset | TextDataset

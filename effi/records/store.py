@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from effi import paths
 from effi.errors import RecordError
 
 Record = dict[str, Any]
@@ -54,7 +55,7 @@ def point(path: Path, identities: Sequence[str]) -> None:
     """Note beside the records which of them the newest run asked for: tables speak of these, not of older settings."""
     with locked(path, "records"):
         try:
-            replace(path.with_name(CURRENT), json.dumps(list(identities), indent=0) + "\n")
+            paths.replace(path.with_name(CURRENT), json.dumps(list(identities), indent=0) + "\n")
         except OSError as error:
             mend = "free space or make it writable"
             raise RecordError(f"{path.parent} cannot be written ({error.strerror}); {mend}") from error
@@ -101,17 +102,6 @@ def locked(path: Path, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content if isinstance(content, bytes) else content.encode())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _parse(line: bytes) -> Record | None:

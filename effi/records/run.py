@@ -12,18 +12,17 @@ from typing import Any
 import joblib
 import torch
 
-from effi import paths, store
-from effi.arms import Arm, sentence
-from effi.artefacts import Artefact, Artefacts
+from effi import paths
 from effi.cost import Ledger
 from effi.errors import ParameterError
-from effi.identity import canonical, device_class, function_parts, identity, non_default, source_hash
-from effi.progress import Progress
-from effi.provenance import provenance
-from effi.store import Record, append, records
-from effi.workers import Workers
-
-__all__ = ["Arm", "Artefact", "Record", "Run", "append", "canonical", "provenance", "records", "source_hash"]
+from effi.records import store
+from effi.records.arms import Arm, sentence
+from effi.records.artefacts import Artefact, Artefacts
+from effi.records.identity import canonical, device_class, function_parts, identity, non_default, source_hash
+from effi.records.progress import Progress
+from effi.records.provenance import provenance
+from effi.records.store import Record, records
+from effi.records.workers import Workers
 
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
 

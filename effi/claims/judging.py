@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from effi import measures, papers, stats
+from effi.claims import measures, papers, stats
+from effi.claims.measures import Record, Runs, Unit
+from effi.claims.papers import NOT_AVAILABLE, Comparison, Kind, Paper, PaperClaim
+from effi.claims.stats import Claim, Direction, State, Verdict
 from effi.errors import EffiError, ParameterError
-from effi.measures import Record, Runs, Unit
-from effi.papers import NOT_AVAILABLE, Comparison, Kind, Paper, PaperClaim
-from effi.stats import Claim, Direction, State, Verdict
 
 NOT_RUN = "not run at this scale"
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from effi import store
 from effi.cost import Ledger, share
 from effi.errors import RecordError, TrainingError
-from effi.store import Record
+from effi.records import store
+from effi.records.store import Record
 
 Values = Mapping[str, float]
 Curves = Mapping[str, Sequence[float]]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from effi import frontpage, paths, report
+from effi import paths, report
+from effi.cli import front_page
 from effi.errors import RecordError
 from effi.workbook import SCALES, notebooks
 
@@ -20,7 +21,7 @@ def verify(results_dir: str = "results") -> list[Path]:
     if not checked:
         raise RecordError(f"{paths.results(results_dir)} holds no records; run something first.")
     if paths.results(results_dir) == paths.results():
-        if not frontpage.is_fresh():
+        if not front_page.is_fresh():
             raise RecordError(f"{paths.readme().name} does not show the results on disk; run `effi report`.")
         checked.append(paths.readme())
     return checked

@@ -27,7 +27,8 @@ Results = Annotated[str, typer.Option(help="Folder of results.")]
 @app.command("list")
 def list_(paper: Annotated[str | None, typer.Argument(help="Show this paper's parameters.")] = None) -> None:
     """Show the papers, or the parameters of one."""
-    from effi import screen, workbook
+    from effi import workbook
+    from effi.cli import screen
 
     if paper is None:
         screen.table(("paper", "notebook", "question"), [(n.paper, n.path.name, n.title) for n in workbook.notebooks()])
@@ -49,7 +50,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
     """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts."""
-    from effi import screen, workbook
+    from effi import workbook
+    from effi.cli import screen
 
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
@@ -72,7 +74,7 @@ def run(
 @app.command()
 def verify(results_dir: Results = "results") -> None:
     """Derive every table from its records anew; fails at the first difference."""
-    from effi.verification import verify
+    from effi.cli.verification import verify
 
     print(f"{len(verify(results_dir))} files are what their records give")
 
@@ -80,9 +82,9 @@ def verify(results_dir: Results = "results") -> None:
 @app.command()
 def report() -> None:
     """Rewrite the part of README.md that is drawn from results."""
-    from effi import frontpage
+    from effi.cli import front_page
 
-    print(f"{frontpage.write()} shows the results")
+    print(f"{front_page.write()} shows the results")
 
 
 @app.command()
@@ -92,7 +94,7 @@ def compare(
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric, for example test_accuracy.")] = None,
 ) -> None:
     """Compare two sets of records: per arm and metric the means, their difference and Welch's p."""
-    from effi.comparison import compare
+    from effi.cli.comparison import compare
 
     print(compare(a, b, metric or ()).text())
 
@@ -110,7 +112,7 @@ def list_data(context: typer.Context) -> None:
     """Show the data sets by name."""
     if context.invoked_subcommand:
         return
-    from effi import screen
+    from effi.cli import screen
     from effi.data import available
 
     rows = [
@@ -133,8 +135,8 @@ def doctor(results_dir: Results = "results") -> None:
     """Say what this machine can run, and what to mend; fails if something must be."""
     from rich.text import Text
 
-    from effi import screen
-    from effi.doctor import examine
+    from effi.cli import screen
+    from effi.cli.doctor import examine
 
     findings = examine(results_dir)
     rows = [(each.thing, Text(each.state, screen.FINDINGS[each.state]), each.found, each.mend) for each in findings]

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effi import claims, measures, papers, paths, report, stats, store
+from effi import claims, paths, report
+from effi.claims import measures, papers, stats
+from effi.claims.measures import Record, Unit
+from effi.claims.papers import KINDS, NOT_AVAILABLE
+from effi.claims.stats import Interval
 from effi.errors import EffiError
-from effi.measures import Record, Unit
-from effi.papers import KINDS, NOT_AVAILABLE
-from effi.stats import Interval
+from effi.records import store
 from effi.workbook import SCALES, Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from effi import store
+from effi import paths
 from effi.errors import RecordError
-from effi.identity import canonical, identity
+from effi.records import store
+from effi.records.identity import canonical, identity
 
 
 class Artefact(NamedTuple):
@@ -67,6 +68,6 @@ class Artefacts:
 
         content = save({n: t.contiguous() for n, t in found.tensors.items()}, {"facts": json.dumps(found.facts)})
         try:
-            store.replace(self._path(settings, seed), content)
+            paths.replace(self._path(settings, seed), content)
         except OSError as error:
             raise RecordError(f"{self.folder} cannot be written ({error.strerror}); free space there") from error

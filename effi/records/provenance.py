@@ -16,7 +16,7 @@ import torch
 
 import effi
 from effi import paths
-from effi.identity import cpu_model, source_hash
+from effi.records.identity import cpu_model, source_hash
 
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scipy", "scikit-learn", "pillow", "joblib", "triton")
 

@@ -1,0 +1,5 @@
+"""The command `effi`."""
+
+from effi.cli.commands import app, main
+
+__all__ = ["app", "main"]
