@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
 from effi import data
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ def choose(what: str, name: str, known: Mapping[str, Any]) -> Any:
     """known[name], or a ParameterError that lists what there is and guesses what was meant."""
     if name in known:
         return known[name]
-    close = get_close_matches(str(name), known, 1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    raise ParameterError(f"unknown {what} {name!r}{guess} Known: {', '.join(known)}.")
+    raise ParameterError(f"unknown {what} {name!r}{did_you_mean(name, known)}")
 
 
 def options(what: type, given: Mapping[str, Any]) -> Any:

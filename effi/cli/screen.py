@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from effi import paths
-from effi.errors import EffiError
+from effi.errors import EffiError, duration
 from effi.workbook.terminal import VERDICTS, tally
 
 if TYPE_CHECKING:
@@ -80,17 +80,13 @@ def plan(paper: str, scale: str, rows: Sequence[Mapping[str, float | str | None]
             "not available" if row["steps"] is None else f"{row['steps']:,}",
             scaled(row["flops"], "FLOP"),
             "not available" if row["peak_bytes"] is None else scaled(row["peak_bytes"], "B"),
-            _duration(row["hours"]),
+            duration(3600 * row["hours"]),
         )
         for row in rows
     ]
-    total = _duration(sum(row["hours"] for row in rows))
+    total = duration(3600 * sum(row["hours"] for row in rows))
     title = f"{paper}, {scale} scale: {len(rows)} arms, {total} one after another"
     table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "time of all seeds"), cells, title)
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def trouble(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import io
 import json
 import tokenize
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from effi import paths
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 _EXAMPLES = {"list": [0, 1], "list[int]": [0, 1, 2], "list[str]": ["a", "b"], "dict": {"a": 1}, "int": 1, "str": "a"}
@@ -62,7 +61,7 @@ def find(names: Sequence[str], folder: Path | None = None) -> list[Notebook]:
     by_name = {name: notebook for notebook in known for name in notebook.names}
     for name in names:
         if name not in by_name:
-            raise ParameterError(f"There is no paper {name!r}{_did_you_mean(name, [n.paper for n in known])}.")
+            raise ParameterError(f"There is no paper {name!r}{did_you_mean(name, [n.paper for n in known])}")
     return [by_name[name] for name in dict.fromkeys(names)] if names else known
 
 
@@ -102,10 +101,10 @@ def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
     known = parameters(notebook)
     for name in given:
         if name not in known:
-            raise ParameterError(f"{notebook.paper} has no parameter {name!r}{_did_you_mean(name, list(known))}.")
+            raise ParameterError(f"{notebook.paper} has no parameter {name!r}{did_you_mean(name, known)}")
     values = {name: _typed(name, known[name], value) for name, value in given.items()}
     if (scale := values.get("scale", SCALES[0])) not in SCALES:
-        raise ParameterError(f"There is no scale {scale!r}{_did_you_mean(scale, SCALES)}.")
+        raise ParameterError(f"There is no scale {scale!r}{did_you_mean(scale, SCALES)}")
     return values
 
 
@@ -114,13 +113,6 @@ def _paper(stem: str) -> str:
     name = stem.lstrip("0123456789").lstrip("_")
     known = [path.stem for path in paths.paper_file("*").parent.glob("*.toml")]
     return max((paper for paper in known if name.startswith(paper)), key=len, default=name)
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence: a guess where a name is close, and all there are."""
-    listed = ", ".join(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}? Known: {listed}" if close else f"; known: {listed}"
 
 
 def _comments(text: str) -> dict[int, str]:

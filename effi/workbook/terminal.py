@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from effi import paths
-from effi.errors import EffiError
+from effi.errors import EffiError, duration
 
 # Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
 VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
@@ -59,13 +59,6 @@ def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool) ->
             yield rows
     else:
         yield Lines(console, {paper: Row(paper, scale, results_dir) for paper in papers})
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds as 3:07, with hours as 1:03:07."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def tally(counts: Mapping[str, int]) -> Text:
@@ -130,8 +123,8 @@ class Row:
         trained = self.progress.settled - self.first.settled if self.first else 0
         left = (total or 0) - self.progress.settled
         if self.outcome or trained <= 0 or left <= 0:
-            return clock(elapsed)
-        return f"{clock(elapsed)}, {clock((elapsed - self.first.elapsed) / trained * left)} left"
+            return duration(elapsed)
+        return f"{duration(elapsed)}, {duration((elapsed - self.first.elapsed) / trained * left)} left"
 
     @property
     def bar(self) -> ProgressBar:

@@ -95,11 +95,11 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
     ]
     monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given: rows if scale == "paper" else [])
     said = effi("run", "made_up", "--dry-run", "--scale", "paper")
-    assert "made_up, paper scale: 2 arms, 1.8 h one after another" in said.out
+    assert "made_up, paper scale: 2 arms, 1 h 48 min one after another" in said.out
     dense = next(line.split() for line in said.out.splitlines() if line.strip().startswith("dense"))
-    assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1.3", "h"]
+    assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1", "h", "18", "min"]
     half = next(line for line in said.out.splitlines() if line.strip().startswith("half"))
-    assert half.count("not available") == 2 and "30.0 min" in half
+    assert half.count("not available") == 2 and "30 min 00 s" in half
 
 
 @pytest.mark.parametrize(

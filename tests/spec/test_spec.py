@@ -49,7 +49,7 @@ def test_seeds_share_a_gpu_but_not_a_cpu():
     ("given", "message"),
     [
         (("cpi", [], "cpu", "auto"), "unknown scale 'cpi'; did you mean 'cpu'"),
-        (("cpu", [], "tpu", "auto"), "unknown device 'tpu'.*Known: auto, cpu, cuda"),
+        (("cpu", [], "tpu", "auto"), "unknown device 'tpu'.*nown: auto, cpu, cuda"),
         (("cpu", [0, 0], "cpu", "auto"), "must be different whole numbers"),
         (("cpu", ["0"], "cpu", "auto"), "must be different whole numbers"),
         (("cpu", [-1], "cpu", "auto"), "must be different whole numbers"),
@@ -82,7 +82,7 @@ def test_options_fill_a_dataclass_and_refuse_what_it_lacks():
     ("given", "message"),
     [
         ({"optimizer": "adamax"}, "unknown Training optimizer 'adamax'; did you mean 'adam'"),
-        ({"loss": "focal"}, "Known: cross_entropy, mse"),
+        ({"loss": "focal"}, "nown: cross_entropy, mse"),
         ({"epochs": "many"}, "Training epochs is 'many'; it wants int"),
         ({"epochs": True}, "Training epochs is True; it wants int"),
         ({"clip": "1"}, "it wants NoneType or float"),

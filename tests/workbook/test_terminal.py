@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from effi.errors import duration
 from effi.workbook import terminal
-from effi.workbook.terminal import Bars, Lines, Progress, Row, Silent, clock, display
+from effi.workbook.terminal import Bars, Lines, Progress, Row, Silent, display
 
 
 @pytest.fixture
@@ -19,30 +20,25 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Row:
     return Row("paper", "cpu", "results")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (3599.6, "1:00:00"), (7384, "2:03:04")])
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
-
-
 def test_time_left_is_paced_by_what_was_trained_now(row: Row) -> None:
     assert row.time == "waiting"
     row.update(Progress(elapsed=4))
-    assert row.time == "0:04"
+    assert row.time == "4 s"
     # Four arms are kept from an earlier run: they say nothing about the pace.
     row.update(Progress(4, 0, 10, 5))
-    assert row.time == "0:05" and row.arms == "4/10 arms"
+    assert row.time == "5 s" and row.arms == "4/10 arms"
     # One done and one failed in 20 s; four to go.
     row.update(Progress(5, 1, 10, 25))
-    assert row.time == "0:25, 0:40 left" and row.arms == "6/10 arms"
+    assert row.time == "25 s, 40 s left" and row.arms == "6/10 arms"
     row.update(Progress(9, 1, 10, 65))
-    assert row.time == "1:05"
+    assert row.time == "1 min 05 s"
 
 
 def test_a_second_run_in_a_notebook_counts_anew(row: Row) -> None:
     row.update(Progress(6, 0, 9, 10))
     for seen in (Progress(0, 0, 3, 20), Progress(elapsed=21)):
         row.update(seen)
-        assert row.time == clock(seen.elapsed)
+        assert row.time == duration(seen.elapsed)
 
 
 def test_verdicts_are_counted_in_words(row: Row) -> None:
@@ -74,7 +70,7 @@ def test_lines_tell_the_beginning_and_the_end_and_little_between(row: Row) -> No
     lines.finish("paper", None)
     assert console.file.getvalue().splitlines() == [
         "paper: started at scale cpu",
-        "paper: done | 0:02 | 2/3 arms | 2 reproduced · 1 inconclusive",
+        "paper: done | 2 s | 2/3 arms | 2 reproduced · 1 inconclusive",
     ]
 
 
@@ -85,7 +81,7 @@ def test_lines_tell_progress_after_a_while(row: Row, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(terminal, "PLAIN_EVERY_S", 0)
     lines.update("paper", Progress(1, 0, 3, 10))
     lines.update("paper", Progress(1, 0, 3, 11))
-    assert console.file.getvalue().splitlines()[1:] == ["paper: 1/3 arms | 0:10, 0:20 left"]
+    assert console.file.getvalue().splitlines()[1:] == ["paper: 1/3 arms | 10 s, 20 s left"]
 
 
 def test_quiet_says_nothing_and_a_pipe_gets_lines(
