@@ -25,12 +25,23 @@ from effi.errors import RecordError
 
 @dataclass
 class Phase:
-    """Account of one named part of a training run; None is what the machine cannot measure, never an estimate."""
+    """Account of one named part of a training run; None is what the machine cannot measure, never an estimate.
+
+    `flops` are those executed here, `paper_flops` those that the paper counts for the same work. A phase set `aside`
+    is in no total: watching that a method would not pay for.
+    """
 
     flops: int = 0
+    paper_flops: int = 0
     seconds: float = 0.0
     peak_bytes: int | None = None
     joules: float | None = None
+    aside: bool = False
+
+    def book(self, seconds: float, joules: float | None) -> None:
+        """Add what was measured; joules stay unknown once a part of them is."""
+        self.joules = joules if not self.seconds else _sum([self.joules, joules])
+        self.seconds += seconds
 
 
 class Ledger:
@@ -48,53 +59,103 @@ class Ledger:
         self.steps = 0
         self.planned_steps: int | None = None
         self.phases: dict[str, Phase] = {}
-        self._open: str | None = None
+        self._open: list[str] = []
+        self._meter: _Meter | None = None
+        self._measured = 0.0
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Phase]:
+    def phase(self, name: str, *, aside: bool = False) -> Iterator[Phase]:
         """Add seconds, peak bytes and joules of the block to a phase, also when the block fails.
 
-        Phases reopen but do not nest: RecordError.
+        Phases reopen and nest; what passes inside an inner phase belongs to that one alone. RecordError for a phase
+        inside itself.
         """
-        if self._open:
-            raise RecordError(f'phase "{name}" was opened inside phase "{self._open}"; close that one first')
-        self._open, phase = name, self.phases.setdefault(name, Phase())
-        first = not phase.seconds
-        meter = _Meter(self.device)
+        if name in self._open:
+            raise RecordError(f'phase "{name}" was opened inside itself; close it first')
+        phase = self.phases.setdefault(name, Phase(aside=aside))
+        self._book()
+        self._open.append(name)
+        self._meter = _Meter(self.device)
         try:
             yield phase
         finally:
-            self._open = None
-            seconds, peak, joules = meter.read()
-            phase.seconds += seconds
+            self._book()
+            self._open.pop()
+            self._meter = _Meter(self.device) if self._open else None
+
+    def _book(self) -> None:
+        """What has passed belongs to the innermost phase."""
+        if self._meter is not None:
+            seconds, peak, joules = self._meter.read()
+            phase = self.phases[self._open[-1]]
+            phase.book(seconds, joules)
             phase.peak_bytes = _most(phase.peak_bytes, peak)
-            phase.joules = joules if first else _sum([phase.joules, joules])
+            self._measured += 0.0 if phase.aside else seconds
 
-    def add_flops(self, flops: int) -> None:
-        """Count operations into the open phase, or into "train"."""
-        self.phases.setdefault(self._open or "train", Phase()).flops += flops
-
-    def charge(self, name: str, flops: int, seconds: float, joules: float | None = None) -> None:
-        """Add what was spent on this arm's behalf elsewhere, such as a search that several arms share."""
-        fresh = name not in self.phases
-        phase = self.phases.setdefault(name, Phase())
+    def add_flops(self, flops: int, paper_flops: int | None = None) -> None:
+        """Count operations into the innermost open phase, or into "train"; the paper counts the same unless given."""
+        phase = self.phases.setdefault(self._open[-1] if self._open else "train", Phase())
         phase.flops += flops
-        phase.seconds += seconds
-        phase.joules = joules if fresh else _sum([phase.joules, joules])
+        phase.paper_flops += flops if paper_flops is None else paper_flops
+
+    def charge(
+        self, name: str, flops: int, seconds: float, joules: float | None = None, *, paper_flops: int | None = None
+    ) -> None:
+        """Add what was spent on this arm's behalf elsewhere, such as a search that several arms share.
+
+        RecordError for a negative amount: what is not to be paid is set aside while it is measured.
+        """
+        if min(flops, seconds, joules or 0.0) < 0:
+            raise RecordError(f'phase "{name}" was charged less than nothing; open it with aside=True instead')
+        phase = self.phases.setdefault(name, Phase())
+        phase.book(seconds, joules)
+        phase.flops += flops
+        phase.paper_flops += flops if paper_flops is None else paper_flops
+
+    def spent(self) -> tuple[int, float]:
+        """FLOPs and seconds so far, up to now also of phases that are open; those aside left out."""
+        if self._meter is not None:
+            self._book()
+            self._meter = _Meter(self.device)
+        paid = [phase for phase in self.phases.values() if not phase.aside]
+        return sum(phase.flops for phase in paid), sum(phase.seconds for phase in paid)
 
     def total(self) -> dict[str, Any]:
-        """Sum over phases (peak: the highest), the phases, and side_by_side; RecordError while a phase is open."""
+        """Sum over phases (peak: the highest), the phases, those aside, side_by_side; RecordError while one is open."""
         if self._open:
-            raise RecordError(f'phase "{self._open}" is still open; record after its block')
-        parts = list(self.phases.values())
+            raise RecordError(f'phase "{self._open[-1]}" is still open; record after its block')
+        parts = [phase for phase in self.phases.values() if not phase.aside]
         return {
             "flops": sum(part.flops for part in parts),
+            "paper_flops": sum(part.paper_flops for part in parts),
             "seconds": sum(part.seconds for part in parts),
             "peak_bytes": _most(*(part.peak_bytes for part in parts)),
             "joules": _sum([part.joules for part in parts]),
-            "phases": {name: asdict(part) for name, part in self.phases.items()},
+            "phases": self._accounts(aside=False),
+            "aside": self._accounts(aside=True),
             "side_by_side": self.side_by_side,
         }
+
+    def _accounts(self, *, aside: bool) -> dict[str, dict[str, Any]]:
+        accounts = {name: asdict(phase) for name, phase in self.phases.items() if phase.aside == aside}
+        return {name: {key: value for key, value in each.items() if key != "aside"} for name, each in accounts.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint must keep, up to now, as plain JSON."""
+        self.spent()
+        return {name: asdict(phase) for name, phase in self.phases.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, Any]], lost_seconds: float = 0.0) -> None:
+        """Go on from a checkpoint's accounts: they replace this run's, whose charges are among them.
+
+        `lost_seconds` are those of steps since the checkpoint; with what was measured here until now they are "lost".
+        """
+        self.spent()
+        opened = {name: Phase(aside=self.phases[name].aside) for name in self._open}
+        self.phases = opened | {name: Phase(**account) for name, account in state.items()}
+        if lost_seconds + self._measured:
+            self.phases.setdefault("lost", Phase()).book(lost_seconds + self._measured, None)
+        self._measured = 0.0
 
     def forecast(self, trainings: int = 1) -> dict[str, Any]:
         """Cost of a whole training from its measured steps; hours are those of all trainings in a row.
@@ -116,11 +177,12 @@ class Ledger:
 
 def share(cost: Mapping[str, Any], parts: int) -> dict[str, Any]:
     """One part's cost of seeds that were trained together, from a ledger's total."""
-    split = {key: _divide(cost[key], parts) for key in ("flops", "seconds", "peak_bytes", "joules")}
-    phases = {
-        name: {key: _divide(value, parts) for key, value in phase.items()} for name, phase in cost["phases"].items()
+    split = {key: _divide(cost[key], parts) for key in ("flops", "paper_flops", "seconds", "peak_bytes", "joules")}
+    accounts = {
+        kind: {name: {key: _divide(value, parts) for key, value in each.items()} for name, each in cost[kind].items()}
+        for kind in ("phases", "aside")
     }
-    return {**split, "phases": phases, "side_by_side": cost["side_by_side"]}
+    return {**split, **accounts, "side_by_side": cost["side_by_side"]}
 
 
 def money(seconds: float, price_per_gpu_hour: float) -> float:

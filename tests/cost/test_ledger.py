@@ -26,7 +26,7 @@ def test_phases_add_up_and_may_reopen() -> None:
         ledger.add_flops(5)
     ledger.add_flops(1)
     total = ledger.total()
-    assert list(total) == ["flops", "seconds", "peak_bytes", "joules", "phases", "side_by_side"]
+    assert list(total) == ["flops", "paper_flops", "seconds", "peak_bytes", "joules", "phases", "aside", "side_by_side"]
     assert total["flops"] == 26 and total["side_by_side"] == 1
     assert {name: phase["flops"] for name, phase in total["phases"].items()} == {"search": 20, "train": 6}
     assert total["phases"]["search"]["seconds"] >= 0.02 > total["phases"]["train"]["seconds"] > 0
@@ -36,20 +36,81 @@ def test_phases_add_up_and_may_reopen() -> None:
 def test_flops_outside_a_phase_count_as_training() -> None:
     ledger = Ledger()
     ledger.add_flops(3)
-    assert ledger.total()["phases"]["train"] == {"flops": 3, "seconds": 0.0, "peak_bytes": None, "joules": None}
+    account = {"flops": 3, "paper_flops": 3, "seconds": 0.0, "peak_bytes": None, "joules": None}
+    assert ledger.total()["phases"]["train"] == account
 
 
 def test_an_empty_ledger_costs_nothing() -> None:
-    zero = {"flops": 0, "seconds": 0, "peak_bytes": None, "joules": None, "phases": {}, "side_by_side": 1}
-    assert Ledger().total() == zero
+    nothing = {"flops": 0, "paper_flops": 0, "seconds": 0, "peak_bytes": None, "joules": None}
+    assert Ledger().total() == {**nothing, "phases": {}, "aside": {}, "side_by_side": 1}
 
 
-def test_phases_do_not_nest() -> None:
+def test_inner_phases_are_not_paid_twice() -> None:
     ledger = Ledger()
-    with ledger.phase("train"), pytest.raises(RecordError, match='"search" was opened inside phase "train"'):
-        ledger.phase("search").__enter__()
+    with ledger.phase("train"):
+        time.sleep(0.02)
+        with ledger.phase("search"):
+            ledger.add_flops(7)
+            time.sleep(0.06)
+        ledger.add_flops(1)
+        time.sleep(0.02)
+    phases = ledger.total()["phases"]
+    assert 0.04 <= phases["train"]["seconds"] < 0.06 <= phases["search"]["seconds"]
+    assert (phases["train"]["flops"], phases["search"]["flops"]) == (1, 7)
+
+
+def test_what_is_set_aside_is_in_no_total() -> None:
+    ledger = Ledger()
+    with ledger.phase("train"), ledger.phase("watch", aside=True):
+        time.sleep(0.02)
+    total = ledger.total()
+    assert list(total["phases"]) == ["train"] and list(total["aside"]) == ["watch"]
+    assert total["seconds"] == total["phases"]["train"]["seconds"] < 0.02 <= total["aside"]["watch"]["seconds"]
+
+
+def test_a_phase_cannot_be_inside_itself_nor_open_at_the_end() -> None:
+    ledger = Ledger()
+    with ledger.phase("train"), pytest.raises(RecordError, match='"train" was opened inside itself'):
+        ledger.phase("train").__enter__()
     with ledger.phase("search"), pytest.raises(RecordError, match='"search" is still open'):
         ledger.total()
+
+
+@pytest.mark.parametrize("amount", [{"flops": -1, "seconds": 0.0}, {"flops": 0, "seconds": -0.1}])
+def test_nothing_negative_is_charged(amount: dict[str, float]) -> None:
+    with pytest.raises(RecordError, match='"train" was charged less than nothing; open it with aside=True'):
+        Ledger().charge("train", **amount)
+
+
+def test_the_paper_may_count_other_flops() -> None:
+    ledger = Ledger()
+    ledger.add_flops(10)
+    ledger.add_flops(10, paper_flops=3)
+    ledger.charge("search", 5, 0.0, paper_flops=1)
+    total = ledger.total()
+    assert (total["flops"], total["paper_flops"]) == (25, 14)
+    assert share(total, 5)["paper_flops"] == 3
+
+
+def test_accounts_go_on_from_a_checkpoint() -> None:
+    first = Ledger()
+    first.charge("search", 3, 1.0)
+    with first.phase("train"):
+        first.add_flops(5)
+        time.sleep(0.02)
+        kept = first.state()
+    second = Ledger()
+    second.charge("search", 3, 1.0)
+    with second.phase("prepare"):
+        time.sleep(0.01)
+    second.restore(kept, lost_seconds=2.0)
+    with second.phase("train"):
+        second.add_flops(5)
+    total = second.total()
+    assert total["flops"] == 13, "the search is paid once, both parts of the training"
+    assert total["phases"]["search"]["seconds"] == 1.0
+    assert total["phases"]["train"]["seconds"] > kept["train"]["seconds"] >= 0.02
+    assert 2.01 <= total["phases"]["lost"]["seconds"] < 2.5
 
 
 def test_a_phase_that_fails_is_counted_and_closed() -> None:
