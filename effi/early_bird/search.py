@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,11 +11,12 @@ from torch import Tensor, nn
 from effi import masks
 from effi.early_bird.detector import RULES, Rule, TicketDetector, first_draw
 from effi.masks import Mask, Scope
+from effi.training import Step
 
 
 @dataclass
 class Search:
-    """Watches a model: one mask per snapshot and ratio, kept as bits; used as a hook of `effi.training.fit`.
+    """Watches a model: one mask per snapshot and ratio, kept as bits; a listener after each step.
 
     `per_epoch` snapshots are spread evenly over the `steps` of an epoch (no more than there are steps), the last at its
     end; snapshot 0 is taken at once. `weights` are those of the model that count, by name. Where `rule` draws, the
@@ -40,24 +40,38 @@ class Search:
         self.detectors = {r: TicketDetector(r, threshold=self.threshold, rule=self.rule) for r in self.ratios}
         self.per_epoch = min(self.per_epoch, self.steps)
         self.look()
-        self.seconds = 0.0
 
-    def __call__(self, step: int, steps: int) -> None:
-        if step * self.per_epoch // self.steps > (step - 1) * self.per_epoch // self.steps:
-            self.look()
+    def __call__(self, step: Step) -> None:
+        """Look, where a snapshot is due; the training does not pay for it."""
+        if step.index * self.per_epoch // self.steps > (step.index - 1) * self.per_epoch // self.steps:
+            with step.ledger.phase("watch", aside=True) as phase:
+                self.look()
+            self.seconds = phase.seconds
 
     def look(self) -> None:
         """Take a snapshot."""
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # what training has queued is not the search's
-        start = time.perf_counter()
         for ratio, detector in self.detectors.items():
             drawn = detector.update(masks.magnitude(self.weights, ratio, scope=self.scope))
             self.rows[ratio].append(detector.newest.cpu())
             if drawn:
                 state = self.model.state_dict().items()
                 self.states[ratio] = {name: value.detach().cpu().clone() for name, value in state}
-        self.seconds += time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: everything found so far."""
+        return self.tensors()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint: the detectors look at the masks kept once more."""
+        found = Found(state, self.weights)
+        for ratio in self.ratios:
+            self.rows[ratio] = list(state[f"bits/{ratio:g}"])
+            detector = TicketDetector(ratio, threshold=self.threshold, rule=self.rule)
+            for place in range(len(self.rows[ratio])):
+                detector.update(found.mask(ratio, place))
+            self.detectors[ratio] = detector
+            if kept := found.state(ratio):
+                self.states[ratio] = kept
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything found, as flat named tensors for a file: bits (T, bytes) per ratio, and the states kept."""

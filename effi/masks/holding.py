@@ -19,9 +19,11 @@ _HELD: WeakKeyDictionary[torch.optim.Optimizer, Held] = WeakKeyDictionary()
 class Held:
     """The hooks of one `hold`; `release()` lets pruned weights live again, from zero."""
 
-    def __init__(self, stencils: list[tuple[nn.Parameter, Tensor]], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, stencils: list[tuple[nn.Parameter, Tensor]], optimizer: torch.optim.Optimizer, see_gradients: bool
+    ) -> None:
         self.stencils = stencils
-        trained = [(parameter, stencil) for parameter, stencil in stencils if parameter.requires_grad]
+        trained = [] if see_gradients else [pair for pair in stencils if pair[0].requires_grad]
         self.hooks = [weight.register_post_accumulate_grad_hook(_zero_grad(stencil)) for weight, stencil in trained]
         # Zero gradients and moments are not enough: Muon's updates are dense.
         self.hooks.append(optimizer.register_step_post_hook(lambda *_: self.zero_weights()))
@@ -32,6 +34,12 @@ class Held:
         for parameter, stencil in self.stencils:
             _clear(parameter, stencil)
 
+    def zero_gradients(self) -> None:
+        """Zero the gradients of pruned weights."""
+        for parameter, stencil in self.stencils:
+            if parameter.grad is not None:
+                _clear(parameter.grad, stencil)
+
     def release(self) -> None:
         """Remove the hooks; a second call does nothing."""
         for hook in self.hooks:
@@ -39,13 +47,15 @@ class Held:
         self.hooks = []
 
 
-def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) -> Held:
+def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, *, see_gradients: bool = False) -> Held:
     """Keep weights pruned by `mask` at zero from now on, with their gradients (before clipping) and moments.
 
     For every optimiser of torch, fused or not, under autocast and torch.compile. A second call for the same optimiser
-    takes the place of the first. ParameterError when the mask does not fit the model.
+    takes the place of the first: what it revives starts at zero with zero moments. With `see_gradients` a backward
+    pass leaves gradients whole, for a loop that shows them first and then calls `Held.zero_gradients`.
+    ParameterError when the mask does not fit the model.
     """
-    held = Held(_stencils(model, mask), optimizer)
+    held = Held(_stencils(model, mask), optimizer, see_gradients)
     if optimizer in _HELD:
         _HELD[optimizer].release()
     _HELD[optimizer] = held

@@ -8,8 +8,9 @@ from statistics import linear_regression
 from effi.data import Dataset
 from effi.minimal.variants import overdetermination
 from effi.models.vit import ViT
-from effi.training import History, evaluation
-from effi.training.evaluation import Loss
+from effi.training import Classification, History, Objective, evaluation
+
+CLASSES = Classification()
 
 
 def sizes(model: ViT, data: Dataset) -> dict[str, float]:
@@ -22,9 +23,9 @@ def sizes(model: ViT, data: Dataset) -> dict[str, float]:
     }
 
 
-def outcome(model: ViT, history: History, data: Dataset, kind: Loss = "cross_entropy") -> dict[str, float]:
-    """Every metric of one training: last and best epoch (effi.evaluation.outcome), and the model's sizes."""
-    return evaluation.outcome(model, history, data, kind) | sizes(model, data)
+def outcome(model: ViT, history: History, data: Dataset, objective: Objective = CLASSES) -> dict[str, float]:
+    """Every metric of one training: last and best epoch (effi.training.outcome), and the model's sizes."""
+    return evaluation.outcome(model, history, data, objective) | sizes(model, data)
 
 
 def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:

@@ -1,34 +1,27 @@
-"""What a trained classifier is worth: loss, accuracy, calibration, and its loss once over-confidence is taken out."""
+"""What a trained model is worth: loss, hits, the usual metrics, calibration, and its loss without over-confidence."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effi.data import IGNORED, Dataset, Examples, TextDataset
+from effi.data import Dataset, Examples, TextDataset
+from effi.training import metrics
+from effi.training.history import PLACES
+from effi.training.objectives import Classification, Objective, fitting
 
 if TYPE_CHECKING:
-    from effi.training import History
+    from effi.training.history import History
 
-Loss = Literal["cross_entropy", "mse"]
 EVALUATION_BATCH = 250
-
-
-def losses(logits: Tensor, labels: Tensor, kind: Loss) -> Tensor:
-    """Loss of each label, (..., classes) and (...) -> (...): cross-entropy in nats (0 where a label is IGNORED), or the
-    mean squared error of softmax probabilities against the one-hot label."""
-    if kind == "cross_entropy":
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
-    return (logits.softmax(-1) - F.one_hot(labels, logits.shape[-1])).square().mean(-1)
-
-
-def fitting(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels of tokens cut where the data set cut the text; labels of whole examples as they are."""
-    return labels[..., : logits.shape[-2]]
+MOST_LOGITS = 2**26  # a quarter of a gigabyte in float32
+CLASSES = Classification()
 
 
 @dataclass
@@ -36,67 +29,150 @@ class Tally:
     """Loss and hits summed over batches, so that no logits need to be kept."""
 
     loss: float = 0.0
-    hits: int = 0
+    hits: int | None = 0
     counted: int = 0
 
-    def add(self, logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy") -> None:
+    def add(self, outputs: Tensor, labels: Tensor, objective: Objective = CLASSES) -> None:
         """One batch, (B, ..., classes) and (B, ...)."""
-        labels = fitting(labels, logits)
-        self.loss += losses(logits, labels, kind).sum().item()
-        self.hits += int((logits.argmax(-1) == labels).sum())
-        self.counted += int((labels != IGNORED).sum())
+        labels = fitting(labels, outputs, objective)
+        hits = objective.hits(outputs, labels)
+        self.loss += objective.losses(outputs, labels).sum().item()
+        self.hits = None if hits is None or self.hits is None else self.hits + int(hits.sum())
+        self.counted += int(objective.counted(labels).sum())
 
     def means(self) -> dict[str, float]:
-        """Mean loss and accuracy in [0, 1] per counted label."""
-        return {"loss": self.loss / self.counted, "accuracy": self.hits / self.counted}
+        """Mean loss, and where labels can be met accuracy in [0, 1], per counted label."""
+        accuracy = {} if self.hits is None else {"accuracy": self.hits / self.counted}
+        return {"loss": self.loss / self.counted, **accuracy}
+
+
+def outputs_of(model: nn.Module, x_B: Tensor, data: Dataset | TextDataset) -> Iterator[tuple[Tensor, slice, slice]]:
+    """A batch's outputs in float32, in one piece, or in pieces of MOST_LOGITS where the vocabulary is large.
+
+    With each piece the rows and the tokens that it is of. A model with `hidden` and `head` makes the logits of a piece
+    alone; of any other, whole rows are taken.
+    """
+    everything = slice(None)
+    width = getattr(data, "vocabulary", 1) if x_B.ndim == 2 else 1
+    rows = max(1, MOST_LOGITS // (x_B.shape[-1] * width)) if x_B.ndim == 2 else len(x_B)
+    if rows >= len(x_B):
+        yield model(x_B).float(), everything, everything
+        return
+    for start in range(0, len(x_B), rows):
+        chosen = slice(start, start + rows)
+        yield from ((part, chosen, tokens) for part, tokens in _pieces(model, x_B[chosen], MOST_LOGITS // width))
+
+
+def _pieces(model: nn.Module, x_B: Tensor, most: int) -> Iterator[tuple[Tensor, slice]]:
+    """Logits of at most about `most` tokens at once, and which tokens of the rows they are of."""
+    if len(x_B) > 1 or not hasattr(model, "hidden"):
+        yield model(x_B).float(), slice(None)
+        return
+    hidden_BTN = model.hidden(x_B)
+    for start in range(0, hidden_BTN.shape[1], max(1, most)):
+        tokens = slice(start, start + max(1, most))
+        yield model.head(hidden_BTN[:, tokens]).float(), tokens
+
+
+def batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels, EVALUATION_BATCH at a time."""
+    parts = (each.split(EVALUATION_BATCH) for each in (examples.inputs, examples.labels))
+    return zip(*parts, strict=True)
+
+
+@torch.no_grad()
+def tally(model: nn.Module, examples: Examples, data: Dataset | TextDataset, objective: Objective) -> Tally:
+    """Loss and hits of a model in the mode it is in; nothing larger than a batch's outputs is held."""
+    found = Tally()
+    for inputs, labels in batches(examples):
+        if not objective.per_token:
+            found.add(model(data.prepare(inputs)).float(), labels, objective)
+            continue
+        for outputs, rows, tokens in outputs_of(model, data.prepare(inputs), data):
+            found.add(outputs, labels[rows][:, tokens], objective)
+    return found
 
 
 @torch.no_grad()
 def predict(model: nn.Module, examples: Examples, data: Dataset | TextDataset) -> Tensor:
-    """Logits (n, classes) in evaluation mode, float32, of inputs as `data` prepares them."""
+    """Outputs (n, ...) in evaluation mode, float32, of inputs as `data` prepares them."""
     was_training = model.training
     model.eval()
     chunks = examples.inputs.split(EVALUATION_BATCH)
-    logits = torch.cat([model(data.prepare(chunk)).float() for chunk in chunks])
+    outputs = torch.cat([model(data.prepare(chunk)).float() for chunk in chunks])
     model.train(was_training)
-    return logits
+    return outputs
 
 
-def score(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy") -> dict[str, float]:
-    """Mean loss and accuracy in [0, 1]."""
-    tally = Tally()
-    tally.add(logits, labels, kind)
-    return tally.means()
+def score(
+    outputs: Tensor, labels: Tensor, objective: Objective = CLASSES, more: Sequence[str] = ()
+) -> dict[str, float]:
+    """Mean loss, accuracy in [0, 1] where labels can be met, and `more` of the usual metrics by name."""
+    found = Tally()
+    found.add(outputs, labels, objective)
+    return found.means() | metrics.compute(more, outputs, labels)
 
 
 def evaluate(
-    model: nn.Module, examples: Examples, data: Dataset | TextDataset, kind: Loss = "cross_entropy"
+    model: nn.Module,
+    examples: Examples,
+    data: Dataset | TextDataset,
+    objective: Objective = CLASSES,
+    more: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Mean loss and accuracy of a model on examples."""
-    return score(predict(model, examples, data), examples.labels, kind)
+    """Mean loss and accuracy of a model on examples, and `more` of the usual metrics by name.
+
+    Token objectives are streamed and give the perplexity, too; ParameterError for more metrics of theirs.
+    """
+    if not objective.per_token:
+        return score(predict(model, examples, data), examples.labels, objective, more)
+    metrics.refuse(more)
+    was_training = model.training
+    model.eval()
+    means = tally(model, examples, data, objective).means()
+    model.train(was_training)
+    return means | {"perplexity": math.exp(min(means["loss"], 700.0))}
 
 
 def outcome(
-    model: nn.Module, history: History, data: Dataset | TextDataset, kind: Loss = "cross_entropy"
+    model: nn.Module,
+    history: History,
+    data: Dataset | TextDataset,
+    objective: Objective = CLASSES,
+    more: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Losses and accuracies of the last epoch, and on the test split also with the weights of the best epoch.
+    """Losses and metrics of the last evaluation, and on the test split also with the weights of the best one.
 
-    `scaled_test_loss` is the last epoch's loss at the temperature that suits the validation split: what of the loss is
-    not mere over-confidence. The model leaves with its last weights.
+    For classes `scaled_test_loss` is the last loss at the temperature that suits the validation split: what of the
+    loss is not mere over-confidence. The model leaves with its last weights.
     """
     last_state = {name: value.clone() for name, value in model.state_dict().items()}
-    logits = predict(model, data.test, data)
-    heat = temperature(predict(model, data.validation, data), data.validation.labels)
+    last = _tested(model, data, objective, more)
     model.load_state_dict(history.best_state)
-    best = evaluate(model, data.test, data, kind)
+    best = evaluate(model, data.test, data, objective, more)
     model.load_state_dict(last_state)
     return {
-        **{name: curve[-1] for name, curve in history.curves.items()},
-        **{f"test_{name}": value for name, value in score(logits, data.test.labels, kind).items()},
+        **{name: curve[-1] for name, curve in history.curves.items() if name not in PLACES},
+        **{name: value for name, value in last.items() if name.startswith("test_")},
         **{f"best_test_{name}": value for name, value in best.items()},
         "best_epoch": history.best_epoch,
-        "scaled_test_loss": score(logits / heat, data.test.labels, kind)["loss"],
-        "calibration_error": calibration_error(logits, data.test.labels),
+        **{name: value for name, value in last.items() if not name.startswith("test_")},
+    }
+
+
+def _tested(
+    model: nn.Module, data: Dataset | TextDataset, objective: Objective, more: Sequence[str]
+) -> dict[str, float]:
+    """Metrics on the test split, and for classes what calibration takes out of the loss."""
+    if not isinstance(objective, Classification) or objective.per_token:
+        found = evaluate(model, data.test, data, objective, more)
+        return {f"test_{name}": value for name, value in found.items()}
+    logits, labels = predict(model, data.test, data), data.test.labels
+    heat = temperature(predict(model, data.validation, data), data.validation.labels)
+    return {
+        **{f"test_{name}": value for name, value in score(logits, labels, objective, more).items()},
+        "scaled_test_loss": score(logits / heat, labels, objective)["loss"],
+        "calibration_error": calibration_error(logits, labels),
     }
 
 

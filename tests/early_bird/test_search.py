@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from effi.errors import ParameterError
 from effi.models.vit import ViT, ViTShape
 from effi.training import Training, fit
 from tests.training.conftest import data as data
+from tests.training.curves import learnt
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=2, hidden=12)
 RATIOS = (0.1, 0.3)
@@ -21,13 +24,13 @@ TRAINING = Training(epochs=4, batch_size=16, lr=1e-2)
 def searched(data, *, per_epoch=1, threshold=0.1, looking=True):
     model = ViT(SHAPE, heads=2, seed=0)
     look = Search(model, masks.prunable(model), RATIOS, 3, per_epoch, threshold) if looking else None
-    (history,) = fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), hooks=[look] if look else [])
+    (history,) = fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), after_step=[look] if look else [])
     return model, history, look
 
 
 def test_looking_changes_nothing(data):
     with_search, without = searched(data), searched(data, looking=False)
-    assert with_search[1].curves == without[1].curves
+    assert learnt(with_search[1]) == learnt(without[1])
     for one, other in zip(with_search[0].parameters(), without[0].parameters(), strict=True):
         assert one.equal(other)
 
@@ -84,8 +87,9 @@ def test_distances_an_epoch_apart_do_not_depend_on_the_interval():
 def test_snapshots_are_spread_over_an_epoch_and_end_with_it(data, steps, wanted, taken):
     weights = masks.prunable(ViT(SHAPE, heads=2, seed=0))
     look = Search(torch.nn.Identity(), weights, (0.3,), steps, wanted, 0.1)
+    ledger = Ledger()
     for step in range(1, steps + 1):
-        look(step, 3 * steps)
+        look(SimpleNamespace(index=step, steps=3 * steps, ledger=ledger))
         if step == steps - 1:
             assert len(look.rows[0.3]) == taken
     assert len(look.rows[0.3]) == 1 + taken == 1 + look.per_epoch

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from effi.data import Examples, normalise
-from effi.training import History
-from effi.training.evaluation import calibration_error, evaluate, losses, outcome, predict, score, temperature
+from effi.training import Classification, History
+from effi.training.evaluation import calibration_error, evaluate, outcome, predict, score, temperature
 
 # Odds of 3 to 1, met by three labels of four: already calibrated.
 CALIBRATED = torch.tensor([[math.log(3), 0.0]] * 4), torch.tensor([0, 0, 0, 1])
@@ -19,23 +19,26 @@ CALIBRATED = torch.tensor([[math.log(3), 0.0]] * 4), torch.tensor([0, 0, 0, 1])
 
 def test_losses_by_hand():
     logits, labels = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
-    assert losses(logits, labels, "cross_entropy").tolist() == pytest.approx([math.log(4 / 3), math.log(2)])
-    assert losses(logits, labels, "mse").tolist() == pytest.approx([1 / 16, 1 / 4])
+    assert Classification().losses(logits, labels).tolist() == pytest.approx([math.log(4 / 3), math.log(2)])
+    assert Classification("mse").losses(logits, labels).tolist() == pytest.approx([1 / 16, 1 / 4])
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "mse"])
 def test_losses_of_several_seeds_are_those_of_each(kind):
     logits, labels = torch.randn(3, 5, 4), torch.randint(4, (3, 5))
-    stacked = losses(logits, labels, kind)
+    objective = Classification(kind)
+    stacked = objective.losses(logits, labels)
     assert stacked.shape == (3, 5)
-    assert all(torch.allclose(stacked[i], losses(logits[i], labels[i], kind)) for i in range(3))
+    assert all(torch.allclose(stacked[i], objective.losses(logits[i], labels[i])) for i in range(3))
 
 
 def test_score_by_hand():
     logits, labels = CALIBRATED
     entropy = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
     assert score(logits, labels) == pytest.approx({"loss": entropy, "accuracy": 0.75})
-    assert score(logits, labels, "mse") == pytest.approx({"loss": 0.75 / 16 + 0.25 * 9 / 16, "accuracy": 0.75})
+    assert score(logits, labels, Classification("mse")) == pytest.approx(
+        {"loss": 0.75 / 16 + 0.25 * 9 / 16, "accuracy": 0.75}
+    )
 
 
 @pytest.mark.parametrize("known", [0.05, 0.5, 1.0, 2.0, 7.5])
@@ -105,7 +108,8 @@ def test_evaluate_is_the_score_of_the_predictions(data):
     model = Linear()
     logits = predict(model, data.test, data)
     for kind in ("cross_entropy", "mse"):
-        assert evaluate(model, data.test, data, kind) == score(logits, data.test.labels, kind)
+        objective = Classification(kind)
+        assert evaluate(model, data.test, data, objective) == score(logits, data.test.labels, objective)
 
 
 def finished(best: nn.Module) -> History:

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from effi import training
 from effi.cost import Ledger, train_flops
 from effi.data import Dataset, augment, normalise
 from effi.errors import ParameterError, TrainingError
 from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
-from effi.training import History, Training, bf16_pays, fit
-from effi.training.evaluation import evaluate
+from effi.training import Classification, History, Step, Training, bf16_pays, evaluate, fit
+from tests.training.curves import learnt
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=1, hidden=12)
 TRAINING = Training(epochs=3, batch_size=16, lr=1e-2)
@@ -76,7 +75,7 @@ def test_two_fits_give_the_same_bits(data):
     first, a = trained(data, settings, seed=4)
     torch.manual_seed(2)
     second, b = trained(data, settings, seed=4)
-    assert a.curves == b.curves
+    assert learnt(a) == learnt(b)
     assert a.best_epoch == b.best_epoch
     assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
 
@@ -87,10 +86,10 @@ def test_dropout_draws_from_a_stream_of_its_own(data):
         model = vit(dropout=0.3)
         torch.manual_seed(global_seed)
         before = torch.get_rng_state()
-        curves.append(fit(model, data, TRAINING, seeds=[0], ledger=Ledger())[0].curves)
+        curves.append(learnt(fit(model, data, TRAINING, seeds=[0], ledger=Ledger())[0]))
         assert torch.equal(torch.get_rng_state(), before)
     assert curves[0] == curves[1]
-    assert curves[0] != trained(data)[1].curves
+    assert curves[0] != learnt(trained(data)[1])
 
 
 def test_the_model_learns_what_can_be_learnt(data):
@@ -153,12 +152,12 @@ def test_the_order_does_not_depend_on_the_model(data):
 def test_best_state_reproduces_the_recorded_loss(data):
     model = vit()
 
-    def spoil_the_last_epoch(step: int, steps: int) -> None:
-        if step == steps:
+    def spoil_the_last_epoch(step: Step) -> None:
+        if step.index == step.steps:
             model.head.weight.data.neg_()
 
     settings = replace(TRAINING, epochs=6)
-    history = fit(model, data, settings, seeds=[0], ledger=Ledger(), hooks=[spoil_the_last_epoch])[0]
+    history = fit(model, data, settings, seeds=[0], ledger=Ledger(), after_step=[spoil_the_last_epoch])[0]
     curve = history.curves["validation_loss"]
     assert history.best_epoch == 1 + curve.index(min(curve)) < 6
     assert evaluate(model, data.validation, data)["loss"] == pytest.approx(curve[-1], abs=1e-6)
@@ -188,22 +187,22 @@ def test_a_loss_that_is_no_number_names_seed_epoch_and_rate(data, lr):
 def test_a_loss_that_fails_later_names_its_epoch(data):
     model = vit()
 
-    def break_in_epoch_two(step: int, steps: int) -> None:
-        if step == 4:
+    def break_in_epoch_two(step: Step) -> None:
+        if step.index == 4:
             model.head.bias.data.fill_(math.nan)
 
     with pytest.raises(TrainingError, match="seed 0 is not a number in epoch 2"):
-        fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), hooks=[break_in_epoch_two])
+        fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), after_step=[break_in_epoch_two])
 
 
 def test_hooks_see_every_step_after_the_optimiser(data):
     model, seen = vit(), []
     start = model.head.weight.detach().clone()
 
-    def watch(step: int, steps: int) -> None:
-        seen.append((step, steps, torch.equal(model.head.weight, start), model.head.weight.grad is None))
+    def watch(step: Step) -> None:
+        seen.append((step.index, step.steps, torch.equal(model.head.weight, start), model.head.weight.grad is None))
 
-    fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), hooks=[watch, watch])
+    fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), after_step=[watch, watch])
     assert seen == [(step, 9, False, True) for step in range(1, 10) for _ in range(2)]
 
 
@@ -217,15 +216,17 @@ def test_settings_that_cannot_train_are_refused(change):
 
 
 def test_rate_in_closed_form():
-    warm = Training(lr=0.8, schedule="cosine", warmup=0.2)
+    warm = Training(epochs=1, lr=0.8, schedule="cosine", warmup=0.2)
     assert [warm.rate(step, 10) for step in (0, 1)] == [0.4, 0.8]
     for step in range(2, 10):
         assert warm.rate(step, 10) == pytest.approx(0.4 * (1 + math.cos(math.pi * (step - 2) / 8)))
     assert warm.rate(6, 10) == pytest.approx(0.4)
-    assert [Training(lr=0.3, warmup=0.5).rate(step, 4) for step in range(4)] == pytest.approx([0.15, 0.3, 0.3, 0.3])
-    assert [Training(lr=0.3).rate(step, 3) for step in range(3)] == [0.3] * 3
-    assert Training(lr=0.3, schedule="cosine").rate(0, 1) == 0.3
-    assert Training(lr=0.3, schedule="cosine", warmup=1.0).rate(4, 5) == pytest.approx(0.3)
+    assert [Training(epochs=1, lr=0.3, warmup=0.5).rate(step, 4) for step in range(4)] == pytest.approx(
+        [0.15, 0.3, 0.3, 0.3]
+    )
+    assert [Training(epochs=1, lr=0.3).rate(step, 3) for step in range(3)] == [0.3] * 3
+    assert Training(epochs=1, lr=0.3, schedule="cosine").rate(0, 1) == 0.3
+    assert Training(epochs=1, lr=0.3, schedule="cosine", warmup=1.0).rate(4, 5) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -261,9 +262,10 @@ def test_frozen_parameters_stay(data):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_chosen_loss_is_the_one_recorded(data, loss):
-    model, history = trained(data, replace(TRAINING, epochs=1, lr=STILL, loss=loss))
+    objective = Classification(loss)
+    model, history = trained(data, replace(TRAINING, epochs=1, lr=STILL), objective=objective)
     for split, examples in (("train", data.train), ("validation", data.validation)):
-        assert history.curves[f"{split}_loss"][0] == pytest.approx(evaluate(model, examples, data, loss)["loss"])
+        assert history.curves[f"{split}_loss"][0] == pytest.approx(evaluate(model, examples, data, objective)["loss"])
 
 
 def test_flops_are_counted_by_phase(data):
@@ -312,11 +314,11 @@ def test_bf16_follows_fp32(data):
 
 @pytest.mark.parametrize("pays", [True, False])
 def test_auto_precision_does_what_pays(data, monkeypatch, pays):
-    monkeypatch.setattr(training, "bf16_pays", lambda device: pays)
+    monkeypatch.setattr("effi.training.loop.bf16_pays", lambda device: pays)
     settings = replace(TRAINING, epochs=1)
     _, automatic = trained(data, replace(settings, precision="auto"))
     _, chosen = trained(data, replace(settings, precision="bf16" if pays else "fp32"))
-    assert automatic.curves == chosen.curves
+    assert learnt(automatic) == learnt(chosen)
 
 
 def test_bf16_always_pays_on_a_gpu_and_is_probed_once_on_a_cpu():

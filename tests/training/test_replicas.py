@@ -13,8 +13,9 @@ from effi.data import Dataset
 from effi.errors import TrainingError
 from effi.minimal import Variant
 from effi.models.vit import ViT
-from effi.training import History, Replicas, Single, Training, fit
+from effi.training import Classification, History, Replicas, Single, Training, fit
 from effi.training.evaluation import evaluate
+from tests.training.curves import learnt
 
 SEEDS = (3, 5, 8)
 EVERYTHING = Training(
@@ -67,19 +68,21 @@ def test_each_seed_is_trained_as_if_alone(name, data):
         single, expected = alone(VARIANTS[name], data, EVERYTHING, seed)
         assert (history.seed, history.best_epoch) == (seed, expected.best_epoch)
         assert list(history.curves) == list(expected.curves)
-        for curve in expected.curves:
+        for curve in learnt(expected):
             assert history.curves[curve] == pytest.approx(expected.curves[curve], abs=1e-5), curve
         assert_same_weights(model.state_dict(), single.state_dict())
         assert_same_weights(history.best_state, expected.best_state)
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "adamw"}, {"optimizer": "adam", "loss": "mse", "clip": None}])
-def test_adam_too(data, changes):
+@pytest.mark.parametrize(
+    ("changes", "loss"), [({"optimizer": "adamw"}, "cross_entropy"), ({"optimizer": "adam", "clip": None}, "mse")]
+)
+def test_adam_too(data, changes, loss):
     """Adam lengthens the rounding noise of vanishing gradients to whole steps, so that only curves can be compared."""
-    settings = replace(EVERYTHING, **changes)
-    _, histories = together(SMALL, data, settings, Ledger())
+    settings, objective = replace(EVERYTHING, **changes), Classification(loss)
+    histories = fit([vit(SMALL, s) for s in SEEDS], data, settings, objective=objective, seeds=SEEDS, ledger=Ledger())
     for seed, history in zip(SEEDS, histories, strict=True):
-        _, expected = alone(SMALL, data, settings, seed)
+        (expected,) = fit(vit(SMALL, seed), data, settings, objective=objective, seeds=[seed], ledger=Ledger())
         for curve in ("train_loss", "validation_loss"):
             assert history.curves[curve] == pytest.approx(expected.curves[curve], abs=1e-4)
 
@@ -120,11 +123,11 @@ def test_clipping_looks_at_each_seed_alone():
             assert torch.allclose(named[name].grad[replica], parameter.grad, atol=1e-6), name
 
 
-def test_matrices_and_vectors_are_those_of_one_seed():
+def test_what_is_trained_has_the_dimensions_of_one_seed():
     models = [vit(VARIANTS["cls"], seed) for seed in SEEDS]
-    stacked, single = Replicas(models), Single(models[0])
-    for several, one in zip(stacked.matrices_and_vectors(), single.matrices_and_vectors(), strict=True):
-        assert sorted(tuple(p.shape) for p in several) == sorted((3, *p.shape) for p in one)
+    stacked, single = Replicas(models).trainable(), Single(models[0]).trainable()
+    for (name, several, rank), (other, one, expected) in zip(stacked, single, strict=True):
+        assert (name, rank, tuple(several.shape)) == (other, expected, (3, *one.shape))
 
 
 def test_frozen_parameters_stay(data):
@@ -138,8 +141,8 @@ def test_frozen_parameters_stay(data):
 
 def test_dropout_differs_between_seeds_and_repeats(data):
     variant = replace(SMALL, dropout=0.4)
-    first = [history.curves for history in together(variant, data, EVERYTHING, Ledger())[1]]
-    again = [history.curves for history in together(variant, data, EVERYTHING, Ledger())[1]]
+    first = [learnt(history) for history in together(variant, data, EVERYTHING, Ledger())[1]]
+    again = [learnt(history) for history in together(variant, data, EVERYTHING, Ledger())[1]]
     assert first == again
     replicas = Replicas([vit(variant, 0), vit(variant, 0)])
     output = replicas(torch.ones(2, 4, 3, 8, 8))

@@ -1,0 +1,120 @@
+"""Torch's optimisers with groups of parameters, each with its rate and decay."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from effi.errors import ParameterError
+from effi.training.networks import Network, Single
+from effi.training.settings import Group, Training
+
+ROLES = ("matrix", "vector", "embedding", "norm", "bias")
+Member = tuple[str, nn.Parameter, int]
+
+
+def make(network: Network, model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The optimiser of a network of `model`s; every group holds its share `scale` of the scheduled rate.
+
+    ParameterError for a group that fits no parameter, and for Muon over several models.
+    """
+    members, roles = list(network.trainable()), _roles(model)
+    groups = _groups(members, roles, training)
+    if training.optimizer == "sgd":
+        momentum = 0.9 if training.momentum is None else training.momentum
+        return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=True)
+    adam = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
+    if training.optimizer == "muon":
+        if not isinstance(network, Single):
+            raise ParameterError("muon orthogonalises matrices of one model: train its seeds one by one (together=1)")
+        hidden = {parameter for name, parameter, rank in members if rank == 2 and roles[name] != "embedding"}
+        return MuonAndAdamW(groups, hidden, 0.95 if training.momentum is None else training.momentum, adam)
+    return (torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW)(groups, **adam)
+
+
+def _groups(members: Sequence[Member], roles: Mapping[str, str], training: Training) -> list[dict[str, Any]]:
+    """Matrices and vectors of each of the training's groups, in order, and of what none of them fits."""
+    left, found = list(members), []
+    for group in training.groups:
+        fits = [member for member in left if _fits(group, member[0], roles)]
+        if not fits:
+            raise ParameterError(
+                f"training groups: nothing is {group.of!r}; give a role ({', '.join(ROLES)}) or a pattern of "
+                f"parameters such as {members[0][0]!r}"
+            )
+        left = [member for member in left if member not in fits]
+        found += list(_split(fits, training, group))
+    return found + list(_split(left, training, Group("")))
+
+
+def _split(members: Sequence[Member], training: Training, group: Group) -> Iterator[dict[str, Any]]:
+    """Matrices, then vectors, which do not decay unless the group says so."""
+    decay = training.weight_decay if group.weight_decay is None else group.weight_decay
+    for vectors in (False, True):
+        chosen = [parameter for _, parameter, rank in members if (rank < 2) is vectors]
+        if chosen or not group.of:
+            yield {
+                "params": chosen,
+                "weight_decay": 0.0 if vectors and group.weight_decay is None else decay,
+                "scale": 1.0 if group.lr is None else group.lr / training.lr,
+            }
+
+
+def _fits(group: Group, name: str, roles: Mapping[str, str]) -> bool:
+    return roles[name] == group.of if group.of in ROLES else fnmatchcase(name, group.of)
+
+
+def _roles(model: nn.Module) -> dict[str, str]:
+    """Parameter name -> what it is for, by the kind of its module, then by its name and shape."""
+    return {
+        f"{path}.{name}".lstrip("."): _role(module, name, parameter)
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+
+
+def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if "Norm" in type(module).__name__:
+        return "norm"
+    if name.endswith("bias"):
+        return "bias"
+    return "matrix" if parameter.ndim > 1 else "vector"
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon for matrices, AdamW for embeddings and everything else, at one rate.
+
+    Muon's updates are scaled to the root mean square of AdamW's (Liu et al. 2025, "Muon is scalable", Sec. 2.2).
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        hidden: Collection[nn.Parameter],
+        momentum: float,
+        adam: Mapping[str, Any],
+    ) -> None:
+        muon = {"lr": adam["lr"], "momentum": momentum, "adjust_lr_fn": "match_rms_adamw"}
+        kinds = ((torch.optim.Muon, muon, True), (torch.optim.AdamW, adam, False))
+        taken = {kind: _taken(groups, hidden, inside) for kind, _, inside in kinds}
+        self._parts = [kind(taken[kind], **options) for kind, options, _ in kinds if taken[kind]]
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        for part in self._parts:
+            part.state = self.state
+
+    def step(self, closure: None = None) -> None:
+        """One step of both."""
+        for part in self._parts:
+            part.step()
+
+
+def _taken(groups: Sequence[Mapping[str, Any]], hidden: Collection[nn.Parameter], inside: bool) -> list[dict[str, Any]]:
+    """The groups with only those parameters that are hidden matrices, or are not; none of them empty."""
+    cut = [{**group, "params": [p for p in group["params"] if (p in hidden) is inside]} for group in groups]
+    return [group for group in cut if group["params"]]

@@ -1,0 +1,124 @@
+"""Everything that a training is in the middle of, as a checkpoint keeps it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from effi.errors import TrainingError
+from effi.training.checkpoint import Kept, split, under
+
+if TYPE_CHECKING:
+    from effi.training.loop import Loop
+
+
+def snapshot(loop: Loop) -> Kept:
+    """Weights, moments, streams, the order of this epoch, curves, accounts, the mask and the listeners' own state."""
+    moments, plain = _moments(loop)
+    listeners = [split(state, f"listener/{place}/") for place, state in _listeners(loop)]
+    best = {f"best/{i}/{name}": v for i, h in enumerate(loop.histories) for name, v in h.best_state.items()}
+    tensors = {
+        **{f"weights/{name}": value.detach() for name, value in loop.network.tensors().items()},
+        **moments,
+        **best,
+        **{f"stream/{name}": value for name, value in _streams(loop).items()},
+        **{f"mask/{name}": kept for name, kept in (loop.step.mask or {}).items()},
+        **{name: value for kept in listeners for name, value in kept.tensors.items()},
+        **{f"queue/{place}": index_RB.clone() for place, index_RB in enumerate(loop.queue)},
+        "sums": loop.sums,
+    }
+    return Kept({name: value.cpu() for name, value in tensors.items()}, _facts(loop) | {"moments": plain})
+
+
+def _facts(loop: Loop) -> dict[str, Any]:
+    kept = [{"curves": h.curves, "best_epoch": h.best_epoch} for h in loop.histories]
+    own = {str(place): split(state, "").facts for place, state in _listeners(loop)}
+    standing = {"done": loop.done, "evaluated": loop.evaluated, "bf16": loop.bf16, "queue": len(loop.queue)}
+    return standing | {"made_of": _made_of(loop), "histories": kept, "ledger": loop.ledger.state(), "listeners": own}
+
+
+def _made_of(loop: Loop) -> dict[str, Any]:
+    """What must be the same for a checkpoint to fit."""
+    return {
+        "training": {name: repr(value) for name, value in asdict(loop.training).items()},
+        "objective": repr(loop.objective),
+        "seeds": [history.seed for history in loop.histories],
+        "steps": loop.steps,
+        "shapes": {name: list(value.shape) for name, value in loop.network.tensors().items()},
+    }
+
+
+@torch.no_grad()
+def restore(loop: Loop, kept: Kept, lost_seconds: float) -> None:
+    """Put a training where a checkpoint stands. TrainingError when the checkpoint is of another training."""
+    tensors, facts = kept
+    if facts["made_of"] != _made_of(loop):
+        changed = [name for name, value in _made_of(loop).items() if facts["made_of"][name] != value]
+        raise TrainingError(f"a checkpoint of another training ({', '.join(changed)} differ) is in the way; delete it")
+    for name, value in loop.network.tensors().items():
+        value.copy_(tensors[f"weights/{name}"])
+    if mask := under(tensors, "mask/"):
+        loop.step.hold({name: kept.to(loop.device) for name, kept in mask.items()})
+    _restore_moments(loop, tensors, facts["moments"])
+    for name, state in under(tensors, "stream/").items():
+        _set_stream(loop, name, state)
+    loop.queue = [tensors[f"queue/{place}"].to(loop.device) for place in range(facts["queue"])]
+    loop.sums, loop.bf16 = tensors["sums"].to(loop.device), facts["bf16"]
+    loop.done, loop.evaluated = facts["done"], facts["evaluated"]
+    for place, (history, own) in enumerate(zip(loop.histories, facts["histories"], strict=True)):
+        history.curves, history.best_epoch = own["curves"], own["best_epoch"]
+        history.best_state = {name: v.to(loop.device) for name, v in under(tensors, f"best/{place}/").items()}
+    loop.ledger.restore(facts["ledger"], lost_seconds)
+    for place, listener in _restorable(loop):
+        listener.load_state_dict(under(tensors, f"listener/{place}/") | facts["listeners"][str(place)])
+
+
+def _moments(loop: Loop) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """The optimiser's tensors by parameter, and what else it keeps of them."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for name, parameter, _ in loop.network.trainable():
+        own = split(loop.optimizer.state.get(parameter, {}), f"moments/{name}/")
+        tensors |= own.tensors
+        plain[name] = own.facts
+    return tensors, plain
+
+
+def _restore_moments(loop: Loop, tensors: Mapping[str, Tensor], plain: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, parameter, _ in loop.network.trainable():
+        found = under(tensors, f"moments/{name}/")
+        # A fused optimiser's count of steps stays where its weights are, any other's on the CPU.
+        state = {key: value.to(parameter.device) for key, value in found.items()} | plain[name]
+        if state:
+            loop.optimizer.state[parameter] = state
+
+
+def _streams(loop: Loop) -> dict[str, Tensor]:
+    streams = {f"order/{place}": stream.get_state() for place, stream in enumerate(loop.orders)}
+    streams |= {f"augment/{place}": stream.get_state() for place, stream in enumerate(loop.augments)}
+    streams["cpu"] = torch.get_rng_state()
+    return streams | ({"cuda": torch.cuda.get_rng_state(loop.device)} if loop.device.type == "cuda" else {})
+
+
+def _set_stream(loop: Loop, name: str, state: Tensor) -> None:
+    kind, _, place = name.partition("/")
+    if kind == "cpu":
+        torch.set_rng_state(state)
+    elif kind == "cuda":
+        torch.cuda.set_rng_state(state, loop.device)
+    else:
+        (loop.orders if kind == "order" else loop.augments)[int(place)].set_state(state)
+
+
+def _restorable(loop: Loop) -> list[tuple[int, Any]]:
+    """Listeners that keep a state, with their place among all."""
+    everyone = enumerate((*loop.before_step, *loop.after_step))
+    return [(place, listener) for place, listener in everyone if hasattr(listener, "load_state_dict")]
+
+
+def _listeners(loop: Loop) -> list[tuple[int, dict[str, Any]]]:
+    return [(place, listener.state_dict()) for place, listener in _restorable(loop)]
