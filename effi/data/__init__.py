@@ -1,6 +1,6 @@
 """Images and text by name, checked and split the same way for every paper, and the reader's own."""
 
-from effi.data.catalogue import Listing, available, fetch, kind, load, resolve
+from effi.data.catalogue import Listing, available, fetch, holds, kind, listed, load, resolve
 from effi.data.examples import IGNORED, Dataset, Examples, TextDataset
 from effi.data.text import causal, corpus_dataset, load_corpus, load_text, masked
 from effi.data.transforms import augment, normalise
@@ -16,7 +16,9 @@ __all__ = [
     "causal",
     "corpus_dataset",
     "fetch",
+    "holds",
     "kind",
+    "listed",
     "load",
     "load_corpus",
     "load_text",

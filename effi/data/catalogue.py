@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from effi.data.examples import Dataset, Examples, Source
 from effi.data.splits import hold_out, shorten
 from effi.data.texts import Corpus, TextSource, cut
 from effi.data.transforms import check_resize, resized, statistics
-from effi.errors import DataError
+from effi.errors import DataError, did_you_mean
 
 NAMED: Mapping[str, Callable[[files.Entry, Path], Source]] = {
     "mnist": readers.mnist,
@@ -40,6 +39,8 @@ READ_BY = {
     "texts": "holds labelled texts: load_text reads it, in the language part of a notebook",
     "corpus": "is a corpus without labels: load_corpus reads it, in the language part of a notebook",
 }
+NAMES: Mapping[str, Mapping[str, object]] = {"images": NAMED, "texts": TEXTS, "corpus": CORPORA}
+SCHEMES: Mapping[str, Mapping[str, object]] = {"images": OWN, "texts": OWN_TEXTS, "corpus": OWN_CORPORA}
 EMBEDDED = {"images": "digits", "text": "docstrings"}
 
 
@@ -104,15 +105,33 @@ def read_corpus(name: str, seed: int) -> Corpus:
 
 def kind(name: str) -> str:
     """Which part of a notebook a data set is for, "images" or "text"; DataError when it is unknown."""
-    return "images" if _holds(name) == "images" else "text"
+    return "images" if holds(name) == "images" else "text"
+
+
+def holds(name: str) -> str:
+    """What a set is, "images", "texts" or "corpus"; DataError, with the closest name, when there is none."""
+    scheme, _, place = name.partition(":")
+    for what in NAMES:
+        if name in NAMES[what] or (place and scheme in SCHEMES[what]):
+            return what
+    raise DataError(f"unknown data set {name!r}{did_you_mean(name, listed(*NAMES))}")
+
+
+def listed(*kinds: str) -> list[str]:
+    """Every name and form of name that these kinds of set go by."""
+    return [
+        *chain(*(NAMES[kind] for kind in kinds)),
+        *(f"{scheme}:PATH" for scheme in chain(*(SCHEMES[kind] for kind in kinds))),
+    ]
 
 
 def resolve(dataset: str, preferred: Sequence[str], embedded: str | None = None) -> tuple[tuple[str, ...], str | None]:
     """(names to run on, notice): "auto" gives the preferred sets that can be had, or else the embedded one.
 
     Images and text each fall back on their own: digits, docstrings. The notice, one sentence or None, says what is
-    missing. Any other value is checked and given back alone; DataError when it is unknown or has no such path.
+    missing. Any other value is given back alone; DataError when it is unknown, has no such path or can not be had.
     """
+    files.searched()
     if dataset != "auto":
         _check(dataset)
         return (dataset,), None
@@ -160,23 +179,9 @@ def _read_words(name: str, seed: int) -> TextSource | Corpus:
     return (TEXTS | CORPORA)[name](entry, files.locate(entry))
 
 
-def _holds(name: str) -> str:
-    """What a set is, "images", "texts" or "corpus"; DataError, with the closest name, when there is none."""
-    named = {"images": NAMED, "texts": TEXTS, "corpus": CORPORA}
-    schemes = {"images": OWN, "texts": OWN_TEXTS, "corpus": OWN_CORPORA}
-    scheme, _, place = name.partition(":")
-    for what in named:
-        if name in named[what] or (place and scheme in schemes[what]):
-            return what
-    known = [*chain(*named.values()), *(f"{each}:PATH" for each in chain(*schemes.values()))]
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? There are" if close else "there are"
-    raise DataError(f"unknown data set {name!r}: {hint} {', '.join(known)}")
-
-
 def _expect(name: str, *wanted: str) -> None:
     """DataError that says what reads a set that holds something else."""
-    if (found := _holds(name)) not in wanted:
+    if (found := holds(name)) not in wanted:
         raise DataError(f"{name} {READ_BY[found]}")
 
 
@@ -188,15 +193,17 @@ def _verify(entry: files.Entry, where: Path) -> str:
 
 
 def _check(name: str) -> None:
-    """DataError when `name` is no data set or names a path that does not exist."""
-    _holds(name)
+    """DataError when `name` is no data set, names a path that does not exist, or can not be downloaded."""
+    holds(name)
     if place := name.partition(":")[2]:
         _own(place)
+    else:
+        files.locate(_entry(name))
 
 
 def _entry(name: str) -> files.Entry:
     """What the manifest says about a named set; DataError when there is none."""
-    _holds(name)
+    holds(name)
     if ":" in name:
         raise DataError(f"{name} is your own data, and nothing to fetch: only a named set is downloaded")
     return files.manifest()[name]

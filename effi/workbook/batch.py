@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 from effi import paths
 from effi.errors import ParameterError
-from effi.workbook.notebook import Notebook, check, find
+from effi.workbook.notebook import Notebook, check, find, hold_to_rules
 from effi.workbook.terminal import Display, Progress, display
 
 POLL_S = 0.2
@@ -60,7 +60,7 @@ def run(
 ) -> list[Outcome]:
     """Execute notebooks (default: all), `jobs` at a time, and show how far they are unless `quiet`.
 
-    A failing cell or a killed kernel ends its own notebook only. Raises ParameterError before anything runs.
+    A failing cell or a killed kernel ends its own notebook only. ParameterError and DataError before anything runs.
     """
     if jobs < 1:
         raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
@@ -72,11 +72,12 @@ def run(
 
 
 def prepare(notebook: Notebook, scale: str, parameters: Mapping[str, object], results_dir: str) -> Job:
-    """A job whose parameters are checked; raises ParameterError."""
+    """A job whose parameters are checked; raises ParameterError and DataError."""
     ours = {"scale": scale, "results_dir": results_dir}
     for name in ours.keys() & parameters.keys():
         raise ParameterError(f"{name} decides where results go: give it as --{name.replace('_', '-')}, not with --set.")
     checked = check(notebook, {**ours, **parameters})
+    hold_to_rules(notebook, checked)
     return Job(notebook, checked, notebook.path.parent, paths.run_dir(results_dir, scale, notebook.paper))
 
 

@@ -9,11 +9,15 @@ import tokenize
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from effi import paths
 from effi.errors import ParameterError, did_you_mean
+
+if TYPE_CHECKING:
+    from effi.spec import Rule
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 _EXAMPLES = {"list": [0, 1], "list[int]": [0, 1, 2], "list[str]": ["a", "b"], "dict": {"a": 1}, "int": 1, "str": "a"}
@@ -96,7 +100,8 @@ def parameters(notebook: Notebook) -> dict[str, Parameter]:
 def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
     """`given` with every value in its parameter's type; text is read as a literal where no text is wanted.
 
-    Raises ParameterError for an unknown name, a value of another type, and a scale that does not exist.
+    Raises ParameterError for an unknown name, a value of another type, and a scale that does not exist. What a value
+    means is not looked at: that is `hold_to_rules`.
     """
     known = parameters(notebook)
     for name in given:
@@ -106,6 +111,26 @@ def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
     if (scale := values.get("scale", SCALES[0])) not in SCALES:
         raise ParameterError(f"There is no scale {scale!r}{did_you_mean(scale, SCALES)}")
     return values
+
+
+def hold_to_rules(notebook: Notebook, values: Mapping[str, object]) -> None:
+    """Hold `values` and the defaults of all others against the rules that the notebook asks, too, in its first cell.
+
+    Raises ParameterError and DataError.
+    """
+    # torch is imported with it.
+    from effi import spec
+
+    defaults = {name: parameter.default for name, parameter in parameters(notebook).items()}
+    spec.check(_rules(notebook.paper), {**defaults, **values})
+
+
+def _rules(paper: str) -> Mapping[str, Rule]:
+    """Parameter -> rule, of the paper's own room; none where it has no room yet."""
+    if not (paths.PACKAGE / paper / "parameters.py").is_file():
+        return {}
+    rules: Mapping[str, Rule] = import_module(f"effi.{paper}.parameters").PARAMETERS
+    return rules
 
 
 def _paper(stem: str) -> str:

@@ -23,7 +23,7 @@ def dry_run(
 ) -> list[dict[str, object]]:
     """One row per arm, from the notebook's `run.plan()`: arm, steps, flops, peak_bytes, seconds_per_step, hours.
 
-    Nothing is recorded. Raises ParameterError before anything runs and EffiError when a cell fails.
+    Nothing is recorded. Raises ParameterError and DataError before anything runs, and EffiError when a cell fails.
     """
     (notebook,) = find([name], folder)
     with tempfile.TemporaryDirectory() as scratch:

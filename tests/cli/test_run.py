@@ -110,7 +110,7 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
         (("run", "made_up", "-p", "width"), "--set wants name=value, not 'width'."),
         (("run", "--scale", "gpuu"), "There is no scale 'gpuu'; did you mean 'gpu'"),
         (("list", "made"), "There is no paper 'made'; did you mean 'made_up'"),
-        (("data", "fetch", "minst"), "unknown data set 'minst': did you mean mnist?"),
+        (("data", "fetch", "minst"), "unknown data set 'minst'; did you mean 'mnist'?"),
     ],
 )
 def test_a_mistake_is_one_sentence(effi: Effi, root: Path, words: tuple[str, ...], sentence: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,11 +163,11 @@ KNOWN = (
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", f"unknown data set 'mnits': did you mean mnist[?] There are {KNOWN}"),
-        ("imagenet", f"unknown data set 'imagenet': there are {KNOWN}"),
-        ("sst-2", "did you mean sst2[?]"),
+        ("mnits", f"unknown data set 'mnits'; did you mean 'mnist'[?] Known: {KNOWN}."),
+        ("imagenet", f"unknown data set 'imagenet'; known: {KNOWN}."),
+        ("sst-2", "did you mean 'sst2'[?]"),
         ("csv:", "unknown data set 'csv:'"),
-        ("folder:", "unknown data set 'folder:': did you mean folder:PATH"),
+        ("folder:", "unknown data set 'folder:'; did you mean 'folder:PATH'"),
         ("", "unknown data set ''"),
         ("zip:/x", "unknown data set 'zip:/x'"),
         ("folder:/no/where", "there is no /no/where: correct the path"),
@@ -218,9 +219,27 @@ def test_auto_goes_without_a_missing_set(house: House, server: Server) -> None:
     assert notice.startswith("cifar10: not found")
 
 
-def test_a_named_set_stands_alone(tmp_path: object) -> None:
+def test_a_named_set_stands_alone_and_is_had_at_once(house: House, server: Server, tmp_path: Path) -> None:
     assert data.resolve("cifar10", ["mnist"]) == (("cifar10",), None)
+    assert (house.data / "downloads" / "cifar-10-batches-py").is_dir()
     assert data.resolve(f"folder:{tmp_path}", ["mnist"]) == ((f"folder:{tmp_path}",), None)
+    server.content.clear()
+    with pytest.raises(DataError, match=r"mnist is not under .* and could not be downloaded"):
+        data.resolve("mnist", ["digits"])
+
+
+def test_a_folder_of_data_that_is_not_there_is_told_whatever_is_asked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFI_DATA", str(house.shelf / "nowhere"))
+    for name in ("auto", "digits"):
+        with pytest.raises(DataError, match=r"EFFI_DATA names .*nowhere, which is no folder"):
+            data.resolve(name, ["digits"])
+
+
+def test_names_are_listed_by_what_they_hold() -> None:
+    assert data.listed("images") == ["mnist", "cifar10", "digits", "folder:PATH"]
+    assert data.holds("csv:some/table.csv") == "texts" and data.holds("wikitext-2") == "corpus"
 
 
 def test_the_list_says_what_is_present_absent_or_damaged(house: House) -> None:

@@ -240,8 +240,8 @@ def test_options_that_cannot_be(call: object, words: str) -> None:
         (data.load_text, "wikitext-2", "wikitext-2 is a corpus without labels: load_corpus reads it"),
         (data.load_text, "text:/no/where", "is a corpus without labels"),
         (data.load_corpus, "cifar10", "cifar10 holds images"),
-        (data.load_text, "sst-2", "did you mean sst2?"),
-        (data.load_corpus, "wikitext", "did you mean wikitext-2?"),
+        (data.load_text, "sst-2", "did you mean 'sst2'?"),
+        (data.load_corpus, "wikitext", "did you mean 'wikitext-2'?"),
         (data.load_text, "csv:/no/where", "there is no /no/where: correct the path"),
     ],
 )
