@@ -1,4 +1,4 @@
-"""Judge a paper's claims on records; what is missing, substituted or cut short is said."""
+"""Judge a paper's claims on results; what is missing, substituted or cut short is said."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effi.claims import measures, papers, stats
-from effi.claims.measures import Record, Runs, Unit
+from effi.claims.measures import Unit
 from effi.claims.papers import NOT_AVAILABLE, Comparison, Kind, Paper, PaperClaim
+from effi.claims.results import Results
 from effi.claims.stats import Claim, Direction, State, Verdict
-from effi.errors import EffiError, ParameterError
+from effi.errors import EffiError
+
+if TYPE_CHECKING:
+    from effi.records.store import Record
 
 NOT_RUN = "not run at this scale"
+# Scales whose verdicts say something, the smallest first; smoke runs only test invariants.
+JUDGED = ("cpu", "hours", "gpu", "paper")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Evidence:
     """One test with its arms filled in; `ran` is False when an arm, a seed or a metric is missing."""
 
     label: str
@@ -36,13 +42,13 @@ class Judgement:
     state: State
     direction: Direction
     why: str
-    outcomes: tuple[Outcome, ...]
-    deciding: Outcome | None
+    evidence: tuple[Evidence, ...]
+    deciding: Evidence | None
 
     @property
     def ran(self) -> bool:
         """Whether any test found its arms."""
-        return any(outcome.ran for outcome in self.outcomes)
+        return any(each.ran for each in self.evidence)
 
 
 @dataclass(frozen=True)
@@ -56,38 +62,30 @@ class ClaimRow:
 
     def judgement(self, kind: Kind) -> Judgement:
         """The judgement of one kind."""
-        return getattr(self, kind)
+        return self.fair if kind == "fair" else self.as_in_the_paper
 
 
 class _Missing(Exception):
     """Why a test has no values."""
 
 
-class _Cell(NamedTuple):
-    """A test with its placeholders filled, and which data set stands in for which."""
+class _Case(NamedTuple):
+    """A test with its placeholders filled, for which data set, and which of them stands in for which."""
 
     test: Comparison
+    dataset: str
     stand_in: str | None
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """What there is to judge a paper by; `failures` are the errors of failed arms."""
-
-    paper: Paper
-    runs: Runs
-    failures: Mapping[str, str]
-
-
-def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], runs: Runs) -> list[str]:
+def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], results: Results) -> list[str]:
     """Data sets which, put for the placeholder, name at least one of the test's arms that ran."""
     patterns = {other: f"(?:{'|'.join(map(re.escape, values))})" for other, values in choices.items()}
-    patterns |= dict.fromkeys(_leading(test), "(?:.+)") | {name: "(.+)"}
     found = set()
-    for arm in test.arms:
-        pattern = re.sub(r"\\{(\w+)\\}", lambda held: patterns[held[1]], re.escape(arm))
-        matches = (re.fullmatch(pattern, ran) for ran in runs)
-        found |= {match.group(1) for match in matches if match and match.re.groups}
+    for arm in (arm for arm in test.arms if arm.startswith(f"{{{name}}}")):
+        for ran in results.arms:
+            of = {**patterns, name: re.escape(results.dataset(ran))}
+            pattern = re.sub(r"\\{(\w+)\\}", lambda held, of=of: of[held[1]], re.escape(arm))
+            found |= {results.dataset(ran)} if re.fullmatch(pattern, ran) else set()
     return sorted(found)
 
 
@@ -96,35 +94,35 @@ def _leading(test: Comparison) -> set[str]:
     return {match[1] for arm in test.arms if (match := re.match(r"\{(\w+)\}", arm))}
 
 
-def _choices(test: Comparison, evidence: _Evidence) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
+def _choices(test: Comparison, paper: Paper, results: Results) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
     """Values of each placeholder, and what those of a data set stand in for when none of those wanted ran."""
     wanted, instead = dict(test.each), {}
     if "dataset" in test.placeholders:
-        wanted.setdefault("dataset", evidence.paper.datasets)
+        wanted.setdefault("dataset", paper.datasets)
     choices = dict(wanted)
     for name in sorted(_leading(test) & set(wanted)):
-        present = _present(name, test, wanted, evidence.runs)
+        present = _present(name, test, wanted, results)
         if present and not set(present) & set(wanted[name]):
-            listed = (each for one in wanted[name] for each in evidence.paper.stand_ins.get(one, ()))
+            listed = (each for one in wanted[name] for each in paper.stand_ins.get(one, ()))
             choices[name] = [each for each in listed if each in present][:1] or present
             instead[name] = " and ".join(wanted[name])
     return choices, instead
 
 
-def _cells(test: Comparison, evidence: _Evidence) -> Iterator[_Cell]:
-    choices, instead = _choices(test, evidence)
+def _cases(test: Comparison, paper: Paper, results: Results) -> Iterator[_Case]:
+    choices, instead = _choices(test, paper, results)
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
         a, b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in ((test.a,), test.b, test.over))
         stand_ins = ", ".join(f"{chosen[name]} in place of {what}" for name, what in instead.items())
-        yield _Cell(replace(test, a=a[0], b=b, over=over), stand_ins or None)
+        yield _Case(replace(test, a=a[0], b=b, over=over), chosen.get("dataset", ""), stand_ins or None)
 
 
-def _narrowed(test: Comparison, runs: Runs) -> tuple[Comparison, str | None]:
+def _narrowed(test: Comparison, results: Results) -> tuple[Comparison, str | None]:
     """The test over those of its listed arms that ran (at least two), and how many that is when not all."""
     for key in ("b", "over"):
         listed = getattr(test, key)
-        ran = tuple(arm for arm in listed if arm in runs)
+        ran = tuple(arm for arm in listed if arm in results)
         if len(listed) > len(ran) >= 2:
             return replace(test, **{key: ran}), f"{len(ran)} arms of {len(listed)}"
     return test, None
@@ -155,13 +153,13 @@ def _unit(test: Comparison) -> Unit:
     return measures.unit(test.metric, difference=bool(test.b))
 
 
-def _seeds(test: Comparison, evidence: _Evidence) -> list[int]:
+def _seeds(test: Comparison, results: Results) -> list[int]:
     """Seeds that all arms of the test have."""
-    absent = [arm for arm in test.arms if arm not in evidence.runs]
-    failed = [f"{arm} failed ({evidence.failures[arm]})" for arm in absent if arm in evidence.failures]
+    absent = [arm for arm in test.arms if arm not in results]
+    failed = [f"{arm} failed ({results.failures[arm]})" for arm in absent if arm in results.failures]
     if absent:
         raise _Missing("; ".join(failed) or f"{NOT_RUN}: {', '.join(absent)}")
-    seeds = set.intersection(*(set(evidence.runs[arm]) for arm in test.arms))
+    seeds = set.intersection(*(set(results.seeds(arm)) for arm in test.arms))
     if not seeds:
         raise _Missing(f"{NOT_AVAILABLE}: no seed that all of {', '.join(test.arms)} have")
     return sorted(seeds)
@@ -190,13 +188,14 @@ def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iter
             yield f"{min(found):g} {name.removesuffix('s') if min(found) == 1 else name} of {wanted:g}"
 
 
-def _label(test: Comparison) -> str:
+def _label(test: Comparison, dataset: str) -> str:
     if test.over:
-        return f"{test.y} against {test.x} over {len(test.over)} arms of {measures.dataset(test.over[0])}"
+        lines = f"{measures.words(test.y)} against {measures.words(test.x)} over {len(test.over)} arms"
+        return lines + (f" of {dataset}" if dataset else "")
     if not test.b:
-        return f"{test.a}, {test.metric.replace('_', ' ')}"
+        return f"{test.a}, {measures.words(test.metric)}"
     right = test.b[0] if len(test.b) == 1 else f"{test.pick} of {len(test.b)} others"
-    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {right}, {test.metric.replace('_', ' ')}"
+    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {right}, {measures.words(test.metric)}"
 
 
 def _name(test: Comparison) -> str:
@@ -205,84 +204,73 @@ def _name(test: Comparison) -> str:
     return test.compare.replace("relative", "relative difference") if test.b else "value"
 
 
-def _rule(test: Comparison, paper: Paper, cap: str | None) -> Claim:
+def _rule(test: Comparison, paper: Paper, dataset: str, cap: str | None) -> Claim:
     margin, target = test.margin, test.target
     if isinstance(margin, str):
-        margin = paper.margin(margin, test.arms[0])
+        margin = paper.margin(margin, dataset)
     if isinstance(target, str):
         target = paper.numbers[target]["value"]
     shown = _unit(test)
     return Claim(test.rule, test.direction, margin, target, test.refuted, cap, _name(test), shown.name, shown.digits)
 
 
-def _absence(test: Comparison, reason: str) -> Outcome:
+def _absence(case: _Case, reason: str) -> Evidence:
     nothing = Verdict("inconclusive", math.nan, math.nan, math.nan, 0, "open", reason)
-    return Outcome(_label(test), nothing, _unit(test), ran=False)
+    return Evidence(_label(case.test, case.dataset), nothing, _unit(case.test), ran=False)
 
 
-def _outcome(cell: _Cell, evidence: _Evidence) -> Outcome:
-    test, fewer = _narrowed(cell.test, evidence.runs)
+def _evidence(case: _Case, paper: Paper, results: Results) -> Evidence:
+    test, fewer = _narrowed(case.test, results)
     try:
-        seeds = _seeds(test, evidence)
-        found = [_one(test, {arm: evidence.runs[arm][seed] for arm in test.arms}) for seed in seeds]
+        seeds = _seeds(test, results)
+        found = [_one(test, {arm: results.seeds(arm)[seed] for arm in test.arms}) for seed in seeds]
     except _Missing as missing:
-        return _absence(test, str(missing))
+        return _absence(case._replace(test=test), str(missing))
     except EffiError as missing:
-        return _absence(test, f"{NOT_AVAILABLE}: {missing}")
-    trained = [evidence.runs[arm][seed] for arm in test.arms for seed in seeds]
-    reasons = [*_shortfalls(test, trained, len(seeds)), *filter(None, (fewer, cell.stand_in))]
-    claim = _rule(test, evidence.paper, ", ".join(reasons) or None)
-    return Outcome(_label(test), stats.verdict(found, claim), _unit(test))
+        return _absence(case._replace(test=test), f"{NOT_AVAILABLE}: {missing}")
+    trained = [results.seeds(arm)[seed] for arm in test.arms for seed in seeds]
+    reasons = [*_shortfalls(test, trained, len(seeds)), *filter(None, (fewer, case.stand_in))]
+    claim = _rule(test, paper, results.dataset(test.arms[0]), ", ".join(reasons) or None)
+    return Evidence(_label(test, case.dataset), stats.verdict(found, claim), _unit(test))
 
 
 _SEVERITY: dict[str, int] = {"not reproduced": 0, "inconclusive": 1, "reproduced": 2}
 _LEANING: dict[str, int] = {"against": 0, "open": 1, "for": 2}
 
 
-def _deciding(outcomes: Iterable[Outcome]) -> Outcome:
-    """The least favourable outcome, one with numbers before one without."""
-    return min(outcomes, key=lambda o: (_SEVERITY[o.verdict.state], not o.ran, _LEANING[o.verdict.direction]))
+def _deciding(evidence: Iterable[Evidence]) -> Evidence:
+    """The least favourable of all tests, one with numbers before one without."""
+    return min(evidence, key=lambda e: (_SEVERITY[e.verdict.state], not e.ran, _LEANING[e.verdict.direction]))
 
 
-def _tally(outcomes: Sequence[Outcome]) -> str:
-    if len(outcomes) == 1:
+def _tally(evidence: Sequence[Evidence]) -> str:
+    if len(evidence) == 1:
         return ""
-    counts = Counter(o.verdict.direction if o.ran else "missing" for o in outcomes)
+    counts = Counter(each.verdict.direction if each.ran else "missing" for each in evidence)
     return f" ({', '.join(f'{counts[k]} {k}' for k in ('for', 'against', 'open', 'missing') if counts[k])})"
 
 
-def combine(outcomes: Sequence[Outcome]) -> Judgement:
+def combine(evidence: Sequence[Evidence]) -> Judgement:
     """All tests must hold: one that fails decides against, one open or missing leaves the claim open."""
-    if not outcomes:
+    if not evidence:
         return Judgement("inconclusive", "open", NOT_RUN, (), None)
-    deciding = _deciding(outcomes)
-    leanings = {outcome.verdict.direction for outcome in outcomes}
+    deciding = _deciding(evidence)
+    leanings = {each.verdict.direction for each in evidence}
     direction: Direction = min(leanings, key=_LEANING.__getitem__)
     why = f"{deciding.label}: {deciding.verdict.why}" if deciding.ran else deciding.verdict.why
-    return Judgement(deciding.verdict.state, direction, why + _tally(outcomes), tuple(outcomes), deciding)
+    return Judgement(deciding.verdict.state, direction, why + _tally(evidence), tuple(evidence), deciding)
 
 
-def _scale(records: Sequence[Record]) -> str:
-    scales = sorted({record["scale"] for record in records})
-    if len(scales) > 1:
-        raise ParameterError(f"Records of {' and '.join(scales)} mixed: judge one scale at a time.")
-    return scales[0] if scales else "no"
-
-
-def judge(paper: str | Paper, records: Iterable[Record]) -> list[ClaimRow]:
-    """Every claim of the paper, judged on the newest finished record of each arm and seed.
-
-    Raises ParameterError for an unknown paper or records of more than one scale.
-    """
-    records = list(records)
+def judge(paper: str | Paper, results: Results) -> list[ClaimRow]:
+    """Every claim of the paper, judged on its results. Raises ParameterError for an unknown paper."""
     loaded = paper if isinstance(paper, Paper) else papers.load(paper)
-    failures = {record["arm"]: record["error"] for record in records if record["status"] == "failed"}
-    evidence, scale = _Evidence(loaded, measures.by_arm(records), failures), _scale(records)
 
     def judged(tests: Sequence[Comparison]) -> Judgement:
-        return combine([_outcome(cell, evidence) for test in tests for cell in _cells(test, evidence)])
+        return combine([_evidence(c, loaded, results) for test in tests for c in _cases(test, loaded, results)])
 
-    return [ClaimRow(claim, scale, *(judged(claim.tests[kind]) for kind in papers.KINDS)) for claim in loaded.claims]
+    return [
+        ClaimRow(claim, results.scale, *(judged(claim.tests[kind]) for kind in papers.KINDS)) for claim in loaded.claims
+    ]
 
 
 def count(rows: Iterable[ClaimRow], kind: Kind = "as_in_the_paper") -> dict[State, int]:

@@ -1,14 +1,48 @@
-"""Measured values as records hold them: which record counts, what a metric is called and its unit."""
+"""Measured values as records hold them: what a metric is called in words, its unit, and its value in one record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
+from effi import paths
 from effi.errors import RecordError
-from effi.records.store import Record
 
-Runs = dict[str, dict[int, Record]]
+if TYPE_CHECKING:
+    from effi.records.store import Record
+
+_SPLITS = {
+    "train": "train {}",
+    "validation": "validation {}",
+    "test": "test {}",
+    "best_test": "test {} at the best epoch",
+}
+_SCORES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "perplexity": "perplexity",
+    "f1": "F1",
+    "mcc": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+# What any paper may record; a paper's file adds its own under [words].
+COMMON: Mapping[str, str] = {
+    **{f"{split}_{score}": text.format(name) for split, text in _SPLITS.items() for score, name in _SCORES.items()},
+    "scaled_test_loss": "test loss at the best temperature",
+    "calibration_error": "calibration error",
+    "best_epoch": "best epoch",
+    "parameters": "parameters",
+    "cost.flops": "training FLOPs",
+    "cost.paper_flops": "training FLOPs as the paper counts",
+    "cost.seconds": "training time",
+    "cost.peak_bytes": "peak memory",
+    "cost.joules": "energy",
+}
+_UNITS = {"cost.seconds": "s", "cost.peak_bytes": "bytes", "cost.joules": "J"}
+_WHOLE = ("parameters", "flops_per_image", "best_epoch")
 
 
 class Unit(NamedTuple):
@@ -19,28 +53,51 @@ class Unit(NamedTuple):
     digits: int
 
 
-_COSTS: dict[str, tuple[str, str]] = {
-    "cost.flops": ("training FLOPs", ""),
-    "cost.seconds": ("training time", "s"),
-    "cost.peak_bytes": ("peak memory", "bytes"),
-    "cost.joules": ("energy", "J"),
-}
-_WHOLE = ("parameters", "flops_per_image", "best_epoch")
-
-
 def unit(metric: str, *, difference: bool = False) -> Unit:
     """Accuracies and calibration errors are stored as fractions and shown in % (a difference in points)."""
     if metric.endswith(("accuracy", "calibration_error")):
-        return Unit(100.0, "points" if difference else "%", 1)
-    if metric in _COSTS:
-        return Unit(1.0, _COSTS[metric][1], 1)
+        return Unit(100.0, "points" if difference or " - " in metric else "%", 1)
+    if metric.startswith("cost."):
+        return Unit(1.0, _UNITS.get(metric, ""), 1)
     return Unit(1.0, "", 0 if metric in _WHOLE else 3)
+
+
+@cache
+def _gathered() -> Mapping[str, str]:
+    """Metric -> words, from the [words] of every paper's file."""
+    found: dict[str, str] = {}
+    for path in sorted(paths.paper_file("").parent.glob("*.toml")):
+        found |= tomllib.loads(path.read_text(encoding="utf-8")).get("words", {})
+    return found
+
+
+def _listed(metric: str, listed: Mapping[str, str]) -> str | None:
+    """Words of a metric as listed, or as a pattern has them whose "*" stands for a number or a name."""
+    if metric in listed:
+        return listed[metric]
+    for pattern, text in listed.items():
+        begin, star, end = pattern.partition("*")
+        if star and metric.startswith(begin) and metric.endswith(end) and len(metric) > len(begin) + len(end):
+            return text.replace("*", metric[len(begin) : len(metric) - len(end)])
+    return None
+
+
+def is_known(metric: str, own: Mapping[str, str]) -> bool:
+    """Whether the metric, or both metrics of a difference, are common ones or among a paper's `own` words."""
+    return all(_listed(part, {**COMMON, **own}) for part in metric.split(" - "))
+
+
+def words(metric: str) -> str:
+    """Name of a metric in words, without its unit: "test accuracy", "test loss minus train loss"."""
+    first, _, second = metric.partition(" - ")
+    if second:
+        return f"{words(first)} minus {words(second)}"
+    return _listed(metric, {**COMMON, **_gathered()}) or metric.replace("_", " ")
 
 
 def title(metric: str) -> str:
     """Name of a metric in words, with its unit: "test accuracy (%)"."""
-    name = _COSTS[metric][0] if metric in _COSTS else metric.replace("_", " ")
-    return name + (f" ({unit(metric).name})" if unit(metric).name else "")
+    return words(metric) + (f" ({unit(metric).name})" if unit(metric).name else "")
 
 
 def lower_is_better(metric: str) -> bool:
@@ -56,38 +113,8 @@ def value(record: Record, metric: str) -> float:
     first, _, second = metric.partition(" - ")
     if second:
         return value(record, first) - value(record, second)
-    held, key = (record["cost"], metric[5:]) if metric in _COSTS else (record["metrics"], metric)
+    cost = metric.startswith("cost.")
+    held, key = (record["cost"], metric.removeprefix("cost.")) if cost else (record["metrics"], metric)
     if held.get(key) is None:
         raise RecordError(f"{record['arm']} holds no {metric!r}: it has {', '.join(held) or 'none'}.")
     return float(held[key])
-
-
-def by_arm(records: Iterable[Record]) -> Runs:
-    """Arm -> seed -> newest finished record; seeds whose settings differ from the newest's are left out."""
-    runs: Runs = {}
-    for record in records:
-        if record["status"] == "done":
-            seeds = runs.setdefault(record["arm"], {})
-            seeds.pop(record["seed"], None)
-            seeds[record["seed"]] = record
-    return {arm: _alike(seeds) for arm, seeds in runs.items()}
-
-
-def _alike(seeds: dict[int, Record]) -> dict[int, Record]:
-    newest = next(reversed(seeds.values()))["settings"]
-    return {seed: seeds[seed] for seed in sorted(seeds) if seeds[seed]["settings"] == newest}
-
-
-def values(seeds: Mapping[int, Record], metric: str) -> list[float]:
-    """A metric of one arm over its seeds, in the shown unit. Raises RecordError when one does not hold it."""
-    return [value(record, metric) * unit(metric).factor for record in seeds.values()]
-
-
-def dataset(arm: str) -> str:
-    """Data set part of an arm's name "data set / variant"; empty when it has none."""
-    return arm.rpartition("/")[0]
-
-
-def variant(arm: str) -> str:
-    """Variant part of an arm's name."""
-    return arm.rpartition("/")[2]

@@ -11,8 +11,9 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effi import paths
+from effi.claims import measures
 from effi.claims.stats import Rule, Side
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 Kind = Literal["as_in_the_paper", "fair"]
 KINDS: tuple[Kind, ...] = ("as_in_the_paper", "fair")
@@ -54,6 +55,11 @@ class Comparison:
         return (*((self.a,) if self.a else ()), *self.b, *self.over)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that the test reads."""
+        return tuple(filter(None, (self.metric, self.x, self.y)))
+
+    @property
     def placeholders(self) -> set[str]:
         """Names in braces among its arms."""
         parts = (part for arm in self.arms for part in string.Formatter().parse(arm))
@@ -76,7 +82,8 @@ class PaperClaim:
 class Paper:
     """One paper's file: claims, printed numbers, tables of other sources, margins and the full protocol.
 
-    `stand_ins` lists for a data set those that may take its place, the first that ran counts; any other may.
+    `stand_ins` lists for a data set those that may take its place, the first that ran counts; any other may. `words`
+    are names of the metrics that only this paper records; "*" in one stands for a number or a name.
     """
 
     id: str
@@ -88,12 +95,13 @@ class Paper:
     stand_ins: Mapping[str, Sequence[str]]
     numbers: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Mapping[str, Any]]
+    words: Mapping[str, str]
     report: Mapping[str, Any]
     claims: tuple[PaperClaim, ...]
 
-    def margin(self, name: str, arm: str) -> float:
-        """The margin for an arm's data set, the part before the first slash, else that of every other one."""
-        return self.margins[name].get(arm.partition("/")[0], self.margins[name]["other"])
+    def margin(self, name: str, dataset: str) -> float:
+        """The margin for a data set, else that of every other one."""
+        return self.margins[name].get(dataset, self.margins[name]["other"])
 
 
 def _listed(value: str | Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -106,7 +114,7 @@ def _misspelt(test: Comparison) -> Iterator[str]:
     """Words that are none of those the test knows."""
     for key, kind in get_type_hints(Comparison).items():
         if get_origin(kind) is Literal and getattr(test, key) not in get_args(kind):
-            yield f"has {key} {getattr(test, key)!r}: use one of {', '.join(filter(None, get_args(kind)))}"
+            yield f"has {key} {getattr(test, key)!r}{did_you_mean(getattr(test, key), filter(None, get_args(kind)))}"
     # Arms have a data set or "check" before a slash, groups have not.
     for key in ("b", "over"):
         if len(getattr(test, key)) == 1 and "/" not in getattr(test, key)[0]:
@@ -121,6 +129,8 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
         yield "wants statistic, x and y beside over"
     if test.a and not test.metric:
         yield "wants a metric"
+    for metric in test.metrics:
+        yield from _unknown(metric, content)
     if len(test.b) > 1 and not test.pick:
         yield "wants pick beside several arms b"
     for name in sorted(test.placeholders - set(test.each) - {"dataset"}):
@@ -134,6 +144,13 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
         yield f"names {test.target!r}, which [numbers] does not list"
     if isinstance(test.margin, str):
         yield from _unusable(test.margin, content)
+
+
+def _unknown(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
+    own = content.get("words", {})
+    if not measures.is_known(metric, own):
+        guess = did_you_mean(metric, {**measures.COMMON, **own})
+        yield f"reads {metric!r}, which no arm of effi records and [words] does not list{guess}"
 
 
 def _unusable(margin: str, content: Mapping[str, Any]) -> Iterator[str]:
@@ -162,7 +179,7 @@ def _comparison(entry: Mapping[str, Any], claim: str, content: Mapping[str, Any]
     each = {name: _values(name, value, claim, groups) for name, value in entry.get("each", {}).items()}
     test = Comparison(**{**entry, **lists, "each": each, "full": full})
     for mistake in _mistakes(test, content):
-        raise ParameterError(f"A test of {claim} {mistake}.")
+        raise ParameterError(f"A test of {claim} {mistake.rstrip('.')}.")
     return test
 
 
@@ -184,6 +201,9 @@ def _display(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ParameterError(f"The margin of [report] {mistake}: add it.")
     for name in sorted(set(report["headline"]) - {claim["id"] for claim in content["claims"]}):
         raise ParameterError(f"The headline of [report] names {name}, which is none of the claims: use one of them.")
+    for metric in (report["score"], *report["metrics"]):
+        for mistake in _unknown(metric, content):
+            raise ParameterError(f"[report] {mistake}")
     return report
 
 
@@ -200,7 +220,7 @@ def parse(content: Mapping[str, Any]) -> Paper:
     try:
         return Paper(
             **{key: content[key] for key in ("id", "title", "citation", "full")},
-            **{key: content.get(key, {}) for key in ("margins", "stand_ins", "numbers", "tables")},
+            **{key: content.get(key, {}) for key in ("margins", "stand_ins", "numbers", "tables", "words")},
             claims=_claims(content),
             report=_display(content),
             datasets=tuple(content.get("datasets", ())),
@@ -213,8 +233,8 @@ def load(paper: str) -> Paper:
     """Paper from data/papers. Raises ParameterError when it has no file there or the file cannot be read."""
     path = paths.paper_file(paper)
     if not path.exists():
-        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.toml")))
-        raise ParameterError(f"Unknown paper {paper!r}: use one of {known}.")
+        known = sorted(each.stem for each in path.parent.glob("*.toml"))
+        raise ParameterError(f"Unknown paper {paper!r}{did_you_mean(paper, known)}")
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:

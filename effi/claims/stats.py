@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats as distributions
 
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 Rule = Literal["ordering", "gain", "no_loss", "equivalence", "bound", "covers"]
 Side = Literal["higher", "lower", "equal"]
@@ -170,19 +170,22 @@ def _above(span: Interval, line: float) -> State:
     return "not reproduced" if span.high < line else "inconclusive"
 
 
-def _towards(span: Interval, claim: Claim) -> Interval:
-    """The interval mirrored, where lower is claimed, so that the claim always points upwards."""
-    if claim.direction == "lower":
-        return Interval(-span.mean, -span.high, -span.low)
-    return span
+def _towards(span: Interval, direction: Side) -> Interval:
+    """The interval mirrored where lower is better, so that what is claimed always points upwards."""
+    return Interval(-span.mean, -span.high, -span.low) if direction == "lower" else span
+
+
+def no_loss(span: Interval, margin: float, direction: Side = "higher") -> State:
+    """Whether a change surely costs less than the margin, surely more, or neither: the one rule for margins."""
+    return _above(_towards(span, direction), -margin)
 
 
 def _ordering(span: Interval, claim: Claim) -> State:
-    return _above(_towards(span, claim), claim.margin)
+    return _above(_towards(span, claim.direction), claim.margin)
 
 
 def _no_loss(span: Interval, claim: Claim) -> State:
-    return _above(_towards(span, claim), -claim.margin)
+    return no_loss(span, claim.margin, claim.direction)
 
 
 def _equivalence(span: Interval, claim: Claim) -> State:
@@ -199,7 +202,7 @@ def _covers(span: Interval, claim: Claim) -> State:
 
 
 def _gain(span: Interval, claim: Claim) -> State:
-    towards = _towards(span, claim)
+    towards = _towards(span, claim.direction)
     if towards.low > 0:
         return "reproduced"
     small = -claim.margin < towards.low and towards.high < claim.margin
@@ -222,7 +225,7 @@ _RELATIONS: dict[Side, tuple[str, Callable[[float, float], bool]]] = {
 
 def _check(claim: Claim) -> None:
     if claim.rule not in (*_RULES, "bound"):
-        raise ParameterError(f"Unknown rule {claim.rule!r}: use one of {', '.join(_RULES)} or bound.")
+        raise ParameterError(f"Unknown rule {claim.rule!r}{did_you_mean(claim.rule, (*_RULES, 'bound'))}")
     if claim.direction not in _RELATIONS or (claim.direction == "equal" and claim.rule != "bound"):
         raise ParameterError(f"A rule {claim.rule!r} cannot point {claim.direction!r}: use higher or lower.")
     if claim.rule in ("equivalence", "covers", "gain") and claim.margin <= 0:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from effi.claims import measures, stats
-from effi.claims.measures import Record, Runs
+from effi.claims import Results, measures, stats
 from effi.claims.papers import NOT_AVAILABLE
+from effi.claims.results import holds
 from effi.errors import RecordError
 from effi.records import store
 from effi.report import Table
@@ -27,12 +27,14 @@ def compare(a: Path, b: Path, metrics: Sequence[str] = ()) -> Table:
     """
     ours, theirs = read(a), read(b)
     rows = [
-        (*group, arm, measures.title(metric), *_cells(first[arm], second[arm], metric))
-        for group, first, second in _shared(ours, theirs)
-        for arm in first
-        if arm in second
-        for metric in metrics or _metrics(first[arm], second[arm])
-        if _held(first[arm], metric) and _held(second[arm], metric)
+        (*group, arm, measures.title(metric), *_cells(*both, metric))
+        for group in ours
+        if group in theirs
+        for arm in ours[group].arms
+        if arm in theirs[group]
+        for both in [(ours[group].where(arms=[arm]), theirs[group].where(arms=[arm]))]
+        for metric in metrics or _metrics(*both)
+        if all(holds(record, metric) for results in both for record in results.records)
     ]
     if not rows:
         raise RecordError(f"{a} and {b} share no arm with {' or '.join(metrics) or 'a metric'}; compare other results.")
@@ -40,39 +42,32 @@ def compare(a: Path, b: Path, metrics: Sequence[str] = ()) -> Table:
     return Table(f"A = {a}, B = {b}: mean [95 % interval] over seeds", columns, tuple(rows))
 
 
-def read(place: Path) -> dict[Group, Runs]:
-    """(paper, scale) -> finished runs of every file of records at or below `place`; RecordError without any."""
+def read(place: Path) -> dict[Group, Results]:
+    """(paper, scale) -> results of every file of records at or below `place`; RecordError without any."""
     files = sorted(place.rglob("records.jsonl")) if place.is_dir() else [place]
     records = [record for file in files for record in store.records(file) if record["status"] == "done"]
     if not records:
         raise RecordError(f"{place} holds no finished records; name a folder of results or a file of records.")
     key = itemgetter("paper", "scale")
-    return {group: measures.by_arm(members) for group, members in groupby(sorted(records, key=key), key)}
+    return {group: Results(members) for group, members in groupby(sorted(records, key=key), key)}
 
 
-def _shared(a: Mapping[Group, Runs], b: Mapping[Group, Runs]) -> Iterator[tuple[Group, Runs, Runs]]:
-    return ((group, a[group], b[group]) for group in a if group in b)
+def _metrics(a: Results, b: Results) -> list[str]:
+    return [
+        *dict.fromkeys(name for results in (a, b) for record in results.records for name in record["metrics"]),
+        *COSTS,
+    ]
 
 
-def _metrics(a: Mapping[int, Record], b: Mapping[int, Record]) -> list[str]:
-    names = dict.fromkeys(name for seeds in (a, b) for record in seeds.values() for name in record["metrics"])
-    return [*names, *COSTS]
-
-
-def _held(seeds: Mapping[int, Record], metric: str) -> bool:
-    try:
-        return bool(measures.values(seeds, metric))
-    except RecordError:
-        return False
-
-
-def _cells(a: Mapping[int, Record], b: Mapping[int, Record], metric: str) -> tuple[str, str, str, str]:
-    first, second = measures.values(a, metric), measures.values(b, metric)
+def _cells(a: Results, b: Results, metric: str) -> tuple[str, str, str, str]:
+    """Both sides of the one arm that each holds, their difference, and p."""
+    first, second = (results.values(results.arms[0], metric) for results in (a, b))
     own, gap = measures.unit(metric), measures.unit(metric, difference=True)
-    shown = [f"{stats.measured(stats.interval(v), len(v), own.name, own.digits)}, n={len(v)}" for v in (first, second)]
+    shown = (f"{stats.measured(stats.interval(v), len(v), own.name, own.digits)}, n={len(v)}" for v in (first, second))
     change = stats.interval(second).mean - stats.interval(first).mean
-    p = stats.welch(first, second)
-    return *shown, stats.measured(stats.interval([change]), 1, gap.name, gap.digits), _probability(p)
+    one, other = shown
+    difference = stats.measured(stats.interval([change]), 1, gap.name, gap.digits)
+    return one, other, difference, _probability(stats.welch(first, second))
 
 
 def _probability(p: float) -> str:

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from effi import claims, paths, report
-from effi.claims import measures, papers, stats
-from effi.claims.measures import Record, Unit
-from effi.claims.papers import KINDS, NOT_AVAILABLE
-from effi.claims.stats import Interval
+from effi import paths, report
+from effi.claims import JUDGED, ClaimRow, Results, count, judge, measures, papers, stats
+from effi.claims.papers import KINDS, NOT_AVAILABLE, Paper
 from effi.errors import EffiError
-from effi.records import store
-from effi.workbook import SCALES, Notebook, notebooks
+from effi.report import Trade
+from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "verdicts"
-# Smoke runs test invariants: their verdicts say nothing about a claim.
-JUDGED = SCALES[1:]
-
-
-@dataclass(frozen=True)
-class Trade:
-    """What an arm costs and loses beside the baseline of its data set: FLOPs in %, score in its unit."""
-
-    arm: str
-    flops: float
-    change: Interval
-    unit: Unit
-    margin: float
-    n: int
-
-    def __str__(self) -> str:
-        cost = f"{stats.number(self.flops, 1)} % of the FLOPs"
-        return f"{self.arm}: {cost}, {stats.measured(self.change, self.n, self.unit.name, self.unit.digits)}"
 
 
 def write() -> Path:
@@ -44,10 +23,10 @@ def write() -> Path:
     fresh = _replaced(page, block())
     if found:
         report.style()
-        counts = {f"{notebook.paper}, {scale}": claims.count(rows) for notebook, scale, _, rows in found}
+        counts = {f"{notebook.paper}, {results.scale}": count(rows) for notebook, results, rows in found}
         figure = report.verdict_bars(counts, title="Which claims hold, as the papers tested them?")
         report.save_figure(figure, paths.results(), PICTURE)
-    page.write_text(fresh, encoding="utf-8")
+    paths.replace(page, fresh)
     return page
 
 
@@ -66,7 +45,7 @@ def block() -> str:
     counted = "reproduced / not / inconclusive"
     kinds = (f"as in the paper: {counted}", f"fair: {counted}")
     columns = ("paper", "scale", *kinds, "best honest saving", "where it loses", "notebook")
-    scores = sorted({papers.load(notebook.paper).report["score"].replace("_", " ") for notebook, *_ in judged})
+    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
     notes = (
         f"Best honest saving: the fewest training FLOPs, search included, whose 95 % interval of the change in "
         f"{' or '.join(scores)} stays above the margin. Where it loses: the largest drop whose interval lies below "
@@ -77,50 +56,44 @@ def block() -> str:
     return f"![Claims reproduced, not reproduced and inconclusive, per paper]({picture})\n\n{table.markdown()}"
 
 
-def trades(paper: str, records: Sequence[Record]) -> list[Trade]:
-    """Every arm beside the baseline of its data set, on the seeds that both have."""
-    loaded, runs = papers.load(paper), measures.by_arm(records)
-    score, unit = loaded.report["score"], measures.unit(loaded.report["score"], difference=True)
-    found = []
-    for arm, seeds in runs.items():
-        base = runs.get(f"{measures.dataset(arm)}/{loaded.report['baseline']}".removeprefix("/"), {})
-        both = [(seeds[s], base[s]) for s in seeds if s in base and all(_holds(r, score) for r in (seeds[s], base[s]))]
-        if both and base is not seeds:
-            changes = [unit.factor * (measures.value(a, score) - measures.value(b, score)) for a, b in both]
-            flops = [100 * measures.value(a, "cost.flops") / measures.value(b, "cost.flops") for a, b in both]
-            margin, mean = loaded.margin(loaded.report["margin"], arm), sum(flops) / len(flops)
-            found.append(Trade(arm, mean, stats.interval(changes), unit, margin, len(both)))
-    return found
-
-
-def _holds(record: Record, score: str) -> bool:
-    return score in record["metrics"] and bool(record["cost"].get("flops"))
-
-
-def _judged() -> Iterator[tuple[Notebook, str, list[Record], list[claims.ClaimRow]]]:
+def _judged() -> Iterator[tuple[Notebook, Results, list[ClaimRow]]]:
     for notebook in notebooks():
         for scale in JUDGED:
-            if records := store.current(paths.records_file(paths.results(), scale, notebook.paper)):
-                yield notebook, scale, records, claims.judge(notebook.paper, records)
+            if results := Results.read(paths.results(), scale, notebook.paper):
+                yield notebook, results, judge(notebook.paper, results)
 
 
-def _row(notebook: Notebook, scale: str, records: list[Record], rows: list[claims.ClaimRow]) -> tuple[str, ...]:
-    found = trades(notebook.paper, records)
-    kept = [trade for trade in found if trade.change.low > -trade.margin and trade.flops < 100]
-    lost = [trade for trade in found if trade.change.high < -trade.margin]
-    counts = (" / ".join(map(str, claims.count(rows, kind).values())) for kind in KINDS)
-    best = _per_dataset(sorted(kept, key=lambda trade: trade.flops), "none shown" if found else NOT_AVAILABLE)
-    worst = _per_dataset(sorted(lost, key=lambda trade: trade.change.mean), "nowhere shown" if found else NOT_AVAILABLE)
+def _row(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> tuple[str, ...]:
+    paper = papers.load(notebook.paper)
+    counts = (" / ".join(map(str, count(rows, kind).values())) for kind in KINDS)
     link = f"[{notebook.path.name}](notebooks/{notebook.path.name})"
-    return (papers.load(notebook.paper).title, scale, *counts, best, worst, link)
+    return (paper.title, results.scale, *counts, *_best_and_worst(results, paper), link)
 
 
-def _per_dataset(ranked: Sequence[Trade], otherwise: str) -> str:
-    """The first of each data set."""
+def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
+    """Of each data set and model the arm that surely saves most, and the one that surely loses most."""
+    baseline, score = paper.report["baseline"], paper.report["score"]
+    if not results.where(variant=baseline):
+        return NOT_AVAILABLE, NOT_AVAILABLE
+    found = report.trades(results, paper, baseline=baseline, metric=score)
+    sign = -1 if measures.lower_is_better(score) else 1
+    saving = sorted((trade for trade in found if trade.pays), key=lambda trade: trade.cost.mean)
+    losing = sorted((t for t in found if t.kept == "not reproduced"), key=lambda trade: sign * trade.change.mean)
+    return _by_group(saving) or "none shown", _by_group(losing) or "nowhere shown"
+
+
+def _by_group(ranked: Sequence[Trade]) -> str:
+    """The first of each data set and model."""
     first: dict[str, Trade] = {}
     for trade in ranked:
-        first.setdefault(measures.dataset(trade.arm), trade)
-    return "; ".join(str(first[dataset]) for dataset in sorted(first)) or otherwise
+        first.setdefault(trade.group, trade)
+    return "; ".join(_told(first[group]) for group in sorted(first))
+
+
+def _told(trade: Trade) -> str:
+    gap = measures.unit(trade.metric, difference=True)
+    change = stats.measured(trade.change, len(trade.pairs), gap.name, gap.digits)
+    return f"{trade.arm}: {stats.number(trade.cost.mean, 1)} % of the FLOPs, {change}"
 
 
 def _replaced(page: Path, text: str) -> str:

@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from effi import paths
 from effi.errors import EffiError, duration
-from effi.workbook.terminal import VERDICTS, tally
+from effi.workbook.terminal import VERDICTS, plain_console, tally
 
 if TYPE_CHECKING:
     from effi.claims import ClaimRow
+    from effi.workbook import Outcome
 
 FINDINGS = {"ok": "cyan", "note": "yellow", "mend": "red"}
 PLAIN_WIDTH = 140
+SHOWN_FAILURES = 5
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], title: str | None = None) -> None:
@@ -29,20 +30,33 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], title: s
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(drawn)
+    plain_console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(drawn)
+
+
+def outcomes(ended: Sequence[Outcome]) -> None:
+    """Print what went wrong, if something did: each sentence, then arms that failed with the file of their record."""
+    for outcome in ended:
+        if outcome.error:
+            trouble(f"{outcome.paper}: {outcome.error}")
+        for each in outcome.failures[:SHOWN_FAILURES]:
+            seeds = ", ".join(map(str, each.seeds))
+            trouble(f"{outcome.paper}: {each.arm}, seed {seeds}: {each.error} (record in {each.record})")
+        if len(outcome.failures) > SHOWN_FAILURES:
+            trouble(f"{outcome.paper}: and {len(outcome.failures) - SHOWN_FAILURES} more")
 
 
 def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     """Print both verdicts on every claim of every paper, then their counts and where the executed notebooks lie."""
+    if not papers:
+        return
     # Statistics and figures take seconds to import: not for the commands that show other tables.
-    from effi.claims import count, judge
-    from effi.records import store
+    from effi.claims import Results, count, judge
     from effi.workbook import find
 
     counts, executed = [], []
     for notebook in find(papers):
         try:
-            found = store.current(paths.records_file(results_dir, scale, notebook.paper))
+            found = Results.read(results_dir, scale, notebook.paper)
             rows = judge(notebook.paper, found)
         except EffiError as error:
             trouble(str(error))
@@ -91,4 +105,4 @@ def plan(paper: str, scale: str, rows: Sequence[Mapping[str, float | str | None]
 
 def trouble(text: str) -> None:
     """Print what went wrong on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text, style="red"))
+    plain_console(stderr=True, soft_wrap=True).print(Text(text, style="red"))

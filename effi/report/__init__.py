@@ -1,22 +1,24 @@
-"""Tables and figures, always drawn from records."""
+"""Tables and figures, always drawn from results; what only one paper shows is in the folder of its name."""
 
+from effi.report import early_bird, minimal
 from effi.report.arms import arms_table
 from effi.report.canvas import colour_of, save_figure, style
 from effi.report.checks import check
-from effi.report.costs import advice, cost_table, matched_table
+from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive, source_tables
 from effi.report.figures import bars_with_intervals, curves, pareto, scatter, verdict_bars
 from effi.report.headline import headline
 from effi.report.judgements import claims_table, evidence_table
-from effi.report.parts import stacked_parts
+from effi.report.page import Page
 from effi.report.phases import cost_bars
-from effi.report.recommendation import recommendation
 from effi.report.series import lines
 from effi.report.tables import Table, save_tables
-from effi.report.tickets import distance_curves, heat_maps, layer_bars, stability_curves, survival
+from effi.report.trades import Trade, advice, trades
 
 __all__ = [
+    "Page",
     "Table",
+    "Trade",
     "advice",
     "arms_table",
     "bars_with_intervals",
@@ -27,22 +29,18 @@ __all__ = [
     "cost_table",
     "curves",
     "derive",
-    "distance_curves",
+    "early_bird",
     "evidence_table",
     "headline",
-    "heat_maps",
-    "layer_bars",
     "lines",
     "matched_table",
+    "minimal",
     "pareto",
-    "recommendation",
     "save_figure",
     "save_tables",
     "scatter",
     "source_tables",
-    "stability_curves",
-    "stacked_parts",
     "style",
-    "survival",
+    "trades",
     "verdict_bars",
 ]

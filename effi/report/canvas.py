@@ -21,6 +21,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from scipy.optimize import isotonic_regression
 
+from effi import paths
 from effi.claims import measures, papers, stats
 from effi.claims.stats import Interval
 from effi.errors import ParameterError
@@ -54,12 +55,12 @@ def style() -> None:
     )
 
 
-def colour_of(arm: str) -> str:
-    """Colour "#rrggbb" of an arm, the same for its variant everywhere: as a paper lists it ("eb-0.3", else "eb" for
-    every ratio), else a fixed one."""
-    name, listed = measures.variant(arm), papers.colours()
-    family = re.sub(r"(-[\d.]+)+$", "", name)
-    return listed.get(name) or listed.get(family) or PALETTE[zlib.crc32(name.encode()) % len(PALETTE)]
+def colour_of(variant: str) -> str:
+    """Colour "#rrggbb" of a variant, the same everywhere: as a paper lists it ("eb-0.3", else "eb" for every number
+    behind it), else a fixed one."""
+    listed = papers.colours()
+    family = re.sub(r"(-[\d.]+)+$", "", variant)
+    return listed.get(variant) or listed.get(family) or PALETTE[zlib.crc32(variant.encode()) % len(PALETTE)]
 
 
 def question(figure: Figure, title: str) -> Figure:
@@ -80,8 +81,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
     content = next((attempt for attempt in attempts if len(attempt) <= MOST_BYTES), None)
     if content is None:
         raise ParameterError(f"{path} would take more than {MOST_BYTES:,} bytes: draw fewer points.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    paths.replace(path, content)
     return path
 
 

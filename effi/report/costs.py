@@ -1,29 +1,22 @@
-"""What an arm costs beside its baseline: search included, paired by seed, at matched budgets, and as advice."""
+"""What an arm costs beside its baseline: search included, paired by seed, and at matched budgets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from effi.claims import measures, stats
-from effi.claims.measures import Record, Runs
+from effi.claims import Pair, Results, measures, stats
 from effi.claims.papers import NOT_AVAILABLE
 from effi.cost import money
-from effi.errors import ParameterError, RecordError
+from effi.errors import RecordError
 from effi.report.arms import shown
 from effi.report.tables import Table
 
+if TYPE_CHECKING:
+    from effi.records import Record
+
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-
-
 RUNNING = ("train", "evaluate")
-
-
-class Pair(NamedTuple):
-    """An arm and its baseline at one seed."""
-
-    arm: Record
-    baseline: Record
 
 
 def scaled(value: float, unit: str) -> str:
@@ -32,24 +25,6 @@ def scaled(value: float, unit: str) -> str:
     while abs(value) >= 999.5 and power < len(_PREFIXES) - 1:
         value, power = value / 1000, power + 1
     return f"{value:.3g} {_PREFIXES[power]}{unit}"
-
-
-def pairs_with(records: Iterable[Record], baseline: str) -> dict[str, list[Pair]]:
-    """Arm -> its pairs, baseline first, for every data set whose arms hold the baseline.
-
-    Raises ParameterError when no arm is the baseline.
-    """
-    runs = measures.by_arm(records)
-    partners = {arm: f"{measures.dataset(arm)}/{baseline}".removeprefix("/") for arm in runs}
-    known = [arm for arm in runs if partners[arm] in runs]
-    if not known:
-        raise ParameterError(f"No arm is called {baseline!r}: arms are {', '.join(runs) or 'none'}.")
-    known.sort(key=lambda arm: (measures.dataset(arm), arm != partners[arm]))
-    return {arm: _paired(runs, arm, partners[arm]) for arm in known}
-
-
-def _paired(runs: Runs, arm: str, partner: str) -> list[Pair]:
-    return [Pair(runs[arm][seed], runs[partner][seed]) for seed in runs[arm] if seed in runs[partner]]
 
 
 def _guarded(write: Callable[[Sequence[Pair]], str]) -> Callable[[Sequence[Pair]], str]:
@@ -77,6 +52,7 @@ def _relative(metric: str, unit: str) -> Callable[[Sequence[Pair]], str]:
 
 
 def differences(pairs: Sequence[Pair], metric: str) -> list[float]:
+    """Arm minus baseline at each seed, in the shown unit. Raises RecordError when one does not hold the metric."""
     factor = measures.unit(metric).factor
     return [factor * (measures.value(p.arm, metric) - measures.value(p.baseline, metric)) for p in pairs]
 
@@ -124,14 +100,14 @@ def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def cost_table(records: Iterable[Record], *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
+def cost_table(results: Results, *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
     """What each arm keeps and costs beside the baseline variant of its data set, search included.
 
     `price` is money per GPU hour. Raises ParameterError when no arm is the baseline.
     """
-    pairs = pairs_with(records, baseline)
+    pairs = results.pairs(baseline)
     writers = {
-        f"{measures.title(metric).partition(' (')[0]} kept": _kept(metric),
+        f"{measures.words(metric)} kept": _kept(metric),
         "training FLOPs": _relative("cost.flops", "FLOP"),
         "seconds": _relative("cost.seconds", "s"),
         "peak memory": _relative("cost.peak_bytes", "B"),
@@ -175,49 +151,16 @@ def _matched(metric: str, key: str | None) -> Callable[[Sequence[Pair]], str]:
     return _guarded(lambda ps: shown([_matched_gap(p, metric, key) for p in ps], gap.name, gap.digits))
 
 
-def matched_table(records: Iterable[Record], *, baseline: str, metric: str = "validation_accuracy") -> Table:
+def matched_table(results: Results, *, baseline: str, metric: str = "validation_accuracy") -> Table:
     """Difference to the baseline at equal epochs, equal FLOPs and equal time, read off the histories.
 
     Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
     baseline.
     """
-    pairs = {arm: ps for arm, ps in pairs_with(records, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
+    pairs = {arm: ps for arm, ps in results.pairs(baseline).items() if ps and ps[0].arm is not ps[0].baseline}
     budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
     writers = [_matched(metric, key) for key in budgets.values()]
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
     title = f"{measures.title(metric)} minus {baseline} at matched budgets: mean [95 % interval] over seeds"
     note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
     return Table(title, ("arm", *budgets), tuple(rows), (note,))
-
-
-def _advised(arm: str, pairs: Sequence[Pair], metric: str, margin: float) -> tuple[float, str] | None:
-    """FLOP share and sentence of an arm whose interval stays above -margin, None when it does not."""
-    gaps, gap = differences(pairs, metric), measures.unit(metric, difference=True)
-    if stats.interval(gaps).low <= -margin:
-        return None
-    shares = [100 * measures.value(p.arm, "cost.flops") / measures.value(p.baseline, "cost.flops") for p in pairs]
-    held = sum(value > -margin for value in gaps)
-    share = sum(shares) / len(shares)
-    text = f"{measures.variant(arm)} at {stats.number(share, 1)} % of the FLOPs"
-    return share, f"{text} ({shown(gaps, gap.name, gap.digits)}; held on {held} of {len(gaps)} seeds)"
-
-
-def advice(records: Iterable[Record], *, baseline: str, margin: float = 1.0, metric: str = "test_accuracy") -> str:
-    """A sentence per data set: the cheapest arm that surely loses less than `margin` (shown unit), else none.
-
-    The metric is better when higher. Raises ParameterError when no arm is the baseline, RecordError without costs.
-    """
-    found: dict[str, list[tuple[float, str]]] = {}
-    for arm, pairs in pairs_with(records, baseline).items():
-        offers = found.setdefault(measures.dataset(arm), [])
-        if pairs and pairs[0].arm is not pairs[0].baseline:
-            offers += filter(None, [_advised(arm, pairs, metric, margin)])
-    limit = f"{margin:g} {measures.unit(metric, difference=True).name}".strip()
-    return " ".join(_sentence(name, offers, baseline, limit) for name, offers in found.items())
-
-
-def _sentence(dataset: str, offers: Sequence[tuple[float, str]], baseline: str, limit: str) -> str:
-    cheaper = [offer for offer in offers if offer[0] < 100]
-    if not cheaper:
-        return f"{dataset}: stay with {baseline}; no cheaper arm surely loses less than {limit}."
-    return f"{dataset}: instead of {baseline} take {min(cheaper)[1]}; it loses less than {limit}."

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effi import paths
-from effi.claims import judge, measures, papers
-from effi.records import store
+from effi.claims import Results, judge, papers
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.judgements import claims_table, evidence_table
@@ -31,13 +29,13 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
 
     Metrics, score, baseline and price per GPU hour are those of the paper's file.
     """
-    records = store.current(paths.records_file(results_dir, scale, paper))
-    rows, shown = judge(paper, records), papers.load(paper).report
+    results, shown = Results.read(results_dir, scale, paper), papers.load(paper).report
+    rows, baseline = judge(paper, results), shown["baseline"]
     tables = {"claims": claims_table(rows), "evidence": evidence_table(rows)}
-    baseline = shown["baseline"]
-    if any(measures.variant(arm) == baseline for arm in measures.by_arm(records)):
-        tables["arms"] = arms_table(records, shown["metrics"])
-        price, score = shown["price_per_gpu_hour"], shown["score"]
-        tables["cost"] = cost_table(records, baseline=baseline, price=price, metric=score)
-        tables["matched"] = matched_table(records, baseline=baseline)
+    if results.where(variant=baseline):
+        tables["arms"] = arms_table(results, shown["metrics"])
+        tables["cost"] = cost_table(
+            results, baseline=baseline, price=shown["price_per_gpu_hour"], metric=shown["score"]
+        )
+        tables["matched"] = matched_table(results, baseline=baseline)
     return tables

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from effi.claims import measures, stats
-from effi.claims.measures import Record, Runs
+from effi.claims import Results, measures, stats
 from effi.claims.stats import STATES, Interval, State
 from effi.errors import ParameterError
-from effi.report.arms import select, short
 from effi.report.canvas import SIZE, band, bounds, colour_of, label, label_ends, whiskers
 from effi.report.tables import STATE_COLOURS, STATE_MARKS
 
@@ -23,49 +21,58 @@ _LINES = ("-", "--", ":")
 _ALPHAS = (0.9, 0.45, 0.25)
 
 
-def _few(metrics: Sequence[str]) -> None:
+def _few(metrics: Sized) -> None:
     if not 1 <= len(metrics) <= len(_LINES):
         raise ParameterError(f"A figure shows one to three metrics, not {len(metrics)}: draw several figures.")
 
 
-def _drawn(records: Iterable[Record], metrics: Sequence[str], arms: Sequence[str] | None) -> Runs:
-    """Runs to draw. Raises ParameterError when none holds the metrics or a listed arm has not finished."""
-    _few(metrics)
-    runs = select(records, metrics, arms)
-    if not runs:
-        raise ParameterError(f"No finished arm holds {' and '.join(metrics)}: nothing to draw.")
-    return runs
+def _spans(results: Results, metric: str) -> dict[str, Interval]:
+    return {arm: stats.interval(results.values(arm, metric)) for arm in results.arms}
 
 
-def _spans(runs: Runs, metric: str) -> dict[str, Interval]:
-    return {arm: stats.interval(measures.values(seeds, metric)) for arm, seeds in runs.items()}
+def _colour(results: Results, arm: str) -> str:
+    return colour_of(results.label(arm))
 
 
 def bars_with_intervals(
-    records: Iterable[Record], metrics: Sequence[str], *, title: str, arms: Sequence[str] | None = None
+    results: Results,
+    metrics: Sequence[str] | Mapping[str, str],
+    *,
+    title: str,
+    arms: Sequence[str] | None = None,
+    xlabel: str | None = None,
 ) -> Figure:
-    """A bar per arm and metric with its 95 % interval, value and every seed; up to three metrics of one unit."""
-    runs = _drawn(records, metrics, arms)
-    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.27 * len(runs) * len(metrics)))
+    """A bar per arm and metric with its 95 % interval, value and every seed; up to three metrics of one unit.
+
+    A mapping gives each metric the word beside its bar. Raises RecordError when no arm holds the metrics.
+    """
+    _few(metrics)
+    chosen = results.where(arms=arms).holding(*metrics)
+    named = metrics if isinstance(metrics, Mapping) else {metric: measures.words(metric) for metric in metrics}
+    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.27 * len(chosen.arms) * len(metrics)))
     height = 0.84 / len(metrics)
-    for (row, (arm, seeds)), (place, metric) in itertools.product(enumerate(runs.items()), enumerate(metrics)):
-        values = measures.values(seeds, metric)
-        span, y = stats.interval(values), row + (place - (len(metrics) - 1) / 2) * height
-        axes.barh(y, span.mean, height * 0.92, color=colour_of(arm), alpha=_ALPHAS[place])
-        low, high = whiskers(span, bounds(metric))
-        axes.errorbar(span.mean, y, xerr=[[span.mean - low], [high - span.mean]], color="black", lw=1, capsize=2)
-        axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
-        text = stats.number(span.mean, measures.unit(metric).digits)
-        name = f"{metric.replace('_', ' ')} " if len(metrics) > 1 else ""
-        right = max(high, *values)
-        axes.annotate(f"{name}{text}", (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
-    axes.set_yticks(range(len(runs)), short(runs).values())
-    axes.margins(x=0.22, y=0.3 / len(runs))
+    for (row, arm), (place, (metric, word)) in itertools.product(enumerate(chosen.arms), enumerate(named.items())):
+        y = row + (place - (len(metrics) - 1) / 2) * height
+        _bar(axes, y, height, chosen.values(arm, metric), metric, word if len(metrics) > 1 else "")
+        axes.patches[-1].set(facecolor=_colour(chosen, arm), alpha=_ALPHAS[place])
+    axes.set_yticks(range(len(chosen.arms)), chosen.labels().values())
+    axes.margins(x=0.22, y=0.3 / len(chosen.arms))
     axes.invert_yaxis()
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if axes.dataLim.x0 < 0 else 0.0)
-    axes.set(xlabel=", ".join(map(measures.title, metrics)), title=title)
+    axes.set(xlabel=xlabel or ", ".join(map(measures.title, metrics)), title=title)
     axes.grid(axis="y", visible=False)
     return figure
+
+
+def _bar(axes: Axes, y: float, height: float, values: Sequence[float], metric: str, word: str) -> None:
+    """One bar with its whiskers, its seeds and its value, behind the word that tells metrics apart."""
+    span, (low, high) = stats.interval(values), whiskers(stats.interval(values), bounds(metric))
+    axes.barh(y, span.mean, height * 0.92)
+    axes.errorbar(span.mean, y, xerr=[[span.mean - low], [high - span.mean]], color="black", lw=1, capsize=2)
+    axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
+    text = f"{word} {stats.number(span.mean, measures.unit(metric).digits)}".strip()
+    place = (max(high, *values), y)
+    axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
 def _frontier(points: Sequence[tuple[float, float]], lower: bool) -> list[tuple[float, float]]:
@@ -78,7 +85,7 @@ def _frontier(points: Sequence[tuple[float, float]], lower: bool) -> list[tuple[
 
 
 def pareto(
-    records: Iterable[Record],
+    results: Results,
     x: str,
     y: str,
     *,
@@ -88,75 +95,65 @@ def pareto(
 ) -> Figure:
     """Score against cost (logarithmic) with 95 % intervals and the line of arms that no other beats.
 
-    `references` are points of other sources, name -> (x, y) in shown units, drawn hollow and off the line.
+    `references` are points of other sources, name -> (x, y) in shown units, drawn hollow and off the line. Raises
+    RecordError when no arm holds both.
     """
-    runs = _drawn(records, (x, y), arms)
-    xs, ys = _spans(runs, x), _spans(runs, y)
+    chosen = results.where(arms=arms).holding(x, y)
+    xs, ys = _spans(chosen, x), _spans(chosen, y)
     figure, axes = plt.subplots()
     drawn = {arm: whiskers(span, bounds(y)) for arm, span in ys.items()}
     for arm, (low, high) in drawn.items():
         reach = [[ys[arm].mean - low], [high - ys[arm].mean]]
-        axes.errorbar(xs[arm].mean, ys[arm].mean, yerr=reach, fmt="o", color=colour_of(arm), capsize=2)
+        axes.errorbar(xs[arm].mean, ys[arm].mean, yerr=reach, fmt="o", color=_colour(chosen, arm), capsize=2)
     others = dict(references or {})
     for spot in others.values():
         axes.plot(*spot, "D", mfc="none", color="#666666", ms=5)
-    line = _frontier([(xs[arm].mean, ys[arm].mean) for arm in runs], measures.lower_is_better(y))
+    line = _frontier([(xs[arm].mean, ys[arm].mean) for arm in chosen.arms], measures.lower_is_better(y))
     axes.plot(*zip(*line, strict=True), color="#BBBBBB", lw=1, zorder=0)
     axes.set(xscale="log", xlabel=f"{measures.title(x)}, logarithmic", ylabel=measures.title(y), title=title)
     axes.margins(0.14)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    names = short(runs)
-    points = [(xs[arm].mean, ys[arm].mean, names[arm], colour_of(arm)) for arm in runs]
+    points = [(xs[arm].mean, ys[arm].mean, name, _colour(chosen, arm)) for arm, name in chosen.labels().items()]
     points += [(*spot, name, "#666666") for name, spot in others.items()]
     lines = [((xs[arm].mean, low), (xs[arm].mean, high)) for arm, (low, high) in drawn.items()]
     label(axes, points, [(x, y) for x, y, _, _ in points], [*lines, *itertools.pairwise(line)])
     return figure
 
 
-def scatter(records: Iterable[Record], x: str, y: str, *, title: str, arms: Sequence[str] | None = None) -> Figure:
-    """Every seed of every arm, with the arm's name at its mean."""
-    runs = _drawn(records, (x, y), arms)
+def scatter(results: Results, x: str, y: str, *, title: str, arms: Sequence[str] | None = None) -> Figure:
+    """Every seed of every arm, with the arm's name at its mean. Raises RecordError when no arm holds both."""
+    chosen = results.where(arms=arms).holding(x, y)
     figure, axes = plt.subplots()
-    for arm, seeds in runs.items():
-        axes.plot(measures.values(seeds, x), measures.values(seeds, y), "o", color=colour_of(arm), ms=4, alpha=0.8)
+    seeds = {arm: list(zip(chosen.values(arm, x), chosen.values(arm, y), strict=True)) for arm in chosen.arms}
+    for arm, own in seeds.items():
+        axes.plot(*zip(*own, strict=True), "o", color=_colour(chosen, arm), ms=4, alpha=0.8)
     axes.set(xlabel=measures.title(x), ylabel=measures.title(y), title=title)
     axes.margins(0.14)
-    xs, ys, names = _spans(runs, x), _spans(runs, y), short(runs)
-    marks = [p for s in runs.values() for p in zip(measures.values(s, x), measures.values(s, y), strict=True)]
-    label(axes, [(xs[arm].mean, ys[arm].mean, names[arm], colour_of(arm)) for arm in runs], marks)
+    xs, ys = _spans(chosen, x), _spans(chosen, y)
+    points = [(xs[arm].mean, ys[arm].mean, name, _colour(chosen, arm)) for arm, name in chosen.labels().items()]
+    label(axes, points, list(itertools.chain.from_iterable(seeds.values())))
     return figure
 
 
-def curves(
-    records: Iterable[Record], metrics: Sequence[str], *, title: str, arms: Sequence[str] | None = None
-) -> Figure:
+def curves(results: Results, metrics: Sequence[str], *, title: str, arms: Sequence[str] | None = None) -> Figure:
     """Histories over epochs, mean and 95 % interval over seeds; named at their right end, up to three metrics.
 
-    Raises ParameterError when no arm has a history of the metrics.
+    Raises RecordError when no arm has a history of the metrics.
     """
     _few(metrics)
-    found, wanted = select(records, (), arms), set(metrics)
-    runs = {arm: s for arm, s in found.items() if all(wanted <= set(r["history"]) for r in s.values())}
-    if not runs:
-        raise ParameterError(f"No arm has a history of {', '.join(metrics)}: record one while training.")
+    chosen = results.where(arms=arms).remembering(*metrics)
     figure, axes = plt.subplots()
-    names, ends = short(runs), []
-    for (arm, seeds), (place, metric) in itertools.product(runs.items(), enumerate(metrics)):
-        mean = _curve(axes, seeds, metric, colour_of(arm), _LINES[place])
-        text = names[arm] + (f", {metric.replace('_', ' ')}" if len(metrics) > 1 else "")
-        ends.append((len(mean), mean[-1], text, colour_of(arm)))
+    names, ends = chosen.labels(), []
+    for arm, (place, metric) in itertools.product(chosen.arms, enumerate(metrics)):
+        factor, colour = measures.unit(metric).factor, _colour(chosen, arm)
+        samples = [[factor * value for value in values] for values in zip(*chosen.history(arm, metric), strict=True)]
+        means = band(axes, range(1, len(samples) + 1), samples, colour, _LINES[place], within=bounds(metric))
+        text = names[arm] + (f", {measures.words(metric)}" if len(metrics) > 1 else "")
+        ends.append((len(means), means[-1], text, colour))
     axes.set(xlabel="epoch", ylabel=", ".join(map(measures.title, metrics)), title=title)
     label_ends(axes, ends)
     return figure
-
-
-def _curve(axes: Axes, seeds: Mapping[int, Record], metric: str, colour: str, line: str) -> list[float]:
-    """Draw one arm's mean with its band, and give the mean."""
-    histories = [record["history"][metric] for record in seeds.values()]
-    length, factor = min(map(len, histories)), measures.unit(metric).factor
-    samples = [[factor * h[epoch] for h in histories] for epoch in range(length)]
-    return band(axes, range(1, length + 1), samples, colour, line, within=bounds(metric))
 
 
 def verdict_bars(counts: Mapping[str, Mapping[State, int]], *, title: str) -> Figure:

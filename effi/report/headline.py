@@ -1,21 +1,40 @@
-"""A paper's result in a few words, for the top of its notebook."""
+"""What the last run of a paper found, for the first cell of its notebook."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from effi import claims, paths
-from effi.claims import papers
-from effi.records import store
+from effi.claims import JUDGED, ClaimRow, Results, count, judge, papers
+from effi.errors import RecordError
+from effi.report.judgements import KIND_WORDS, verdict_cell
+from effi.report.tables import Table
 
 
-def headline(results_dir: str | Path, scale: str, paper: str) -> str:
-    """Verdict counts and the claims that the paper's file names as its headline, or that nothing was run yet."""
-    file = paths.records_file(results_dir, scale, paper)
-    if not file.exists():
-        return f"No results at {scale} scale yet: make reproduce."
-    rows = claims.judge(paper, store.current(file))
-    chosen = [row for row in rows if row.claim.id in papers.load(paper).report["headline"]]
-    counts = ", ".join(f"{number} {state}" for state, number in claims.count(rows).items())
-    lines = [f"{row.claim.id} {row.claim.text}. Fair verdict: {row.fair.state}. {row.fair.why}" for row in chosen]
-    return "\n".join([f"At {scale} scale, as the paper tested them: {counts}.", *lines])
+def headline(paper: str, results_dir: str | Path = "results") -> Table:
+    """A sentence with the verdicts at the largest scale that has records, and the claims the paper's file names.
+
+    Without records, or where they cannot be read, it says that: a notebook's first cell must not stop it.
+    """
+    try:
+        found = {scale: Results.read(results_dir, scale, paper) for scale in JUDGED}
+    except RecordError as error:
+        return Table(f"The last results cannot be shown: {error}", (), ())
+    if not any(found.values()):
+        return Table("Nothing is recorded yet: make reproduce.", (), ())
+    scale = next(scale for scale in reversed(JUDGED) if found[scale])
+    rows = judge(paper, found[scale])
+    told = [row for row in rows if row.claim.id in papers.load(paper).report["headline"]]
+    cells = ((f"{r.claim.id}: {r.claim.text}", verdict_cell(r.as_in_the_paper), verdict_cell(r.fair)) for r in told)
+    return Table(_sentence(rows, scale), ("claim", *KIND_WORDS.values()), tuple(cells), _open(rows))
+
+
+def _sentence(rows: list[ClaimRow], scale: str) -> str:
+    (held, broken, _), (fair, unfair, _) = (count(rows, kind).values() for kind in KIND_WORDS)
+    own = f"{held} of the paper's {len(rows)} claims hold as it tested them and {broken} do not"
+    return f"At {scale} scale, {own}; under fair tests {fair} hold and {unfair} do not."
+
+
+def _open(rows: list[ClaimRow]) -> tuple[str, ...]:
+    """What it takes to settle the others."""
+    left = [row for row in rows if "inconclusive" in (row.as_in_the_paper.state, row.fair.state)]
+    return ("The others stay open: this scale is too small, or its seeds too few, to settle them.",) if left else ()

@@ -12,7 +12,8 @@ from effi.report.tables import STATE_MARKS, Table
 KIND_WORDS: dict[Kind, str] = {"as_in_the_paper": "as in the paper", "fair": "fair"}
 
 
-def _verdict_cell(judgement: Judgement) -> str:
+def verdict_cell(judgement: Judgement) -> str:
+    """A verdict with its mark, and where the numbers point when it is open."""
     cell = f"{STATE_MARKS[judgement.state]} {judgement.state}"
     if not judgement.ran:
         return f"{cell} (not run)"
@@ -22,12 +23,12 @@ def _verdict_cell(judgement: Judgement) -> str:
 
 
 def _ours(judgement: Judgement) -> str:
-    outcome = judgement.deciding
-    if outcome is None or not outcome.ran:
+    test = judgement.deciding
+    if test is None or not test.ran:
         return NOT_AVAILABLE
-    verdict = outcome.verdict
+    verdict = test.verdict
     span = Interval(verdict.mean, verdict.low, verdict.high)
-    return f"{stats.measured(span, verdict.n, outcome.unit.name, outcome.unit.digits)}, n={verdict.n}"
+    return f"{stats.measured(span, verdict.n, test.unit.name, test.unit.digits)}, n={verdict.n}"
 
 
 def _why(row: ClaimRow) -> str:
@@ -49,7 +50,7 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
             row.claim.place,
             row.claim.paper,
             _ours(row.as_in_the_paper),
-            *(_verdict_cell(row.judgement(kind)) for kind in KINDS),
+            *(verdict_cell(row.judgement(kind)) for kind in KINDS),
             _why(row),
         )
         for row in rows
@@ -64,12 +65,12 @@ def evidence_table(rows: Sequence[ClaimRow]) -> Table:
         (
             row.claim.id,
             KIND_WORDS[kind],
-            outcome.label,
-            f"{STATE_MARKS[outcome.verdict.state]} {outcome.verdict.state}",
-            outcome.verdict.why,
+            test.label,
+            f"{STATE_MARKS[test.verdict.state]} {test.verdict.state}",
+            test.verdict.why,
         )
         for row in rows
         for kind in KINDS
-        for outcome in row.judgement(kind).outcomes
+        for test in row.judgement(kind).evidence
     )
     return Table("Every test", ("claim", "verdict", "test", "state", "why"), tuple(cells))

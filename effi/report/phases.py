@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from effi.claims import measures, stats
-from effi.claims.measures import Record
+from effi.claims import Pair, Results, measures, stats
 from effi.errors import ParameterError
-from effi.report.arms import short
 from effi.report.canvas import SIZE, reach
-from effi.report.costs import Pair, pairs_with, running
+from effi.report.costs import running
 
 PHASE_COLOURS = {"search": "#D55E00", "train": "#0072B2", "evaluate": "#999999"}
 
 
 def cost_bars(
-    records: Iterable[Record],
+    results: Results,
     arms: Sequence[str],
     *,
     title: str,
+    baseline: str,
     key: Literal["flops", "seconds"] = "flops",
-    baseline: str = "dense",
 ) -> Figure:
     """Search, training and evaluation stacked in % of the baseline's cost at the same seed, mean over seeds.
 
     The whiskers are the 95 % interval of the whole. Raises ParameterError for an arm without a pair, or when no
     arm is the baseline, and RecordError where the cost was not measured.
     """
-    pairs = pairs_with(records, baseline)
-    for arm in arms:
+    pairs, labels = results.pairs(baseline), results.where(arms=arms).labels()
+    for arm in labels:
         if not pairs.get(arm):
             raise ParameterError(f"{arm} shares no finished seed with {baseline}: run both.")
-    figure, axes = plt.subplots(figsize=(SIZE[0], 1.1 + 0.3 * len(arms)))
-    for row, arm in enumerate(arms):
+    figure, axes = plt.subplots(figsize=(SIZE[0], 1.1 + 0.3 * len(labels)))
+    for row, arm in enumerate(labels):
         shares = np.array([_shares(pair, key) for pair in pairs[arm]])
         lefts = np.cumsum(shares.mean(axis=0)) - shares.mean(axis=0)
         for (phase, colour), left, width in zip(PHASE_COLOURS.items(), lefts, shares.mean(axis=0), strict=True):
@@ -47,11 +45,10 @@ def cost_bars(
         text, right = f"{stats.number(whole.mean, 1)} %", whole.mean + reach(whole)
         axes.annotate(text, (right, row), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
     axes.axvline(100, color="black", ls="--", lw=1)
-    axes.set_yticks(range(len(arms)), short(arms).values())
+    axes.set_yticks(range(len(labels)), labels.values())
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    name = measures.title(f"cost.{key}").partition(" (")[0]
-    axes.set(xlabel=f"{name}, % of {baseline}", title=title, xlim=(0, None))
+    axes.set(xlabel=f"{measures.words(f'cost.{key}')}, % of {baseline}", title=title, xlim=(0, None))
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     axes.grid(axis="y", visible=False)
     return figure

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from effi.claims import measures, stats
-from effi.claims.measures import Record
-from effi.errors import ParameterError
-from effi.report.arms import select, short
+from effi.claims import Results, measures, stats
 from effi.report.canvas import PALETTE, band, bounds, colour_of, label_ends, whiskers
 
 
 def lines(
-    records: Iterable[Record],
+    results: Results,
     series: Mapping[str, Mapping[float, str]],
     metric: str,
     *,
@@ -28,35 +25,34 @@ def lines(
 ) -> Figure:
     """A line per series (name -> x -> arm): mean, 95 % interval and every seed; `level` is an arm drawn across.
 
-    Arms without finished records of the metric are left out. Raises ParameterError when none is left, or when the
-    level has not finished. `xscale` is matplotlib's ("symlog" for epochs that start at 0).
+    Arms without finished records of the metric are left out. Raises RecordError when none is left, or when the level
+    failed. `xscale` is matplotlib's ("symlog" for epochs that start at 0).
     """
-    records = list(records)
-    runs, ends = select(records, [metric]), []
+    wanted = [arm for arms in series.values() for arm in arms.values()]
+    found = results.where(arms=[arm for arm in wanted if arm in (*results.arms, *results.failures)]).holding(metric)
+    shown = {name: {x: arm for x, arm in sorted(arms.items()) if arm in found} for name, arms in series.items()}
     figure, axes = plt.subplots()
     axes.set(xscale=xscale, xlabel=xlabel, ylabel=measures.title(metric), title=title)
-    shown = {name: {x: arm for x, arm in sorted(arms.items()) if arm in runs} for name, arms in series.items()}
-    for (name, arms), colour in zip(shown.items(), _colours(series), strict=True):
-        samples = [measures.values(runs[arm], metric) for arm in arms.values()]
+    ends = []
+    for (name, arms), colour in zip(shown.items(), _colours(shown, found), strict=True):
+        samples = [found.values(arm, metric) for arm in arms.values()]
         if samples:
             means = _points(axes, list(arms), samples, colour, bounds(metric))
             ends.append((max(arms), means[-1], name, colour))
-    if not ends:
-        raise ParameterError(f"No arm of {', '.join(series)} has finished with {metric}: nothing to draw.")
     _mark_x(axes, sorted({x for arms in shown.values() for x in arms}))
     if level is not None:
-        values, colour = measures.values(select(records, [metric], [level])[level], metric), colour_of(level)
-        name = short([level, *(arm for arms in shown.values() for arm in arms.values())])[level]
+        values, colour = results.values(level, metric), colour_of(results.label(level))
+        name = results.where(arms=[level, *found.arms]).labels()[level]
         ends.append((axes.get_xlim()[1], _across(axes, values, colour, bounds(metric)), name, colour))
     label_ends(axes, ends)
     return figure
 
 
-def _colours(series: Mapping[str, Mapping[float, str]]) -> list[str]:
+def _colours(series: Mapping[str, Mapping[float, str]], results: Results) -> list[str]:
     """The arms' own colours where they tell the series apart, else the palette in order."""
-    own = [{colour_of(arm) for arm in arms.values()} for arms in series.values()]
-    if all(len(found) == 1 for found in own) and len(set.union(*own)) == len(own):
-        return [found.pop() for found in own]
+    own = [{colour_of(results.label(arm)) for arm in arms.values()} for arms in series.values()]
+    if all(len(found) <= 1 for found in own) and len(set().union(*own)) == sum(map(len, own)):
+        return [found.pop() if found else PALETTE[0] for found in own]
     return [PALETTE[place % len(PALETTE)] for place in range(len(series))]
 
 

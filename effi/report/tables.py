@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from effi import paths
 from effi.claims.stats import State
 
 # Okabe and Ito's green, vermilion and grey, darkened until text on white is readable (contrast above 4.5).
@@ -25,7 +27,7 @@ LEAST_WIDTH = 16
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under columns; notes stand below."""
+    """Rows of text under columns; notes stand below. Without columns it is a sentence or two."""
 
     title: str
     columns: tuple[str, ...]
@@ -37,16 +39,18 @@ class Table:
         rows = (self.columns, *self.rows)
         widths = _fitting([max(len(row[i]) for row in rows) for i in range(len(self.columns))])
         blocks = [[textwrap.wrap(*each) or [""] for each in zip(row, widths, strict=True)] for row in rows]
-        lines = [self.title, *_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)]
+        lines = [*_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)] if widths else []
         for row in blocks[1:]:
             lines += _aligned(row, widths)
-        return "\n".join([*lines, *(line for note in self.notes for line in textwrap.wrap(note, TEXT_WIDTH))])
+        title, notes = textwrap.wrap(self.title, TEXT_WIDTH), (textwrap.wrap(note, TEXT_WIDTH) for note in self.notes)
+        return "\n".join([*title, *lines, *itertools.chain.from_iterable(notes)])
 
     def markdown(self) -> str:
         """Pipe table with its title above and its notes below."""
         rows = [self.columns, ("---",) * len(self.columns), *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
+        table = ["\n".join(lines)] if self.columns else []
+        return "\n\n".join([f"**{self.title}**", *table, *self.notes]) + "\n"
 
     def html(self) -> str:
         """Table whose verdicts are coloured beside their word."""
@@ -65,10 +69,9 @@ class Table:
     def save(self, path: str | Path) -> tuple[Path, Path]:
         """Write path.csv and path.md, and say where; the folder is made when absent."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         written = path.with_name(path.name + ".csv"), path.with_name(path.name + ".md")
         for file, content in zip(written, (self.csv(), self.markdown()), strict=True):
-            file.write_text(content, encoding="utf-8")
+            paths.replace(file, content)
         return written
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from effi.claims import ClaimRow, judge
+from effi.claims import ClaimRow, Results, judge
 from effi.claims.papers import load
 from tests.claims.synthetic import record
 
@@ -31,7 +31,7 @@ def scores(name: str, accuracy: float, settings: dict[str, Any] = FULL) -> list[
 
 
 def judged(claim: str, records: list[dict[str, Any]]) -> ClaimRow:
-    return next(row for row in judge(EARLY_BIRD, records) if row.claim.id == claim)
+    return next(row for row in judge(EARLY_BIRD, Results(records)) if row.claim.id == claim)
 
 
 def draws(share: float, **also: float) -> list[dict[str, Any]]:

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from effi import claims
-from effi.claims import Judgement, judge
+from effi.claims import ClaimRow, Judgement, Results
+from effi.claims.papers import Paper
 from effi.errors import ParameterError
 from tests.claims.synthetic import arm, paper, record
 
 BETTER = {"rule": "ordering", "metric": "loss", "a": "{dataset}/new", "b": "{dataset}/old", "direction": "lower"}
 NEW, OLD = [0.50, 0.51, 0.52], [0.70, 0.72, 0.71]
+
+
+def judge(paper: Paper, records: list[dict[str, Any]]) -> list[ClaimRow]:
+    return claims.judge(paper, Results(records))
 
 
 def judged(test: dict[str, Any], records: list[dict[str, Any]], **content: Any) -> Judgement:
@@ -23,14 +28,14 @@ def judged(test: dict[str, Any], records: list[dict[str, Any]], **content: Any) 
 def test_differences_are_paired_by_seed() -> None:
     shifted = [record("d/old", seed, loss=value) for seed, value in zip((2, 0, 1), (0.72, 0.70, 0.71), strict=True)]
     found = judged(BETTER, arm("d/new", NEW) + shifted)
-    verdict = found.outcomes[0].verdict
+    verdict = found.evidence[0].verdict
     assert found.state == "reproduced"
     assert (verdict.mean, verdict.low, verdict.high) == pytest.approx((-0.2, -0.2, -0.2))
 
 
 def test_only_seeds_that_both_arms_have_count() -> None:
     found = judged(BETTER, arm("d/new", NEW) + arm("d/old", OLD[:2]))
-    assert found.outcomes[0].verdict.n == 2
+    assert found.evidence[0].verdict.n == 2
     assert found.why.endswith("capped: 2 seeds of 3")
 
 
@@ -50,9 +55,9 @@ def test_accuracies_are_judged_in_points() -> None:
 def test_ratio_and_relative_difference_are_percent() -> None:
     records = arm("d/new", [1.0, 1.0, 1.0]) + arm("d/old", [4.0, 4.0, 4.0])
     ratio = judged({**BETTER, "rule": "bound", "compare": "ratio", "target": 25}, records)
-    assert (ratio.state, ratio.outcomes[0].verdict.mean) == ("reproduced", 25.0)
+    assert (ratio.state, ratio.evidence[0].verdict.mean) == ("reproduced", 25.0)
     relative = judged({**BETTER, "compare": "relative"}, records)
-    assert relative.outcomes[0].verdict.mean == -75.0
+    assert relative.evidence[0].verdict.mean == -75.0
 
 
 def test_a_ratio_to_zero_is_not_available() -> None:
@@ -65,7 +70,7 @@ def test_several_rivals_count_as_the_lowest_or_highest_of_each_seed(pick: str, m
     rivals = arm("d/p", [0.7, 1.0, 1.0]) + arm("d/q", [1.0, 0.7, 0.7])
     test = {**BETTER, "b": ["{dataset}/p", "{dataset}/q"], "pick": pick}
     found = judged(test, arm("d/new", [0.5, 0.5, 0.5]) + rivals)
-    assert found.outcomes[0].verdict.mean == pytest.approx(mean)
+    assert found.evidence[0].verdict.mean == pytest.approx(mean)
 
 
 def test_rank_correlation_and_slope_run_over_arms_within_a_seed() -> None:
@@ -73,9 +78,9 @@ def test_rank_correlation_and_slope_run_over_arms_within_a_seed() -> None:
     records = [record(name, seed, size=x, loss=y + seed) for name, (x, y) in sizes.items() for seed in range(3)]
     over = {"over": ["{dataset}/s", "{dataset}/m", "{dataset}/l"], "x": "size", "y": "loss"}
     tau = judged({"rule": "ordering", "direction": "lower", "statistic": "kendall", **over}, records)
-    assert (tau.state, tau.outcomes[0].verdict.mean) == ("reproduced", -1.0)
+    assert (tau.state, tau.evidence[0].verdict.mean) == ("reproduced", -1.0)
     slope = judged({"rule": "covers", "target": -1, "margin": 0.5, "statistic": "slope", **over}, records)
-    assert (slope.state, slope.outcomes[0].verdict.mean) == ("reproduced", pytest.approx(-1.0))
+    assert (slope.state, slope.evidence[0].verdict.mean) == ("reproduced", pytest.approx(-1.0))
 
 
 def test_a_constant_ranking_is_not_available() -> None:
@@ -94,7 +99,7 @@ def test_placeholders_stand_for_each_of_their_values() -> None:
     records = [r for heads in ("h1", "h4") for r in arm(f"d/new-{heads}", NEW) + arm(f"d/old-{heads}", OLD)]
     test = {**BETTER, "a": "{dataset}/new-{heads}", "b": "{dataset}/old-{heads}", "each": {"heads": ["h1", "h4"]}}
     found = judged(test, records)
-    assert [outcome.label for outcome in found.outcomes] == ["d/new-h1 - d/old-h1, loss", "d/new-h4 - d/old-h4, loss"]
+    assert [each.label for each in found.evidence] == ["d/new-h1 - d/old-h1, loss", "d/new-h4 - d/old-h4, loss"]
     assert found.why.endswith("(2 for)")
 
 
@@ -167,7 +172,7 @@ def test_another_data_set_stands_in_only_when_none_of_the_wanted_ran() -> None:
     assert (found.state, found.direction) == ("inconclusive", "for")
     assert found.why.endswith("capped: folder:/my/data in place of d")
     both = judged(BETTER, mine + arm("d/new", NEW) + arm("d/old", OLD))
-    assert [outcome.label for outcome in both.outcomes] == ["d/new - d/old, loss"]
+    assert [each.label for each in both.evidence] == ["d/new - d/old, loss"]
     assert both.state == "reproduced"
 
 
@@ -190,7 +195,7 @@ def pair(model: str, values: list[float], metric: str = "test_accuracy") -> list
 def test_stand_ins_keep_to_the_model_that_the_arms_name() -> None:
     digits, text = pair("digits/vit", [0.8, 0.81, 0.82]), pair("sst2/gpt2", [0.9, 0.9, 0.9])
     found = judged(TICKET, digits + text, margins=MARGINS)
-    assert [outcome.label for outcome in found.outcomes] == ["digits/vit/eb-0.1 - digits/vit/dense, test accuracy"]
+    assert [each.label for each in found.evidence] == ["digits/vit/eb-0.1 - digits/vit/dense, test accuracy"]
     assert (found.state, found.direction) == ("inconclusive", "for")
     assert found.why.endswith("capped: digits in place of cifar10")
     assert judged(TICKET, text, margins=MARGINS).why == "not run at this scale: cifar10/vit/eb-0.1, cifar10/vit/dense"
@@ -222,14 +227,19 @@ def distances(**models: float) -> list[dict[str, Any]]:
 def test_two_data_sets_may_be_compared_in_one_test() -> None:
     found = judged(CLOSER, distances(imdb_gpt2=0.001, cifar10_vit=0.01, sst2_gpt2=0.9, digits_vit=0.9))
     assert (found.state, found.deciding.verdict.mean) == ("reproduced", pytest.approx(10.0))
-    assert found.why.startswith("imdb/gpt2/dense / cifar10/vit/dense, closest 0.1: ratio 10.00 %, limit <= 20 %")
+    assert found.why.startswith(
+        "imdb/gpt2/dense / cifar10/vit/dense, smallest distance of consecutive masks, p = 0.1: "
+    )
+    assert "ratio 10.00 %, limit <= 20 %" in found.why
 
 
 def test_each_data_set_has_stand_ins_of_its_own() -> None:
     images = judged(CLOSER, distances(imdb_gpt2=0.001, digits_vit=0.01))
     assert images.why.endswith("capped: digits in place of cifar10")
     both = judged(CLOSER, distances(sst2_gpt2=0.001, digits_vit=0.01))
-    assert [outcome.label for outcome in both.outcomes] == ["sst2/gpt2/dense / digits/vit/dense, closest 0.1"]
+    assert [each.label for each in both.evidence] == [
+        "sst2/gpt2/dense / digits/vit/dense, smallest distance of consecutive masks, p = 0.1"
+    ]
     assert both.why.endswith("capped: digits in place of cifar10, sst2 in place of imdb")
     assert (both.state, both.direction) == ("inconclusive", "for")
 
@@ -238,16 +248,16 @@ def test_of_listed_stand_ins_the_first_that_ran_counts() -> None:
     records = distances(grammar_gpt2=0.9, sst2_gpt2=0.001, other_gpt2=0.9, cifar10_vit=0.01)
     listed = judged(CLOSER, records, stand_ins={"imdb": ["yelp", "sst2", "grammar"]})
     assert listed.why.endswith("capped: sst2 in place of imdb")
-    assert len(judged(CLOSER, records).outcomes) == 3
+    assert len(judged(CLOSER, records).evidence) == 3
     own = judged(CLOSER, records, stand_ins={"imdb": ["yelp"]})
-    assert len(own.outcomes) == 3
+    assert len(own.evidence) == 3
 
 
 def test_margins_may_differ_between_data_sets() -> None:
     records = [r for d in ("d", "e") for r in arm(f"{d}/new", [1.0, 1.0, 1.0]) + arm(f"{d}/old", [0.5, 0.5, 0.5])]
     test = {**BETTER, "rule": "no_loss", "margin": "loss"}
     found = judged(test, records, datasets=["d", "e"], margins={"loss": {"d": 0.6, "other": 0.4}})
-    assert [outcome.verdict.state for outcome in found.outcomes] == ["reproduced", "not reproduced"]
+    assert [each.verdict.state for each in found.evidence] == ["reproduced", "not reproduced"]
 
 
 def test_a_target_may_be_a_printed_number() -> None:
@@ -297,7 +307,7 @@ def test_newer_records_replace_older_ones() -> None:
 def test_seeds_of_other_settings_than_the_newest_are_left_out() -> None:
     old_run = arm("d/new", NEW, settings={"training": {"epochs": 10}, "width": 8})
     found = judged(BETTER, [*old_run, record("d/new", 0, loss=0.5), *arm("d/old", OLD)])
-    assert found.outcomes[0].verdict.n == 1
+    assert found.evidence[0].verdict.n == 1
 
 
 def test_scales_are_not_mixed() -> None:
@@ -316,4 +326,4 @@ def test_a_check_is_no_data_set_that_could_stand_in() -> None:
     test = {**BETTER, "a": "{dataset}/{variant}", "b": "{dataset}/old", "each": {"variant": ["new", "newer"]}}
     records = [record(f"own/{name}", seed, loss=1.0 + seed) for name in ("new", "old") for seed in range(3)]
     found = judged(test, [*records, record("check/C11", 0, slope=1.0)])
-    assert {outcome.label.partition("/")[0] for outcome in found.outcomes} == {"own"}
+    assert {each.label.partition("/")[0] for each in found.evidence} == {"own"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from effi.claims import judge, papers, stats
+from effi.claims import Results, judge, papers, stats
 from effi.claims.papers import NOT_AVAILABLE, load
 from effi.claims.stats import Claim, verdict
 
@@ -127,7 +127,7 @@ def test_every_test_states_a_claim_that_can_be_judged() -> None:
 
 
 def test_without_records_nothing_is_settled() -> None:
-    for row in judge("minimal", []):
+    for row in judge("minimal", Results([])):
         for kind in papers.KINDS:
             assert row.judgement(kind).state == "inconclusive"
             assert "not run at this scale" in row.judgement(kind).why

@@ -28,15 +28,21 @@ TEST = {"rule": "ordering", "metric": "loss", "a": "{dataset}/x"}
         ({**TEST, "b": ["x", "y"]}, "wants pick"),
         ({**TEST, "a": "{dataset}/{heads}"}, "names {heads}, which each does not list"),
         ({**TEST, "margin": "los"}, "names 'los', which [margins] does not list"),
-        ({**TEST, "rule": "order"}, "has rule 'order': use one of ordering, "),
-        ({**TEST, "direction": "up"}, "has direction 'up': use one of higher, lower, equal"),
-        ({**TEST, "compare": "percent"}, "has compare 'percent': use one of difference, ratio, relative"),
-        ({**TEST, "statistic": "spearman"}, "has statistic 'spearman': use one of kendall, slope"),
-        ({**TEST, "pick": "best"}, "has pick 'best': use one of lowest, highest"),
+        ({**TEST, "rule": "order"}, "has rule 'order'; did you mean 'ordering'? Known: ordering, "),
+        ({**TEST, "direction": "up"}, "has direction 'up'; known: higher, lower, equal"),
+        ({**TEST, "compare": "percent"}, "has compare 'percent'; known: difference, ratio, relative"),
+        ({**TEST, "statistic": "spearman"}, "has statistic 'spearman'; known: kendall, slope"),
+        ({**TEST, "pick": "best"}, "has pick 'best'; did you mean 'lowest'? Known: lowest, highest"),
         ({**TEST, "b": "rivls"}, "names 'rivls', which is no arm and which [groups] does not list"),
         ({**TEST, "each": {"heads": ["h1"]}}, "lists heads in each, which none of its arms names"),
         ({**TEST, "each": {"dataset": []}}, "lists no values of dataset in each"),
         ({**TEST, "each": {"dataset": "imags"}}, "has each dataset 'imags', which [groups] does not list"),
+        (
+            {**TEST, "metric": "tset_accuracy"},
+            "reads 'tset_accuracy', which no arm of effi records and [words] does not",
+        ),
+        ({**TEST, "metric": "test_loss - trian_loss"}, "reads 'test_loss - trian_loss'"),
+        ({"rule": "ordering", "over": ["d/x", "d/y"], "statistic": "slope", "x": "loss", "y": "q"}, "reads 'q'"),
         ({**TEST, "target": "total"}, "names 'total', which [numbers] does not list"),
     ],
 )
@@ -87,9 +93,20 @@ def test_claims_have_ids_of_their_own() -> None:
         paper(claims=[claim, claim])
 
 
-def test_a_margin_belongs_to_the_data_set_before_the_first_slash() -> None:
+def test_a_margin_belongs_to_a_data_set() -> None:
     found = paper(TEST, margins={"loss": {"cifar10": 0.5, "other": 1.0}})
-    assert [found.margin("loss", f"{name}/x") for name in ("cifar10", "cifar10/vit", "digits/vit")] == [0.5, 0.5, 1.0]
+    assert [found.margin("loss", name) for name in ("cifar10", "digits")] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("key", ["score", "metrics"])
+def test_the_report_reads_metrics_that_arms_record(key: str) -> None:
+    with pytest.raises(ParameterError, match=r"\[report\] reads 'accurcy'"):
+        paper(TEST, report={**REPORT, key: ["accurcy"] if key == "metrics" else "accurcy"})
+
+
+def test_words_of_a_paper_make_its_metrics_known() -> None:
+    found = paper({**TEST, "metric": "gap_0.3 - test_loss"}, words={"gap_*": "gap at *", "loss": "loss"})
+    assert found.claims[0].tests["fair"][0].metrics == ("gap_0.3 - test_loss",)
 
 
 def test_unknown_papers_and_broken_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

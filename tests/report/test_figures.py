@@ -17,8 +17,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from effi import report
-from effi.claims import papers
-from effi.errors import ParameterError
+from effi.claims import Results, papers
+from effi.errors import ParameterError, RecordError
 from effi.report.canvas import PALETTE, ink, spread
 from effi.report.figures import _frontier
 from tests.report.synthetic import runs, trained
@@ -60,15 +60,16 @@ def apart(found: list[Bbox]) -> bool:
 
 
 def test_same_variant_same_colour_everywhere() -> None:
-    assert report.colour_of("mnist/minimum") == report.colour_of("folder:/x/minimum") == "#D55E00"
-    assert report.colour_of("d/never-heard-of") in PALETTE
-    assert report.colour_of("d/never-heard-of") == report.colour_of("e/never-heard-of")
+    assert report.colour_of("minimum") == "#D55E00"
+    assert report.colour_of("never-heard-of") in PALETTE
+    bars = report.bars_with_intervals(Results(runs()), ["test_accuracy"], title="?").axes[0].patches
+    assert [bar.get_facecolor()[:3] for bar in bars[:2]] == [bar.get_facecolor()[:3] for bar in bars[2:]]
 
 
 def test_variants_that_differ_in_numbers_share_a_listed_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(papers, "colours", lambda: {"drawn": "#112233", "drawn-5-0.9": "#445566"})
-    assert report.colour_of("d/vit/drawn-20-0.1") == report.colour_of("d/vit/drawn-3") == "#112233"
-    assert report.colour_of("d/vit/drawn-5-0.9") == "#445566"
+    assert report.colour_of("drawn-20-0.1") == report.colour_of("drawn-3") == "#112233"
+    assert report.colour_of("drawn-5-0.9") == "#445566"
 
 
 @pytest.mark.parametrize("colour", [*PALETTE, "#FFFF00"])
@@ -78,7 +79,9 @@ def test_text_is_readable_on_white(colour: str) -> None:
 
 
 def test_bars_show_means_intervals_seeds_and_start_at_zero() -> None:
-    axes = report.bars_with_intervals(runs(), ["test_accuracy"], arms=["d/dense", "d/half"], title="Who?").axes[0]
+    axes = report.bars_with_intervals(
+        Results(runs()), ["test_accuracy"], arms=["d/dense", "d/half"], title="Who?"
+    ).axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([81.0, 79.0])
     assert axes.get_xlim()[0] == 0
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dense", "half"]
@@ -90,19 +93,36 @@ def test_bars_show_means_intervals_seeds_and_start_at_zero() -> None:
 
 def test_bars_of_one_seed_have_no_interval_and_names_tell_metrics_apart() -> None:
     records = [trained("d/dense", 0, 0.8)]
-    axes = report.bars_with_intervals(records, ["test_loss", "test_accuracy"], title="Who?").axes[0]
+    axes = report.bars_with_intervals(Results(records), ["test_loss", "test_accuracy"], title="Who?").axes[0]
     assert np.ptp(axes.containers[1].lines[2][0].get_segments()[0][:, 0]) == 0
     assert [text.get_text() for text in axes.texts] == ["test loss 0.200", "test accuracy 80.0"]
 
 
+def test_bars_take_other_words_and_another_label() -> None:
+    records = [trained("d/dense", 0, 0.8)]
+    words = {"test_loss": "loss", "test_accuracy": "score"}
+    axes = report.bars_with_intervals(Results(records), words, title="Who?", xlabel="of one").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["loss 0.200", "score 80.0"]
+    assert axes.get_xlabel() == "of one"
+
+
+def test_arms_that_failed_are_left_out_of_a_figure() -> None:
+    failed = {**trained("d/late", 0, 0.8), "status": "failed", "error": "the loss is nan"}
+    found = Results([trained("d/dense", 0, 0.8), failed])
+    axes = report.bars_with_intervals(found, ["test_accuracy"], arms=["d/late", "d/dense"], title="?").axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["dense"]
+    with pytest.raises(RecordError, match=r"No finished arm holds test_accuracy: d/late failed \(the loss is nan\)"):
+        report.bars_with_intervals(found, ["test_accuracy"], arms=["d/late"], title="?")
+
+
 def test_names_keep_the_data_set_where_there_are_two() -> None:
-    axes = report.scatter(runs(), "parameters", "test_accuracy", title="?").axes[0]
+    axes = report.scatter(Results(runs()), "parameters", "test_accuracy", title="?").axes[0]
     assert {text.get_text() for text in axes.texts} == {"d/dense", "d/half", "e/dense", "e/half"}
 
 
 def test_unknown_arms_are_named() -> None:
     with pytest.raises(ParameterError, match="Unknown arm 'd/dens'"):
-        report.pareto(runs(), "parameters", "test_accuracy", arms=["d/dens"], title="?")
+        report.pareto(Results(runs()), "parameters", "test_accuracy", arms=["d/dens"], title="?")
 
 
 def test_frontier_keeps_what_nothing_beats() -> None:
@@ -113,7 +133,7 @@ def test_frontier_keeps_what_nothing_beats() -> None:
 
 def test_pareto_labels_cover_neither_points_nor_each_other() -> None:
     references = {"other work": (305.0, 91.0)}
-    axes = report.pareto(crowd(), "parameters", "test_accuracy", title="?", references=references).axes[0]
+    axes = report.pareto(Results(crowd()), "parameters", "test_accuracy", title="?", references=references).axes[0]
     assert axes.get_xscale() == "log"
     texts = boxes(axes, axes.texts)
     assert len(texts) == 10 and apart(texts)
@@ -124,7 +144,7 @@ def test_pareto_labels_cover_neither_points_nor_each_other() -> None:
 
 
 def test_scatter_draws_every_seed() -> None:
-    axes = report.scatter(crowd(), "cost.flops", "test_accuracy", title="?").axes[0]
+    axes = report.scatter(Results(crowd()), "cost.flops", "test_accuracy", title="?").axes[0]
     assert sum(len(line.get_xdata()) for line in axes.lines) == 18
     assert apart(boxes(axes, axes.texts))
     assert axes.get_xlabel() == "training FLOPs"
@@ -139,7 +159,7 @@ def test_spread_moves_as_little_as_needed() -> None:
 
 
 def test_curves_are_means_with_bands_and_labels_apart() -> None:
-    axes = report.curves(crowd(), ["validation_accuracy"], title="?").axes[0]
+    axes = report.curves(Results(crowd()), ["validation_accuracy"], title="?").axes[0]
     assert axes.lines[0].get_ydata() == pytest.approx([50.1, 60.1, 70.1, 80.1])
     assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4]
     assert len(axes.collections) == 9
@@ -148,35 +168,35 @@ def test_curves_are_means_with_bands_and_labels_apart() -> None:
 
 def test_bands_of_two_seeds_stay_within_what_a_share_can_be() -> None:
     records = [trained("d/dense", seed, 0.6 + 0.3 * seed) for seed in range(2)]
-    axes = report.curves(records, ["validation_accuracy"], title="?").axes[0]
+    axes = report.curves(Results(records), ["validation_accuracy"], title="?").axes[0]
     corners = axes.collections[0].get_paths()[0].vertices
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0.0, 100.0)
 
 
 def test_whiskers_of_two_seeds_stay_within_what_a_share_can_be() -> None:
     records = [trained("d/dense", seed, 0.6 + 0.3 * seed) for seed in range(2)]
-    bars = report.bars_with_intervals(records, ["test_accuracy"], title="?").axes[0]
+    bars = report.bars_with_intervals(Results(records), ["test_accuracy"], title="?").axes[0]
     assert bars.containers[1].lines[2][0].get_segments()[0][:, 0].tolist() == [0.0, 100.0]
-    points = report.pareto(records, "parameters", "test_accuracy", title="?").axes[0]
+    points = report.pareto(Results(records), "parameters", "test_accuracy", title="?").axes[0]
     assert points.containers[0].lines[2][0].get_segments()[0][:, 1].tolist() == [0.0, 100.0]
 
 
 def test_curves_without_history_are_refused() -> None:
-    with pytest.raises(ParameterError, match="history of train_loss"):
-        report.curves(runs(), ["train_loss"], title="?")
+    with pytest.raises(RecordError, match="history of train_loss"):
+        report.curves(Results(runs()), ["train_loss"], title="?")
 
 
 @pytest.mark.parametrize("draw", [report.pareto, report.scatter])
 def test_nothing_to_draw_is_refused(draw: Callable[..., Figure]) -> None:
-    with pytest.raises(ParameterError, match=r"No finished arm holds cost.joules and test_accuracy"):
-        draw(runs(), "cost.joules", "test_accuracy", title="?")
+    with pytest.raises(RecordError, match=r"No finished arm holds cost.joules and test_accuracy"):
+        draw(Results(runs()), "cost.joules", "test_accuracy", title="?")
 
 
 @pytest.mark.parametrize("draw", [report.bars_with_intervals, report.curves])
 @pytest.mark.parametrize("metrics", [[], ["a", "b", "c", "d"]])
 def test_more_metrics_than_a_figure_can_tell_apart_are_refused(draw: Callable[..., Figure], metrics: list[str]) -> None:
     with pytest.raises(ParameterError, match=f"not {len(metrics)}"):
-        draw(runs(), metrics, title="?")
+        draw(Results(runs()), metrics, title="?")
 
 
 def test_verdict_bars_say_each_state_in_words() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-from effi import paths
-from effi.claims import judge
+from effi import claims, paths
+from effi.claims import ClaimRow, Results
+from effi.claims.papers import Paper
+from effi.records import store
 from effi.report import claims_table, derive, evidence_table, source_tables
 from tests.claims.synthetic import arm, paper, record
 from tests.report.synthetic import trained
 
 BETTER = {"rule": "ordering", "metric": "test_accuracy", "a": "{dataset}/new", "b": "{dataset}/old"}
 RECORDS = arm("d/new", [0.8, 0.81, 0.82], "test_accuracy") + arm("d/old", [0.7, 0.7, 0.7], "test_accuracy")
+
+
+def judge(paper: str | Paper, records: list[dict[str, Any]]) -> list[ClaimRow]:
+    return claims.judge(paper, Results(records))
 
 
 def test_a_row_is_made_of_the_numbers() -> None:
@@ -63,7 +69,7 @@ def test_derived_tables_come_from_the_records_alone(tmp_path: Path) -> None:
         trained("mnist/minimum", 0, 0.8, flops=9.0),
         record("check/C14", order=9),
     ]
-    file.write_text("".join(json.dumps(each) + "\n" for each in records))
+    store.append(file, [{**each, "identity": str(place)} for place, each in enumerate(records)])
     tables = derive(tmp_path, "cpu", "minimal")
     assert set(tables) == {"claims", "evidence", "arms", "cost", "matched"}
     assert tables["evidence"].rows[0][3:] == ("✓ reproduced", "ratio 9.00 %, limit <= 10 %, n=1")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from effi import report
 
 
@@ -19,22 +17,8 @@ def test_not_a_number_is_never_ok():
 
 
 def test_parts_are_drawn_to_scale_with_their_totals():
-    figure = report.stacked_parts({"a": {"x": 30, "y": 70}, "b": {"x": 10, "y": 0}}, title="Where?")
+    figure = report.minimal.stacked_parts({"a": {"x": 30, "y": 70}, "b": {"x": 10, "y": 0}}, title="Where?")
     axes = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches] == [30, 70, 10, 0]
     assert [bar.get_x() for bar in axes.patches] == [0, 30, 0, 10]
     assert [text.get_text() for text in axes.texts] == ["100", "10"]
-
-
-def test_headline_without_results_names_the_command(tmp_path):
-    assert report.headline(tmp_path, "cpu", "minimal") == "No results at cpu scale yet: make reproduce."
-
-
-@pytest.mark.parametrize("named", ["C8", "C10"])
-def test_headline_counts_and_names_the_chosen_claims(tmp_path, named):
-    folder = tmp_path / "cpu" / "minimal"
-    folder.mkdir(parents=True)
-    (folder / "records.jsonl").write_text("")
-    text = report.headline(tmp_path, "cpu", "minimal")
-    assert "15 inconclusive" in text
-    assert f"\n{named} " in text

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from effi import report
-from effi.claims import papers
+from effi.claims import Results, papers
 from effi.errors import ParameterError, RecordError
 from effi.report.canvas import PALETTE
 from tests.report.synthetic import trained
@@ -33,7 +33,7 @@ def runs() -> list[dict[str, Any]]:
 
 
 def draw(series: dict[str, dict[float, str]] = ARMS, **options: Any) -> Axes:
-    return report.lines(runs(), series, "test_accuracy", xlabel="ratio", title="Which?", **options).axes[0]
+    return report.lines(Results(runs()), series, "test_accuracy", xlabel="ratio", title="Which?", **options).axes[0]
 
 
 def test_lines_are_means_with_every_seed_and_named_at_their_end() -> None:
@@ -74,7 +74,7 @@ def test_series_have_the_arms_colour_where_it_tells_them_apart(monkeypatch: pyte
 
 
 def test_nothing_to_draw_is_refused() -> None:
-    with pytest.raises(ParameterError, match="No arm of late has finished with test_accuracy"):
+    with pytest.raises(RecordError, match="No finished arm holds test_accuracy"):
         draw({"late": {0.1: "d/vit/late-0.1"}})
     with pytest.raises(ParameterError, match="Unknown arm 'd/vit/long'"):
         draw(level="d/vit/long")
@@ -89,7 +89,7 @@ def test_costs_are_stacked_in_percent_of_the_baseline() -> None:
     for record in records:
         record["cost"]["phases"]["evaluate"] = {"flops": 5.0, "seconds": 1.0}
         record["cost"]["flops"] += 5.0
-    axes = report.cost_bars(records, ["d/vit/dense", "d/vit/eb-0.1"], title="What?").axes[0]
+    axes = report.cost_bars(Results(records), ["d/vit/dense", "d/vit/eb-0.1"], title="What?", baseline="dense").axes[0]
     widths = [bar.get_width() for bar in axes.patches]
     assert widths == pytest.approx([0, 100 / 1.05, 5 / 1.05, 30 / 1.05, 100 / 1.05, 5 / 1.05])
     assert [text.get_text() for text in axes.texts] == ["100.0 %", "128.6 %"]
@@ -102,8 +102,8 @@ def test_costs_are_stacked_in_percent_of_the_baseline() -> None:
 def test_costs_without_a_pair_or_a_measurement_are_refused() -> None:
     records = [trained("d/dense", 0, 0.8), trained("d/eb", 1, 0.8)]
     with pytest.raises(ParameterError, match="d/eb shares no finished seed with dense"):
-        report.cost_bars(records, ["d/eb"], title="?")
+        report.cost_bars(Results(records), ["d/eb"], title="?", baseline="dense")
     records[1] |= {"seed": 0}
     records[1]["cost"]["flops"] = None
     with pytest.raises(RecordError, match=r"d/eb holds no 'cost.flops'"):
-        report.cost_bars(records, ["d/eb"], title="?")
+        report.cost_bars(Results(records), ["d/eb"], title="?", baseline="dense")

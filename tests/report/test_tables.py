@@ -60,6 +60,12 @@ def test_verdict_colours_are_readable_on_white(colour: str) -> None:
     assert 1.05 / (luminance + 0.05) >= 4.5
 
 
+def test_without_columns_it_is_a_sentence() -> None:
+    said = Table("Nothing yet.", (), (), ("Run it.",))
+    assert said.text() == "Nothing yet.\nRun it."
+    assert said.markdown() == "**Nothing yet.**\n\nRun it.\n"
+
+
 def test_csv_reads_back() -> None:
     assert [tuple(row) for row in csv.reader(io.StringIO(TABLE.csv()))] == [TABLE.columns, *TABLE.rows]
 

@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effi import report
-from effi.errors import ParameterError
+from effi.claims import Results
+from effi.errors import ParameterError, RecordError
+from effi.report import early_bird
 from tests.report.synthetic import searched, trained
 
 ARM = "d/vit/dense"
 
 
-def runs(*arms: str, **options: Any) -> list[dict[str, Any]]:
+def searches(*arms: str, **options: Any) -> list[dict[str, Any]]:
     """Three seeds of each arm: R1 draws after 1, 2 and 3 epochs, R2 always after 4, R3 never."""
     return [searched(arm, seed, **options) for arm in arms or (ARM,) for seed in range(3)]
 
 
+def runs(*arms: str, **options: Any) -> Results:
+    return Results(searches(*arms, **options))
+
+
 def test_heat_maps_show_mean_distances_on_both_scales() -> None:
-    figure = report.heat_maps(runs(), (0.1, 0.3), arm=ARM, title="When?")
+    figure = early_bird.heat_maps(runs(), (0.1, 0.3), arm=ARM, title="When?")
     meshes = [axes.collections[0] for axes in figure.axes[:4]]
     assert [mesh.get_clim() for mesh in meshes] == [pytest.approx((0, most)) for most in (1, 0.18, 1, 0.42)]
     grid = meshes[2].get_array()
@@ -32,38 +37,38 @@ def test_heat_maps_show_mean_distances_on_both_scales() -> None:
 
 
 def test_warm_is_close() -> None:
-    colours = report.heat_maps(runs(), (0.1,), arm=ARM, title="?").axes[0].collections[0].get_cmap()
+    colours = early_bird.heat_maps(runs(), (0.1,), arm=ARM, title="?").axes[0].collections[0].get_cmap()
     close, far = (sum(colours(share)[:3]) for share in (0.0, 1.0))
     assert close > 2 > 0.1 > far
 
 
 def test_heat_maps_mark_where_each_rule_draws() -> None:
-    axes = report.heat_maps(runs(), (0.1,), arm=ARM, title="?").axes[0]
+    axes = early_bird.heat_maps(runs(), (0.1,), arm=ARM, title="?").axes[0]
     assert [text.get_text() for text in axes.texts] == ["R1: 2", "R2: 4", "R3: never"]
     assert [line.get_xdata()[0] for line in axes.lines] == [2, 4]
 
 
 def test_rules_that_agree_share_a_mark_and_seeds_that_never_drew_are_counted() -> None:
-    records = runs()
+    records = searches()
     for record in records:
         record["metrics"]["found_code_0.1"] = record["metrics"]["found_queue_0.1"]
     records[0]["metrics"]["found_consecutive_0.1"] = -1
-    axes = report.heat_maps(records, (0.1,), arm=ARM, title="?").axes[0]
+    axes = early_bird.heat_maps(Results(records), (0.1,), arm=ARM, title="?").axes[0]
     assert [text.get_text() for text in axes.texts] == ["R1: 2.5 (2 of 3)", "R2 R3: 4"]
 
 
 def test_snapshots_within_an_epoch_are_placed_in_epochs() -> None:
-    records = runs()
+    records = searches()
     for record in records:
         record["history"]["snapshot"] = [0, 0.5, 1, 1.5, 2]
-    axes = report.heat_maps(records, (0.1,), arm=ARM, title="?").axes[0]
+    axes = early_bird.heat_maps(Results(records), (0.1,), arm=ARM, title="?").axes[0]
     assert [line.get_xdata()[0] for line in axes.lines] == [1, 2]
     assert axes.get_xlim() == pytest.approx((-0.25, 2.25))
 
 
 def test_distance_curves_overlay_arms_threshold_and_learning_rate() -> None:
     arms = [ARM, "d/vit/constant"]
-    figure = report.distance_curves(runs(*arms), (0.1, 0.3), arms=arms, threshold=0.1, title="Settled?")
+    figure = early_bird.distance_curves(runs(*arms), (0.1, 0.3), arms=arms, threshold=0.1, title="Settled?")
     panels, twins = figure.axes[:2], figure.axes[2:]
     for axes, chance in zip(panels, (0.18, 0.42), strict=True):
         dense, constant, eps, independent = axes.lines
@@ -79,19 +84,19 @@ def test_distance_curves_overlay_arms_threshold_and_learning_rate() -> None:
 
 
 def test_equal_masks_do_not_upset_the_logarithmic_axis() -> None:
-    records = runs()
+    records = searches()
     for record in records:
         record["history"]["distance_0.1"] = [0.1, 0.0, 0.0, 0.0]
-    axes = report.distance_curves(records, (0.1,), arms=[ARM], threshold=0.01, title="?").axes[0]
+    axes = early_bird.distance_curves(Results(records), (0.1,), arms=[ARM], threshold=0.01, title="?").axes[0]
     assert axes.get_ylim() == pytest.approx((0.005, 0.36))
     assert [text.get_text() for text in axes.texts] == ["eps = 0.01", "independent: 0.18"]
 
 
 def test_stability_is_one_at_the_end_and_nought_for_independent_masks() -> None:
-    records = runs()
+    records = searches()
     for record in records:
         record["history"]["final_distance_0.1"] = [0.18, 0.1, 0.0, 0.0, 0.0]
-    distance, jaccard, stable = report.stability_curves(records, (0.1, 0.3), arm=ARM, title="?").axes
+    distance, jaccard, stable = early_bird.stability_curves(Results(records), (0.1, 0.3), arm=ARM, title="?").axes
     assert distance.lines[0].get_ydata() == pytest.approx([0.18, 0.1, 0, 0, 0])
     # At p = 0.1 a distance of 0.1 shares half of the pruned set: Jaccard 1/3.
     assert jaccard.lines[0].get_ydata()[1:] == pytest.approx([1 / 3, 1, 1, 1])
@@ -102,35 +107,35 @@ def test_stability_is_one_at_the_end_and_nought_for_independent_masks() -> None:
 
 def test_layer_bars_are_means_with_seeds_and_the_kind_as_colour() -> None:
     names = ["blocks.0.attention.qkv.weight", "blocks.0.mlp.0.weight", "merging.weight"]
-    axes = report.layer_bars(runs(), 0.1, names, arm=ARM, title="Which?").axes[0]
+    axes = early_bird.layer_bars(runs(), 0.1, names, arm=ARM, title="Which?").axes[0]
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([6, 10, 14])
     assert axes.lines[0].get_ydata() == pytest.approx([5, 10, 15])
     assert len({bar.get_facecolor() for bar in axes.patches}) == 3
     assert [text.get_text() for text in axes.texts] == ["attention", "feed-forward", "merging", "-- p = 0.1"]
     assert axes.get_xticklabels()[0].get_text() == "blocks.0.attention.qkv"
     alike = [f"model.layers.{name}" for name in ("0.attn.weight", "1.attn.weight", "1.mlp.weight")]
-    axes = report.layer_bars(runs(), 0.1, alike, arm=ARM, title="Which?").axes[0]
+    axes = early_bird.layer_bars(runs(), 0.1, alike, arm=ARM, title="Which?").axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.attn", "1.attn", "1.mlp"]
     with pytest.raises(ParameterError, match="3 tensors, not 2"):
-        report.layer_bars(runs(), 0.1, names[:2], arm=ARM, title="?")
+        early_bird.layer_bars(runs(), 0.1, names[:2], arm=ARM, title="?")
 
 
 def test_survival_counts_seeds_per_head_also_where_layers_differ() -> None:
     records = [trained("d/structured-0.3", seed, 0.8) for seed in range(2)]
     for record, kept in zip(records, ([1, 0, 1, 1, 0], [1, 0, 0, 1, 1]), strict=True):
         record["history"]["heads_kept"] = kept
-    axes = report.survival(records, [2, 3], arm="d/structured-0.3", title="Who?").axes[0]
+    axes = early_bird.survival(Results(records), [2, 3], arm="d/structured-0.3", title="Who?").axes[0]
     grid = axes.images[0].get_array()
     assert grid[0, :2].tolist() == [1, 0] and grid[1].tolist() == [0.5, 1, 0.5]
     assert np.ma.getmaskarray(grid)[0, 2] or np.isnan(grid[0, 2])
     assert [text.get_text() for text in axes.texts] == ["2", "0", "1", "2", "1"]
     with pytest.raises(ParameterError, match="5 heads, not 4"):
-        report.survival(records, [2, 2], arm="d/structured-0.3", title="?")
+        early_bird.survival(Results(records), [2, 2], arm="d/structured-0.3", title="?")
 
 
 def test_what_was_not_recorded_is_named() -> None:
     records = [trained(ARM, 0, 0.8)]
-    with pytest.raises(ParameterError, match=r"d/vit/dense holds no history of snapshot"):
-        report.heat_maps(records, (0.1,), arm=ARM, title="?")
+    with pytest.raises(RecordError, match=r"d/vit/dense holds no history of snapshot"):
+        early_bird.heat_maps(Results(records), (0.1,), arm=ARM, title="?")
     with pytest.raises(ParameterError, match="Unknown arm 'd/vit/dens'"):
-        report.stability_curves(runs(), (0.1,), arm="d/vit/dens", title="?")
+        early_bird.stability_curves(runs(), (0.1,), arm="d/vit/dens", title="?")

@@ -1,0 +1,25 @@
+"""What a ticket search saw, as records keep it: snapshots, their places in epochs, and where the rules draw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from effi.claims import Results
+
+# Short names of the three detection rules, by the middle of their metrics' names.
+RULES = {"consecutive": "R1", "queue": "R2", "code": "R3"}
+
+
+def chance(ratio: float) -> float:
+    """Expected distance of two independent masks that prune the share `ratio`: 2p(1-p)."""
+    return 2 * ratio * (1 - ratio)
+
+
+def history(results: Results, arm: str, key: str) -> np.ndarray:
+    """Histories of shape (seeds, length), cut to the shortest. Raises RecordError where a seed has none."""
+    return np.array(results.history(arm, key), dtype=np.float64)
+
+
+def positions(results: Results, arm: str) -> np.ndarray:
+    """Epochs trained before each snapshot."""
+    return history(results, arm, "snapshot")[0]

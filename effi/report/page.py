@@ -1,0 +1,109 @@
+"""The page that every notebook ends with: verdicts, arms, costs, advice, and its figures, all of one run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effi import paths
+from effi.claims import Results, judge, papers
+from effi.claims.results import failed
+from effi.errors import ParameterError, TrainingError
+from effi.report import canvas
+from effi.report.arms import arms_table
+from effi.report.costs import cost_table, matched_table
+from effi.report.derived import derive
+from effi.report.judgements import claims_table, evidence_table
+from effi.report.tables import Table, save_tables
+from effi.report.trades import Cost, advice
+
+if TYPE_CHECKING:
+    from IPython.display import Image
+    from matplotlib.figure import Figure
+
+    from effi.records import Run
+
+
+class Page:
+    """Tables, figures and advice of one run, compared with the variant `baseline`; `price` is money per GPU hour.
+
+    Setting it up trains and reads nothing, so that figures can be shown before. ParameterError for a negative price.
+    """
+
+    def __init__(self, run: Run, *, baseline: str, price: float) -> None:
+        if price < 0:
+            raise ParameterError(f"price_per_gpu_hour is {price:g}; give 0 or more.")
+        self.run, self.baseline, self.price = run, baseline, price
+        self.paper = papers.load(run.paper)
+        canvas.style()
+
+    @property
+    def results(self) -> Results:
+        """Of the arms asked for so far, read anew at every use.
+
+        Raises TrainingError, which names them and says why, when arms failed and none finished.
+        """
+        results = Results([*self.run.records(), *self.run.failed()])
+        if results.failures and not any(results.dataset(arm) for arm in results.arms):
+            raise TrainingError(f"Nothing was trained: {failed(results.failures)}; mend that and run again.")
+        return results
+
+    def show(self, figure: Figure, name: str) -> Image:
+        """Save a figure beside the records, and give what was saved to a notebook."""
+        from IPython.display import Image  # absent from the command line's start
+
+        return Image(self.save_figure(figure, name))
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Save a figure beside the records without showing it, under its name without what a file's may not hold."""
+        folder = paths.figures_dir(self.run.results_dir, self.run.scale, self.run.paper)
+        return canvas.save_figure(figure, folder, re.sub(r"[^\w.-]", "_", name))
+
+    def claims(self) -> Table:
+        """The paper against ours."""
+        return claims_table(judge(self.paper, self.results))
+
+    def evidence(self) -> Table:
+        """Every test behind the verdicts."""
+        return evidence_table(judge(self.paper, self.results))
+
+    def arms(self, metrics: Sequence[str], arms: Sequence[str] | None = None) -> Table:
+        """Metrics of the arms, by default of all that hold the first metric."""
+        return arms_table(self.results, metrics, arms)
+
+    def cost(self) -> Table:
+        """What each arm costs and keeps beside the baseline, by the paper's score."""
+        return cost_table(self.results, baseline=self.baseline, price=self.price, metric=self.paper.report["score"])
+
+    def matched(self, metric: str = "validation_accuracy") -> Table:
+        """Each arm beside the baseline at equal epochs, FLOPs and time."""
+        return matched_table(self.results, baseline=self.baseline, metric=metric)
+
+    def advice(
+        self,
+        *,
+        metric: str | None = None,
+        by: Cost = "flops",
+        arms: Sequence[str] | None = None,
+        told: str | None = None,
+    ) -> str:
+        """What to take instead of the baseline, by the paper's score unless `metric` says otherwise."""
+        metric = metric or self.paper.report["score"]
+        options = {
+            "baseline": self.baseline,
+            "price": self.price,
+            "metric": metric,
+            "by": by,
+            "arms": arms,
+            "told": told,
+        }
+        return advice(self.results, self.paper, **options)
+
+    def save(self) -> None:
+        """Save every table that `effi verify` derives, beside the records, and print how many."""
+        place = (self.run.results_dir, self.run.scale, self.run.paper)
+        tables = derive(*place)
+        save_tables(tables, paths.run_dir(*place))
+        print(f"{len(tables)} tables saved")
