@@ -9,6 +9,7 @@ from effi.report.derived import derive, source_tables
 from effi.report.figures import bars_with_intervals, curves, pareto, scatter, verdict_bars
 from effi.report.headline import headline
 from effi.report.judgements import claims_table, evidence_table
+from effi.report.listing import source
 from effi.report.page import Page
 from effi.report.phases import cost_bars
 from effi.report.series import lines
@@ -39,6 +40,7 @@ __all__ = [
     "save_figure",
     "save_tables",
     "scatter",
+    "source",
     "source_tables",
     "style",
     "trades",
