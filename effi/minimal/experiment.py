@@ -1,0 +1,57 @@
+"""What trains one arm of the comparison and what times the arms' steps; the notebook chooses the arms.
+
+The settings of an arm: "variant" (Variant), "training" (Training), "objective" (Classification) and "patch", the
+pixels a side of one patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from effi.cost import measure
+from effi.data import Dataset
+from effi.minimal.diagnosis import layers
+from effi.minimal.outcome import outcome, savings, sizes
+from effi.models.vit import ViT
+from effi.training import fit, stepper
+
+if TYPE_CHECKING:
+    from effi.records import Arm
+
+Settings = Mapping[str, Any]
+
+
+def train(arm: Arm, data: Dataset) -> None:
+    """Train the seeds of one arm, then record the last epoch, the best one and what attention became."""
+    training, objective = arm.settings["training"], arm.settings["objective"]
+    models = [build(arm.settings, data, seed).to(arm.device) for seed in arm.seeds]
+    histories = fit(
+        models, data, training, objective=objective, seeds=arm.seeds, ledger=arm.ledger, checkpoint=arm.checkpoint
+    )
+    if not arm.dry_run:
+        pairs = list(zip(models, histories, strict=True))
+        metrics = [outcome(model, history, data, objective) for model, history in pairs]
+        arm.record(metrics, [history.curves | layers(model, data) for model, history in pairs])
+
+
+def build(settings: Settings, data: Dataset, seed: int = 0) -> ViT:
+    """The model of an arm for the images of a data set, on the CPU, with weights of `seed`."""
+    return settings["variant"].model(data.shape, settings["patch"], len(data.classes), seed=seed)
+
+
+def sizes_of(arms: Mapping[str, Settings], data: Dataset) -> dict[str, dict[str, float]]:
+    """Arm -> its parameters, Q and forward FLOPs of an image on a data set."""
+    return {name: sizes(build(settings, data), data) for name, settings in arms.items()}
+
+
+def time_steps(arms: Mapping[str, Settings], data: Dataset, baseline: str, repeats: int = 4) -> dict[str, float]:
+    """C11: a training step of every arm timed in turn, the fastest of `repeats`, as `savings` beside the baseline.
+
+    Seconds are those of the device that holds the data.
+    """
+    device = data.train.inputs.device
+    models = {name: build(settings, data).to(device) for name, settings in arms.items()}
+    steps = {name: stepper(models[name], data, settings["training"]) for name, settings in arms.items()}
+    seconds = {name: min(times) for name, times in measure(steps, repeats=repeats, budget_s=20).items()}
+    return savings(seconds, sizes_of(arms, data), baseline)
