@@ -24,6 +24,11 @@ def records_file(results_dir: str | Path, scale: str, paper: str) -> Path:
     return run_dir(results_dir, scale, paper) / "records.jsonl"
 
 
+def place(records: Path) -> tuple[Path, str, str]:
+    """Folder of results, scale and paper of an append-only store: the inverse of `records_file`."""
+    return records.parents[2], records.parents[1].name, records.parents[0].name
+
+
 def figures_dir(results_dir: str | Path, scale: str, paper: str) -> Path:
     """Folder of one run's PNG files."""
     return run_dir(results_dir, scale, paper) / "figures"

@@ -83,10 +83,14 @@ def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], 
     found = set()
     for arm in (arm for arm in test.arms if arm.startswith(f"{{{name}}}")):
         for ran in results.arms:
-            of = {**patterns, name: re.escape(results.dataset(ran))}
-            pattern = re.sub(r"\\{(\w+)\\}", lambda held, of=of: of[held[1]], re.escape(arm))
-            found |= {results.dataset(ran)} if re.fullmatch(pattern, ran) else set()
+            if re.fullmatch(_pattern(arm, {**patterns, name: re.escape(results.dataset(ran))}), ran):
+                found.add(results.dataset(ran))
     return sorted(found)
+
+
+def _pattern(arm: str, fillings: Mapping[str, str]) -> str:
+    """Regular expression of an arm whose placeholders are filled with expressions."""
+    return re.sub(r"\\{(\w+)\\}", lambda held: fillings[held[1]], re.escape(arm))
 
 
 def _leading(test: Comparison) -> set[str]:
@@ -113,18 +117,19 @@ def _cases(test: Comparison, paper: Paper, results: Results) -> Iterator[_Case]:
     choices, instead = _choices(test, paper, results)
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
-        a, b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in ((test.a,), test.b, test.over))
+        a = test.a.format(**chosen)
+        b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in (test.b, test.over))
         stand_ins = ", ".join(f"{chosen[name]} in place of {what}" for name, what in instead.items())
-        yield _Case(replace(test, a=a[0], b=b, over=over), chosen.get("dataset", ""), stand_ins or None)
+        yield _Case(replace(test, a=a, b=b, over=over), chosen.get("dataset", ""), stand_ins or None)
 
 
 def _narrowed(test: Comparison, results: Results) -> tuple[Comparison, str | None]:
     """The test over those of its listed arms that ran (at least two), and how many that is when not all."""
-    for key in ("b", "over"):
-        listed = getattr(test, key)
-        ran = tuple(arm for arm in listed if arm in results)
-        if len(listed) > len(ran) >= 2:
-            return replace(test, **{key: ran}), f"{len(ran)} arms of {len(listed)}"
+    b, over = (tuple(arm for arm in listed if arm in results) for listed in (test.b, test.over))
+    if len(test.b) > len(b) >= 2:
+        return replace(test, b=b), f"{len(b)} arms of {len(test.b)}"
+    if len(test.over) > len(over) >= 2:
+        return replace(test, over=over), f"{len(over)} arms of {len(test.over)}"
     return test, None
 
 
@@ -179,8 +184,9 @@ def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iter
         yield f"not the protocol: {', '.join(changed)}"
     for path, wanted in test.full.items():
         name = path.rpartition(".")[2]
-        found = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
-        if None in found:
+        settings = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
+        found = [value for value in settings if value is not None]
+        if len(found) < len(settings):
             yield f"{name} not recorded"
         elif wanted is True and not all(found):
             yield f"{path.partition('.')[0]} not {name}"

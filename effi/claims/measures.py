@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from effi import paths
@@ -63,10 +64,10 @@ def unit(metric: str, *, difference: bool = False) -> Unit:
 
 
 @cache
-def _gathered() -> Mapping[str, str]:
+def _gathered(folder: Path) -> Mapping[str, str]:
     """Metric -> words, from the [words] of every paper's file."""
     found: dict[str, str] = {}
-    for path in sorted(paths.paper_file("").parent.glob("*.toml")):
+    for path in sorted(folder.glob("*.toml")):
         found |= tomllib.loads(path.read_text(encoding="utf-8")).get("words", {})
     return found
 
@@ -92,7 +93,7 @@ def words(metric: str) -> str:
     first, _, second = metric.partition(" - ")
     if second:
         return f"{words(first)} minus {words(second)}"
-    return _listed(metric, {**COMMON, **_gathered()}) or metric.replace("_", " ")
+    return _listed(metric, {**COMMON, **_gathered(paths.paper_file("").parent)}) or metric.replace("_", " ")
 
 
 def title(metric: str) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effi import paths
@@ -47,7 +48,7 @@ class Comparison:
     target: float | str = 0.0
     refuted: float | None = None
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    full: Mapping[str, float] = field(default_factory=dict)
+    full: Mapping[str, float | bool] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -90,7 +91,7 @@ class Paper:
     title: str
     citation: str
     datasets: tuple[str, ...]
-    full: Mapping[str, float]
+    full: Mapping[str, float | bool]
     margins: Mapping[str, Mapping[str, float]]
     stand_ins: Mapping[str, Sequence[str]]
     numbers: Mapping[str, Mapping[str, Any]]
@@ -149,7 +150,7 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
 def _unknown(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
     own = content.get("words", {})
     if not measures.is_known(metric, own):
-        guess = did_you_mean(metric, {**measures.COMMON, **own})
+        guess = did_you_mean(metric, [*measures.COMMON, *own])
         yield f"reads {metric!r}, which no arm of effi records and [words] does not list{guess}"
 
 
@@ -241,10 +242,14 @@ def load(paper: str) -> Paper:
         raise ParameterError(f"{path} is no valid TOML ({error}): mend it.") from error
 
 
-@cache
 def colours() -> Mapping[str, str]:
     """Variant -> colour "#rrggbb", gathered from the [colours] of every paper's file."""
+    return _colours(paths.paper_file("").parent)
+
+
+@cache
+def _colours(folder: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for path in sorted(paths.paper_file("").parent.glob("*.toml")):
+    for path in sorted(folder.glob("*.toml")):
         found |= tomllib.loads(path.read_text(encoding="utf-8")).get("colours", {})
     return found

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -127,6 +127,14 @@ def band(
     return means
 
 
+def laid_out(axes: Axes) -> Figure:
+    """The figure of the axes, its layout settled, so that pixels can be asked for."""
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    return figure
+
+
 # Offsets in points at which the near edge of a direct label may stand, nearest first.
 _SPOTS = [
     (radius * math.cos(angle), radius * math.sin(angle))
@@ -186,17 +194,16 @@ def label(
     lines: Sequence[tuple[tuple[float, float], tuple[float, float]]] = (),
 ) -> None:
     """Write each (x, y, text, colour) beside its point, clear of marks, lines (data units) and other labels."""
-    figure = axes.get_figure()
-    figure.draw_without_rendering()
-    renderer, frame, pixels = figure.canvas.get_renderer(), axes.get_window_extent(), figure.dpi / 72
+    figure = laid_out(axes)
+    frame, pixels = axes.get_window_extent(), figure.dpi / 72
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(marks)]
     for line in lines:
         taken += _trace(*axes.transData.transform(line))
     for x, y, text, colour in points:
         measured = axes.text(x, y, text, fontsize=8)
-        size = measured.get_window_extent(renderer).size + 2
+        width, height = measured.get_window_extent().size
         measured.remove()
-        spots = _spots(tuple(axes.transData.transform((x, y))), tuple(size), pixels)
+        spots = _spots(tuple(axes.transData.transform((x, y))), (width + 2, height + 2), pixels)
         obstacles = np.array([box.extents for box in taken])
         spot = min(spots, key=partial(_crowding, obstacles=obstacles, frame=frame))
         _write(axes, text, (x, y), spot, colour)
@@ -206,7 +213,7 @@ def label(
 def _write(axes: Axes, text: str, point: tuple[float, float], spot: Spot, colour: str) -> None:
     line = {"arrowstyle": "-", "lw": 0.6, "color": colour, "shrinkA": 0, "shrinkB": 3}
     line["relpos"] = ({"left": 0, "right": 1, "center": 0.5}[spot.align], 0.5)
-    style = {"ha": spot.align, "va": "center", "fontsize": 8, "color": ink(colour)}
+    style: dict[str, Any] = {"ha": spot.align, "va": "center", "fontsize": 8, "color": ink(colour)}
     label = axes.annotate(text, point, spot.offset, textcoords="offset points", arrowprops=line, **style)
     label.set_in_layout(False)
 
@@ -231,12 +238,11 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> np.
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names right of the curves' ends (x, y, text, colour), moved apart so that none covers another."""
-    figure = axes.get_figure()
-    figure.draw_without_rendering()
+    figure = laid_out(axes)
     frame, line_height = axes.get_window_extent(), 11 * figure.dpi / 72
     heights = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ends]
     for height, (x, y, text, colour) in zip(spread(heights, line_height, frame.y0, frame.y1), ends, strict=True):
         place = (1.03, (height - frame.y0) / frame.height)
         line = {"arrowstyle": "-", "lw": 0.6, "color": colour, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
-        style = {"va": "center", "fontsize": 8, "color": ink(colour), "arrowprops": line}
+        style: dict[str, Any] = {"va": "center", "fontsize": 8, "color": ink(colour), "arrowprops": line}
         axes.annotate(text, (x, y), place, textcoords="axes fraction", **style)

@@ -163,7 +163,7 @@ def verdict_bars(counts: Mapping[str, Mapping[State, int]], *, title: str) -> Fi
         left = 0
         for state in filter(found.get, STATES):
             axes.barh(row, found[state], 0.7, left, color=STATE_COLOURS[state], edgecolor="white")
-            axes.text(left + found[state] / 2, row, found[state], ha="center", va="center", color="white")
+            axes.text(left + found[state] / 2, row, str(found[state]), ha="center", va="center", color="white")
             left += found[state]
         words = "   ".join(f"{STATE_MARKS[state]} {found[state]} {state}" for state in STATES)
         axes.annotate(words, (left, row), (6, 0), textcoords="offset points", va="center", fontsize=8)

@@ -36,7 +36,8 @@ class Page:
         if price < 0:
             raise ParameterError(f"price_per_gpu_hour is {price:g}; give 0 or more.")
         self.run, self.baseline, self.price = run, baseline, price
-        self.paper = papers.load(run.paper)
+        self.place = paths.place(run.path)
+        self.paper = papers.load(self.place[-1])
         canvas.style()
 
     @property
@@ -58,8 +59,7 @@ class Page:
 
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Save a figure beside the records without showing it, under its name without what a file's may not hold."""
-        folder = paths.figures_dir(self.run.results_dir, self.run.scale, self.run.paper)
-        return canvas.save_figure(figure, folder, re.sub(r"[^\w.-]", "_", name))
+        return canvas.save_figure(figure, paths.figures_dir(*self.place), re.sub(r"[^\w.-]", "_", name))
 
     def claims(self) -> Table:
         """The paper against ours."""
@@ -90,20 +90,20 @@ class Page:
         told: str | None = None,
     ) -> str:
         """What to take instead of the baseline, by the paper's score unless `metric` says otherwise."""
-        metric = metric or self.paper.report["score"]
-        options = {
-            "baseline": self.baseline,
-            "price": self.price,
-            "metric": metric,
-            "by": by,
-            "arms": arms,
-            "told": told,
-        }
-        return advice(self.results, self.paper, **options)
+        chosen = metric or self.paper.report["score"]
+        return advice(
+            self.results,
+            self.paper,
+            baseline=self.baseline,
+            price=self.price,
+            metric=chosen,
+            by=by,
+            arms=arms,
+            told=told,
+        )
 
     def save(self) -> None:
         """Save every table that `effi verify` derives, beside the records, and print how many."""
-        place = (self.run.results_dir, self.run.scale, self.run.paper)
-        tables = derive(*place)
-        save_tables(tables, paths.run_dir(*place))
+        tables = derive(*self.place)
+        save_tables(tables, paths.run_dir(*self.place))
         print(f"{len(tables)} tables saved")

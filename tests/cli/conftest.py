@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from effi import cli, paths, report
+from effi.records import store
 from tests.report.synthetic import trained
 from tests.workbook.tiny import write
 
@@ -63,14 +63,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def keep(path: Path, gain: float = 0.0) -> Path:
-    """Three seeds of three arms; `gain` is added to every accuracy."""
+ARMS = (("dense", 0.8, 100.0), ("half", 0.801, 50.0), ("thin", 0.75, 10.0))
+
+
+def keep(path: Path, gain: float = 0.0, arms: Sequence[tuple[str, float, float]] = ARMS) -> Path:
+    """Three seeds of each arm, name, accuracy and FLOPs; `gain` is added to every accuracy."""
     records = []
     for seed in range(3):
-        for arm, accuracy, flops in (("dense", 0.8, 100.0), ("half", 0.801, 50.0), ("thin", 0.75, 10.0)):
+        for arm, accuracy, flops in arms:
             records.append(trained(f"d/{arm}", seed, accuracy + gain + 0.001 * seed, flops=flops))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({**record, "paper": "made_up"}) + "\n" for record in records))
+    path.unlink(missing_ok=True)
+    store.append(path, [{**each, "paper": "made_up", "identity": f"{each['arm']}/{each['seed']}"} for each in records])
     return path
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from effi import paths
-from effi.claims.stats import Interval, welch
+from effi.claims.stats import welch
 from effi.cli import front_page
 from effi.cli.verification import verify
 from effi.errors import EffiError, RecordError
-from effi.records import store
 from tests.cli.conftest import Said, keep
-from tests.report.synthetic import trained
 
 Effi = Callable[..., Said]
 
@@ -93,27 +91,15 @@ def test_report_wants_both_markers(root: Path, text: str) -> None:
     assert paths.readme().read_text() == text and not (paths.results() / "verdicts.png").exists()
 
 
-def test_a_trade_is_paired_by_seed(root: Path) -> None:
-    records = store.records(paths.records_file("results", "cpu", "made_up"))
-    found = {trade.arm: trade for trade in front_page.trades("made_up", records)}
-    assert set(found) == {"d/half", "d/thin"}
-    # The same gap on every seed: no spread is left once pairs are taken.
-    assert found["d/thin"].change == pytest.approx(Interval(-5.0, -5.0, -5.0))
-    assert found["d/thin"].flops == pytest.approx(10.0) and found["d/thin"].n == 3
+def test_models_of_one_data_set_are_held_to_their_own_baseline(root: Path) -> None:
+    arms = (("vit/dense", 0.9, 100.0), ("vit/eb", 0.9, 50.0), ("swin/dense", 0.8, 200.0), ("swin/eb", 0.8, 50.0))
+    keep(paths.records_file("results", "cpu", "made_up"), arms=arms)
+    assert "d/swin/eb: 25.0 % of the FLOPs, 0.0 points; d/vit/eb: 50.0 % of the FLOPs, 0.0 points" in front_page.block()
 
 
-def test_models_of_one_data_set_trade_with_their_own_baseline(root: Path) -> None:
-    file = paths.paper_file("made_up")
-    claims = file.read_text().replace("other = 1.0", "d = 7.0, other = 1.0")
-    file.write_text(claims.replace('score = "test_accuracy"', 'score = "validation_accuracy"'))
-    arms = (("vit/dense", 0.9, 100.0), ("vit/eb", 0.88, 50.0), ("swin/dense", 0.8, 200.0), ("swin/eb", 0.8, 50.0))
-    records = [trained(f"d/{arm}", seed, accuracy, flops=flops) for arm, accuracy, flops in arms for seed in range(3)]
-    for record in records:
-        record["metrics"]["validation_accuracy"] = record["metrics"].pop("test_accuracy")
-    found = {trade.arm: trade for trade in front_page.trades("made_up", records)}
-    assert {arm: trade.flops for arm, trade in found.items()} == {"d/vit/eb": 50.0, "d/swin/eb": 25.0}
-    assert found["d/vit/eb"].margin == 7.0
-    assert str(found["d/vit/eb"]) == "d/vit/eb: 50.0 % of the FLOPs, -2.0 points"
+def test_without_a_baseline_no_saving_is_told(root: Path) -> None:
+    keep(paths.records_file("results", "cpu", "made_up"), arms=(("half", 0.8, 50.0),))
+    assert "| not available | not available |" in front_page.block()
 
 
 def test_the_front_page_names_the_score(root: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from effi.claims import Results
 from tests.claims import synthetic
 
 
@@ -20,10 +19,6 @@ def trained(
     found["cost"] |= {"flops": flops + search, "seconds": (flops + search) / 10, "phases": phases} | cost
     found["history"] = {"validation_accuracy": [accuracy - 0.3, accuracy - 0.2, accuracy - 0.1, accuracy]}
     return found
-
-
-def results(*records: dict[str, Any]) -> Results:
-    return Results(records)
 
 
 def runs() -> list[dict[str, Any]]:

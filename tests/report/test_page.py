@@ -19,11 +19,13 @@ from tests.report.synthetic import trained
 class Run:
     """What the page wants of a run."""
 
-    results_dir: Path
+    folder: Path
     done: list[dict[str, Any]]
     lost: list[dict[str, Any]] = field(default_factory=list)
-    paper: str = "minimal"
-    scale: str = "cpu"
+
+    @property
+    def path(self) -> Path:
+        return paths.records_file(self.folder, "cpu", "minimal")
 
     def records(self) -> list[dict[str, Any]]:
         return self.done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,9 +47,10 @@ def _learning_rate(axes: Axes, rates: np.ndarray) -> None:
 
 
 def _distances(axes: Axes, results: Results, ratio: float, threshold: float) -> None:
-    points, marks = [], []
+    points: list[tuple[float, float, str, str]] = []
+    marks: list[tuple[float, float]] = []
     for place, (arm, name) in enumerate(results.labels().items()):
-        found, epochs = history(results, arm, f"distance_{ratio:g}"), positions(results, arm)[1:]
+        found, epochs = history(results, arm, f"distance_{ratio:g}"), positions(results, arm)[1:].tolist()
         colour = colour_of(results.label(arm))
         means = band(axes, epochs, found.T.tolist(), colour, within=(0.0, 1.0))
         # Names stand at different epochs so that curves which run together keep theirs.
@@ -58,7 +60,7 @@ def _distances(axes: Axes, results: Results, ratio: float, threshold: float) -> 
     axes.axhline(threshold, color="black", ls="--", lw=1)
     axes.axhline(chance(ratio), color="#666666", ls=":", lw=1)
     for height, words in ((threshold, f"eps = {threshold:g}"), (chance(ratio), f"independent: {chance(ratio):.3g}")):
-        style = {"ha": "right", "va": "bottom", "fontsize": 8, "transform": axes.get_yaxis_transform()}
+        style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8, "transform": axes.get_yaxis_transform()}
         axes.text(0.995, height, words, **style)
     # A distance of 0, two equal masks, has no place on a logarithmic axis.
     positive = [mark for mark in marks if mark[1] > 0]
@@ -78,7 +80,7 @@ def stability_curves(results: Results, ratios: Sequence[float], *, arm: str, tit
     bounds = ((0.0, 1.0), (0.0, 1.0), (-1.0, 1.0))
     ends: tuple[list[tuple[float, float, str, str]], ...] = ([], [], [])
     for ratio, colour in zip(ratios, itertools.cycle(PALETTE), strict=False):
-        distance, epochs = history(results, arm, f"final_distance_{ratio:g}"), positions(results, arm)
+        distance, epochs = history(results, arm, f"final_distance_{ratio:g}"), positions(results, arm).tolist()
         views = (distance, _jaccard(distance, ratio), 1 - distance / chance(ratio))
         for axes, view, within, own in zip(rows, views, bounds, ends, strict=True):
             means = band(axes, epochs, view.T.tolist(), colour, within=within)

@@ -78,7 +78,7 @@ def survival(results: Results, heads: Sequence[int], *, arm: str, title: str) ->
             )
     figure.colorbar(image, ax=axes, label="share of seeds")
     axes.set(xlabel=f"head; numbers: seeds of {len(kept)} that keep it", ylabel="layer", title=title)
-    axes.set_xticks(range(max(heads)), range(1, max(heads) + 1))
-    axes.set_yticks(range(len(heads)), range(1, len(heads) + 1))
+    axes.set_xticks(range(max(heads)), map(str, range(1, max(heads) + 1)))
+    axes.set_yticks(range(len(heads)), map(str, range(1, len(heads) + 1)))
     axes.grid(visible=False)
     return figure
