@@ -224,8 +224,9 @@ def forward_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
     The model's own closed form `forward_flops` of a batch size, and of a length where the example is token ids, when
     it has one, else torch's counter.
     """
-    if hasattr(model, "forward_flops"):
-        return dict(model.forward_flops(*_sizes(example)))
+    closed: Callable[..., dict[str, int]] | None = getattr(model, "forward_flops", None)
+    if closed is not None:
+        return dict(closed(*_sizes(example)))
     twin = copy.deepcopy(model)
     return _by_path(_counted(lambda: twin(example)))
 
@@ -236,8 +237,9 @@ def train_flops(model: nn.Module, example: Tensor) -> int:
     The model's own closed form `train_flops`, as in `forward_flops`, when it has one, else torch's counter. The
     optimiser's elementwise work is not counted.
     """
-    if hasattr(model, "train_flops"):
-        return int(model.train_flops(*_sizes(example)))
+    closed: Callable[..., int] | None = getattr(model, "train_flops", None)
+    if closed is not None:
+        return int(closed(*_sizes(example)))
     twin = copy.deepcopy(model)
     return count_flops(lambda: twin(example).sum().backward())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ class Search:
 
     `per_epoch` snapshots are spread evenly over the `steps` of an epoch (no more than there are steps), the last at its
     end; snapshot 0 is taken at once. `weights` are those of the model that count, by name. Where `rule` draws, the
-    model's whole state is kept, from which a ticket can inherit. `seconds` is what looking took after snapshot 0.
+    model's whole state is kept, from which a ticket can inherit. The ledger has what looking took after snapshot 0 as
+    the phase "watch", which is aside.
     """
 
     model: nn.Module
@@ -33,7 +35,6 @@ class Search:
     scope: Scope = "global"
     rows: dict[float, list[Tensor]] = field(default_factory=dict)
     states: dict[float, dict[str, Tensor]] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.rows = {ratio: [] for ratio in self.ratios}
@@ -44,9 +45,8 @@ class Search:
     def __call__(self, step: Step) -> None:
         """Look, where a snapshot is due; the training does not pay for it."""
         if step.index * self.per_epoch // self.steps > (step.index - 1) * self.per_epoch // self.steps:
-            with step.ledger.phase("watch", aside=True) as phase:
+            with step.ledger.phase("watch", aside=True):
                 self.look()
-            self.seconds = phase.seconds
 
     def look(self) -> None:
         """Take a snapshot."""
@@ -57,12 +57,13 @@ class Search:
                 state = self.model.state_dict().items()
                 self.states[ratio] = {name: value.detach().cpu().clone() for name, value in state}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: everything found so far."""
-        return self.tensors()
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: everything found so far, and how long that took."""
+        return self.tensors() | {"seconds": self.seconds}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint: the detectors look at the masks kept once more."""
+        self.seconds = state["seconds"]
         found = Found(state, self.weights)
         for ratio in self.ratios:
             self.rows[ratio] = list(state[f"bits/{ratio:g}"])

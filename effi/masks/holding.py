@@ -52,7 +52,7 @@ def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, *, see_
 
     For every optimiser of torch, fused or not, under autocast and torch.compile. A second call for the same optimiser
     takes the place of the first: what it revives starts at zero with zero moments. With `see_gradients` a backward
-    pass leaves gradients whole, for a loop that shows them first and then calls `Held.zero_gradients`.
+    pass and this call leave gradients whole, for a loop that shows them first and then calls `Held.zero_gradients`.
     ParameterError when the mask does not fit the model.
     """
     held = Held(_stencils(model, mask), optimizer, see_gradients)
@@ -61,8 +61,10 @@ def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, *, see_
     _HELD[optimizer] = held
     held.zero_weights()
     for parameter, stencil in held.stencils:
-        for value in _companions(parameter, optimizer):
+        for value in _moments(parameter, optimizer):
             _clear(value, stencil)
+    if not see_gradients:
+        held.zero_gradients()
     return held
 
 
@@ -82,7 +84,8 @@ def _stencils(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, Tensor]]
 
 def _zero_grad(stencil: Tensor) -> Callable[[Tensor], None]:
     def hook(parameter: Tensor) -> None:
-        _clear(parameter.grad, stencil)
+        if parameter.grad is not None:
+            _clear(parameter.grad, stencil)
 
     return hook
 
@@ -94,8 +97,8 @@ def _clear(value: Tensor, stencil: Tensor) -> None:
     bits.bitwise_and_(stencil if value.is_cuda else stencil.to(bits.dtype))
 
 
-def _companions(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    """Tensors of the parameter's shape: its gradient and moments."""
-    for value in (parameter.grad, *optimizer.state.get(parameter, {}).values()):
+def _moments(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """What the optimiser keeps in the parameter's shape."""
+    for value in optimizer.state.get(parameter, {}).values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             yield value

@@ -35,10 +35,9 @@ class Checkpoint:
     What passed between the last checkpoint and the last beat of a killed run is lost, and counted.
     """
 
-    def __init__(self, path: Path, every_s: float = EVERY_S) -> None:
+    def __init__(self, path: Path) -> None:
         self.file = path.with_name(f"{path.name}.safetensors")
         self.beat = path.with_name(f"{path.name}.beat")
-        self.every_s = every_s
         self.ending = False
         self.written = self.file.exists()
         self._began = self._saved = self._beaten = time.monotonic()
@@ -51,7 +50,8 @@ class Checkpoint:
             with safe_open(self.file, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
                 return Kept(tensors, json.loads(file.metadata()["facts"]))
-        except (OSError, SafetensorError):
+        # No metadata, or none that this loop wrote.
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError):
             return None
 
     def lost(self) -> float:
@@ -70,7 +70,7 @@ class Checkpoint:
             self._beaten = now
             with suppress(OSError):
                 os.utime(self.beat)
-        return self.ending or now - self._saved >= self.every_s
+        return self.ending or now - self._saved >= EVERY_S
 
     def save(self, kept: Kept) -> None:
         """Replace the file; TrainingError when the disk refuses."""
@@ -79,17 +79,12 @@ class Checkpoint:
         content = save(
             {name: value.contiguous() for name, value in kept.tensors.items()}, {"facts": json.dumps(kept.facts)}
         )
-        try:
-            paths.replace(self.file, content)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.file} could not take {len(content):,} bytes ({error.strerror}); free space or make it writable"
-            ) from error
+        _write(self.file, content)
         self.written, self._saved = True, time.monotonic()
         self._mark(0.0)
 
     def _mark(self, lost: float) -> None:
-        paths.replace(self.beat, json.dumps({"since": time.time(), "lost": lost}))
+        _write(self.beat, json.dumps({"since": time.time(), "lost": lost}).encode())
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:
@@ -110,6 +105,15 @@ class Checkpoint:
         """After the last checkpoint of a run that was asked to end."""
         if self.ending:
             raise KeyboardInterrupt("ended by SIGTERM; run again to go on from the checkpoint")
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        paths.replace(file, content)
+    except OSError as error:
+        raise TrainingError(
+            f"{file} could not take {len(content):,} bytes ({error.strerror}); free space or make it writable"
+        ) from error
 
 
 def split(state: Mapping[str, Any], prefix: str) -> Kept:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,32 +47,34 @@ class Tally:
         return {"loss": self.loss / self.counted, **accuracy}
 
 
-def outputs_of(model: nn.Module, x_B: Tensor, data: Dataset | TextDataset) -> Iterator[tuple[Tensor, slice, slice]]:
-    """A batch's outputs in float32, in one piece, or in pieces of MOST_LOGITS where the vocabulary is large.
+def rows_at_once(x_BT: Tensor, data: Dataset | TextDataset, replicas: int = 1) -> Iterator[slice]:
+    """The rows of a batch of ids in spans of MOST_LOGITS logits, or one row at a time where a row has more."""
+    rows = max(1, MOST_LOGITS // (replicas * x_BT.shape[-1] * getattr(data, "vocabulary", 1)))
+    return (slice(start, start + rows) for start in range(0, len(x_BT), rows))
 
-    With each piece the rows and the tokens that it is of. A model with `hidden` and `head` makes the logits of a piece
-    alone; of any other, whole rows are taken.
+
+def pieces(
+    model: nn.Module, x_BT: Tensor, data: Dataset | TextDataset
+) -> Iterator[tuple[Callable[[], Tensor], slice, slice]]:
+    """How to make the logits of a batch a piece at a time, in float32, with the rows and the tokens each is of.
+
+    No more than MOST_LOGITS live at once when each is used up before the next is made. Where a row alone has more, a
+    model with `hidden` and `head` makes it in pieces; of any other, a row is the smallest piece.
     """
-    everything = slice(None)
-    width = getattr(data, "vocabulary", 1) if x_B.ndim == 2 else 1
-    rows = max(1, MOST_LOGITS // (x_B.shape[-1] * width)) if x_B.ndim == 2 else len(x_B)
-    if rows >= len(x_B):
-        yield model(x_B).float(), everything, everything
-        return
-    for start in range(0, len(x_B), rows):
-        chosen = slice(start, start + rows)
-        yield from ((part, chosen, tokens) for part, tokens in _pieces(model, x_B[chosen], MOST_LOGITS // width))
+    hidden, head = (getattr(model, name, None) for name in ("hidden", "head"))
+    most = max(1, MOST_LOGITS // getattr(data, "vocabulary", 1))
+    for rows in rows_at_once(x_BT, data):
+        if hidden is None or head is None or x_BT.shape[-1] <= most:
+            yield partial(_float, model, x_BT[rows]), rows, slice(None)
+            continue
+        hidden_BTN = hidden(x_BT[rows])
+        for start in range(0, hidden_BTN.shape[1], most):
+            tokens = slice(start, start + most)
+            yield partial(_float, head, hidden_BTN[:, tokens]), rows, tokens
 
 
-def _pieces(model: nn.Module, x_B: Tensor, most: int) -> Iterator[tuple[Tensor, slice]]:
-    """Logits of at most about `most` tokens at once, and which tokens of the rows they are of."""
-    if len(x_B) > 1 or not hasattr(model, "hidden"):
-        yield model(x_B).float(), slice(None)
-        return
-    hidden_BTN = model.hidden(x_B)
-    for start in range(0, hidden_BTN.shape[1], max(1, most)):
-        tokens = slice(start, start + max(1, most))
-        yield model.head(hidden_BTN[:, tokens]).float(), tokens
+def _float(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return function(x).float()
 
 
 def batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
@@ -88,8 +91,8 @@ def tally(model: nn.Module, examples: Examples, data: Dataset | TextDataset, obj
         if not objective.per_token:
             found.add(model(data.prepare(inputs)).float(), labels, objective)
             continue
-        for outputs, rows, tokens in outputs_of(model, data.prepare(inputs), data):
-            found.add(outputs, labels[rows][:, tokens], objective)
+        for make, rows, tokens in pieces(model, data.prepare(inputs), data):
+            found.add(make(), labels[rows][:, tokens], objective)
     return found
 
 
@@ -122,16 +125,17 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and accuracy of a model on examples, and `more` of the usual metrics by name.
 
-    Token objectives are streamed and give the perplexity, too; ParameterError for more metrics of theirs.
+    Objectives of tokens or of whole batches are streamed, those of tokens give the perplexity, too; ParameterError for
+    more metrics of theirs.
     """
-    if not objective.per_token:
+    if not objective.per_token and not objective.whole:
         return score(predict(model, examples, data), examples.labels, objective, more)
     metrics.refuse(more)
     was_training = model.training
     model.eval()
     means = tally(model, examples, data, objective).means()
     model.train(was_training)
-    return means | {"perplexity": math.exp(min(means["loss"], 700.0))}
+    return means | ({"perplexity": math.exp(min(means["loss"], 700.0))} if objective.per_token else {})
 
 
 def outcome(

@@ -23,7 +23,7 @@ from effi.masks import Held, Mask, hold
 from effi.seeds import generator, seeded
 from effi.training import optimizers
 from effi.training.checkpoint import Checkpoint
-from effi.training.evaluation import Tally, batches, tally
+from effi.training.evaluation import Tally, batches, rows_at_once, tally
 from effi.training.history import History
 from effi.training.networks import Network, Replicas, Single
 from effi.training.objectives import Classification, Objective, fitting
@@ -157,6 +157,7 @@ class Loop:
                 with self.ledger.phase("evaluate"):
                     validated = self.validate(self.data.validation)
                 self._note(validated)
+                after_each()
 
     def _train_until(self, goal: int, after_each: Callable[[], None], bar: tqdm[Any]) -> None:
         with self.ledger.phase("train"):
@@ -170,13 +171,14 @@ class Loop:
         """The step after which the validation split is read next; the last one at the latest."""
         every, unit = self.training.evaluation()
         length = every * (self.per_epoch if unit == "epoch" else 1)
-        following = round((math.floor(self.evaluated / length + 1e-9) + 1) * length)
-        return min(self.steps, max(following, self.evaluated + 1))
+        following = (math.floor(self.evaluated / length + 1e-9) + 1) * length
+        return min(self.steps, math.ceil(following - 1e-9))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         kept, lost = checkpoint.load(), checkpoint.lost()
         if kept is not None:
-            restore(self, kept, lost)
+            restore(self, kept, lost, checkpoint.file)
+            self.network.eval()  # as after any evaluation, should this be the end
         elif lost:
             self.ledger.charge("lost", 0, lost)
 
@@ -251,7 +253,8 @@ class Loop:
             outputs = self.forward(x_RB).float()
         labels = fitting(self.data.train.labels[index_RB], outputs, self.objective)
         loss_R = self.objective.losses(outputs, labels).flatten(1).sum(1)
-        (loss_R / counted_R).sum().backward()
+        # A batch of text may happen to hide no token: it teaches nothing.
+        (loss_R / counted_R.clamp_min(1)).sum().backward()
         self._count("train", x_RB)
         hits = self.objective.hits(outputs.detach(), labels)
         return loss_R.detach(), torch.zeros_like(counted_R) if hits is None else hits.flatten(1).sum(1)
@@ -276,10 +279,15 @@ class Loop:
         tallies = [Tally() for _ in self.histories]
         for inputs, labels in batches(examples):
             x_B = self.data.prepare(inputs)
-            outputs_R = self.network(x_B.expand(len(self.histories), *x_B.shape)).float()
-            for found, outputs in zip(tallies, outputs_R, strict=True):
-                found.add(outputs, labels, self.objective)
+            spans = rows_at_once(x_B, self.data, len(tallies)) if self.objective.per_token else [slice(None)]
+            for rows in spans:
+                self._add_validated(tallies, x_B[rows], labels[rows])
         return [found.means() for found in tallies]
+
+    def _add_validated(self, tallies: Sequence[Tally], x_B: Tensor, labels: Tensor) -> None:
+        outputs_R = self.network(x_B.expand(len(tallies), *x_B.shape)).float()
+        for found, outputs in zip(tallies, outputs_R, strict=True):
+            found.add(outputs, labels, self.objective)
 
     def _count(self, phase: str, x_RB: Tensor) -> None:
         """Add a batch's FLOPs; they are asked of the model anew whenever its `flops_version` says that they changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -16,12 +17,11 @@ def _accuracy(guesses: np.ndarray, labels: np.ndarray) -> float:
     return float((guesses == labels).mean())
 
 
-def _f1(guesses: np.ndarray, labels: np.ndarray) -> float:
+def _f1(guesses: np.ndarray, labels: np.ndarray, *, classes: int) -> float:
     """Of class 1 where there are two classes, as GLUE has it, else the mean over classes."""
     from sklearn.metrics import f1_score
 
-    two = max(labels.max(), guesses.max()) < 2
-    return float(f1_score(labels, guesses, average="binary" if two else "macro", zero_division=0))
+    return float(f1_score(labels, guesses, average="binary" if classes == 2 else "macro", zero_division=0))
 
 
 def _mcc(guesses: np.ndarray, labels: np.ndarray) -> float:
@@ -31,19 +31,22 @@ def _mcc(guesses: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _pearson(values: np.ndarray, labels: np.ndarray) -> float:
-    """0 where all predictions are equal, which no correlation describes."""
+    """0 where all predictions or all labels are equal, which no correlation describes."""
     from scipy.stats import pearsonr
 
-    return float(pearsonr(values, labels).statistic) if np.ptp(values) else 0.0
+    return float(pearsonr(values, labels).statistic) if np.ptp(values) and np.ptp(labels) else 0.0
 
 
 def _spearman(values: np.ndarray, labels: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
-    return float(spearmanr(values, labels).statistic) if np.ptp(values) else 0.0
+    return float(spearmanr(values, labels).statistic) if np.ptp(values) and np.ptp(labels) else 0.0
 
 
-OF_CLASSES: dict[str, Metric] = {"accuracy": _accuracy, "f1": _f1, "mcc": _mcc}
+def _of_classes(classes: int) -> dict[str, Metric]:
+    return {"accuracy": _accuracy, "f1": partial(_f1, classes=classes), "mcc": _mcc}
+
+
 OF_NUMBERS: dict[str, Metric] = {"pearson": _pearson, "spearman": _spearman}
 
 
@@ -52,7 +55,7 @@ def compute(names: Iterable[str], outputs: Tensor, labels: Tensor) -> dict[str, 
 
     ParameterError for an unknown name, and for one that is not for such labels.
     """
-    known = OF_NUMBERS if labels.is_floating_point() else OF_CLASSES
+    known = OF_NUMBERS if labels.is_floating_point() else _of_classes(outputs.shape[-1])
     found = outputs.view(labels.shape) if labels.is_floating_point() else outputs.argmax(-1)
     for name in names:
         if name not in known:
@@ -61,6 +64,8 @@ def compute(names: Iterable[str], outputs: Tensor, labels: Tensor) -> dict[str, 
 
 
 def refuse(names: Sequence[str]) -> None:
-    """ParameterError when a token objective is asked for more than its loss, accuracy and perplexity."""
+    """ParameterError when an evaluation that is streamed is asked for more than its loss, accuracy and perplexity."""
     if names:
-        raise ParameterError(f"{', '.join(names)} cannot be computed of tokens; take loss, accuracy or perplexity")
+        raise ParameterError(
+            f"{', '.join(names)} cannot be computed of tokens or pairs; take loss, accuracy or perplexity"
+        )

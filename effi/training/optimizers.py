@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
     if training.optimizer == "sgd":
         momentum = 0.9 if training.momentum is None else training.momentum
         return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=True)
-    adam = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
+    adam: dict[str, Any] = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
     if training.optimizer == "muon":
         if not isinstance(network, Single):
             raise ParameterError("muon orthogonalises matrices of one model: train its seeds one by one (together=1)")
@@ -39,7 +39,7 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
 def _groups(members: Sequence[Member], roles: Mapping[str, str], training: Training) -> list[dict[str, Any]]:
     """Matrices and vectors of each of the training's groups, in order, and of what none of them fits."""
     left, found = list(members), []
-    for group in training.groups:
+    for group in cast(tuple[Group, ...], training.groups):  # settings made them of mappings
         fits = [member for member in left if _fits(group, member[0], roles)]
         if not fits:
             raise ParameterError(
@@ -108,10 +108,12 @@ class MuonAndAdamW(torch.optim.Optimizer):
         for part in self._parts:
             part.state = self.state
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One step of both."""
+        loss = None if closure is None else closure()
         for part in self._parts:
             part.step()
+        return loss
 
 
 def _taken(groups: Sequence[Mapping[str, Any]], hidden: Collection[nn.Parameter], inside: bool) -> list[dict[str, Any]]:

@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from effi.errors import ParameterError, did_you_mean
 
 _LEAST = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "lr": 1e-12, "eps": 0}
-_LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0}
+_LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0, "clip": 0, "momentum": 0}
+_CHOICES = ("optimizer", "schedule", "precision")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Group:
     of: str
     lr: float | None = None
     weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay"):
+            if (getattr(self, name) or 0) < 0:
+                raise ParameterError(f"training groups: {name}={getattr(self, name)} of {self.of!r} is below 0")
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,14 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ParameterError(f"training {name}={value} is too small; give at least {least:g}")
+        for name in _CHOICES:
+            known = get_args(get_type_hints(Training)[name])
+            if getattr(self, name) not in known:
+                raise ParameterError(f"unknown {name} {getattr(self, name)!r} of a training; use {', '.join(known)}")
         if (self.epochs is None) == (self.steps is None):
             raise ParameterError(f"training wants epochs or steps, not {'both' if self.steps else 'neither'}")
+        if self.momentum is not None and self.momentum >= 1:
+            raise ParameterError(f"training momentum={self.momentum:g} never forgets; give less than 1")
         if self.floor > 1:
             raise ParameterError(f"training floor={self.floor:g} is a share of the rate; give at most 1")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -73,7 +85,7 @@ class Training:
 
     def evaluation(self) -> tuple[float, str]:
         """How often the validation split is read: a number, and "epoch" or "step"."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) (epoch|step)s?", self.eval_every)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?(?= epoch)|\d+) (epoch|step)s?", self.eval_every)
         if found is None or not float(found[1]):
             raise ParameterError(
                 f'training eval_every={self.eval_every!r} is no interval; write "1 epoch" or "200 steps"'

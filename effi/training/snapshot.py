@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,16 +29,19 @@ def snapshot(loop: Loop) -> Kept:
         **{f"stream/{name}": value for name, value in _streams(loop).items()},
         **{f"mask/{name}": kept for name, kept in (loop.step.mask or {}).items()},
         **{name: value for kept in listeners for name, value in kept.tensors.items()},
-        **{f"queue/{place}": index_RB.clone() for place, index_RB in enumerate(loop.queue)},
+        **{f"queue/{place}": index_RB for place, index_RB in enumerate(loop.queue)},
         "sums": loop.sums,
     }
-    return Kept({name: value.cpu() for name, value in tensors.items()}, _facts(loop) | {"moments": plain})
+    # Copies: a listener may keep the very mask that is held, and a file takes no tensor twice.
+    copies = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
+    return Kept(copies, _facts(loop) | {"moments": plain})
 
 
 def _facts(loop: Loop) -> dict[str, Any]:
     kept = [{"curves": h.curves, "best_epoch": h.best_epoch} for h in loop.histories]
     own = {str(place): split(state, "").facts for place, state in _listeners(loop)}
     standing = {"done": loop.done, "evaluated": loop.evaluated, "bf16": loop.bf16, "queue": len(loop.queue)}
+    standing["masked"] = loop.step.mask is not None
     return standing | {"made_of": _made_of(loop), "histories": kept, "ledger": loop.ledger.state(), "listeners": own}
 
 
@@ -47,22 +51,24 @@ def _made_of(loop: Loop) -> dict[str, Any]:
         "training": {name: repr(value) for name, value in asdict(loop.training).items()},
         "objective": repr(loop.objective),
         "seeds": [history.seed for history in loop.histories],
-        "steps": loop.steps,
+        "steps": [loop.first_epoch, loop.steps],
+        "data": [loop.data.name, loop.data.checksum, len(loop.data.train)],
+        "listeners": [type(listener).__name__ for listener in (*loop.before_step, *loop.after_step)],
         "shapes": {name: list(value.shape) for name, value in loop.network.tensors().items()},
     }
 
 
 @torch.no_grad()
-def restore(loop: Loop, kept: Kept, lost_seconds: float) -> None:
+def restore(loop: Loop, kept: Kept, lost_seconds: float, file: Path) -> None:
     """Put a training where a checkpoint stands. TrainingError when the checkpoint is of another training."""
     tensors, facts = kept
     if facts["made_of"] != _made_of(loop):
-        changed = [name for name, value in _made_of(loop).items() if facts["made_of"][name] != value]
-        raise TrainingError(f"a checkpoint of another training ({', '.join(changed)} differ) is in the way; delete it")
+        changed = [name for name, value in _made_of(loop).items() if facts["made_of"].get(name) != value]
+        raise TrainingError(f"{file} is of another training (differing in {', '.join(changed)}); delete it")
     for name, value in loop.network.tensors().items():
         value.copy_(tensors[f"weights/{name}"])
-    if mask := under(tensors, "mask/"):
-        loop.step.hold({name: kept.to(loop.device) for name, kept in mask.items()})
+    if facts["masked"]:
+        loop.step.hold({name: kept.to(loop.device) for name, kept in under(tensors, "mask/").items()})
     _restore_moments(loop, tensors, facts["moments"])
     for name, state in under(tensors, "stream/").items():
         _set_stream(loop, name, state)
@@ -92,7 +98,8 @@ def _restore_moments(loop: Loop, tensors: Mapping[str, Tensor], plain: Mapping[s
     for name, parameter, _ in loop.network.trainable():
         found = under(tensors, f"moments/{name}/")
         # A fused optimiser's count of steps stays where its weights are, any other's on the CPU.
-        state = {key: value.to(parameter.device) for key, value in found.items()} | plain[name]
+        state: dict[str, Any] = {key: value.to(parameter.device) for key, value in found.items()}
+        state |= plain[name]
         if state:
             loop.optimizer.state[parameter] = state
 
@@ -115,9 +122,10 @@ def _set_stream(loop: Loop, name: str, state: Tensor) -> None:
 
 
 def _restorable(loop: Loop) -> list[tuple[int, Any]]:
-    """Listeners that keep a state, with their place among all."""
-    everyone = enumerate((*loop.before_step, *loop.after_step))
-    return [(place, listener) for place, listener in everyone if hasattr(listener, "load_state_dict")]
+    """Listeners that keep a state, each once, with their place among all."""
+    everyone = (*loop.before_step, *loop.after_step)
+    once = {id(listener): (place, listener) for place, listener in enumerate(everyone)}
+    return [each for each in once.values() if hasattr(each[1], "load_state_dict")]
 
 
 def _listeners(loop: Loop) -> list[tuple[int, dict[str, Any]]]:

@@ -68,7 +68,8 @@ class MovingAverage:
             if name not in self.average or not value.is_floating_point():
                 self.average[name] = value.detach().clone()
             else:
-                self.average[name].lerp_(value, 1 - self.decay)
+                # A checkpoint gives the average back on the CPU.
+                self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - self.decay)
 
     def copy_to(self, model: nn.Module) -> None:
         """Give a model the averaged weights."""
