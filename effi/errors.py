@@ -26,6 +26,10 @@ class TrainingError(EffiError):
     """A training run that cannot go on, for example because its loss is not a number."""
 
 
+class NotebookError(EffiError):
+    """A notebook that stopped for a reason that is no mistake of the user's."""
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """The end of a sentence about an unknown name: a guess where one is close, and all that there are."""
     names = [str(each) for each in known]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from effi.errors import EffiError, ParameterError
+from effi.errors import EffiError, NotebookError, ParameterError
 
 app = typer.Typer(
     help="Reproduce, judge and price five papers on training Transformers cheaply.",
@@ -49,7 +49,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
-    """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts."""
+    """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts.
+
+    Exit status 2 means a mistake in what was asked for, 1 any other failure.
+    """
     from effi import workbook
     from effi.cli import screen
 
@@ -60,15 +63,13 @@ def run(
         return
     # So that `kill` and a closed terminal end the notebooks, too.
     for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-        signal.signal(name, _interrupt)
-    place = {"scale": scale, "results_dir": results_dir}
-    outcomes = workbook.run(papers or (), parameters=given, jobs=jobs, quiet=quiet, **place)
+        if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(name, _interrupt)
+    ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
     if not quiet:
-        screen.verdicts([outcome.paper for outcome in outcomes], **place)
-    for outcome in outcomes:
-        if outcome.error:
-            screen.trouble(f"{outcome.paper}: {outcome.error}")
-    raise typer.Exit(int(any(outcome.error for outcome in outcomes)))
+        screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
+    screen.outcomes(ended)
+    raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
 
 
 @app.command()
@@ -145,9 +146,12 @@ def doctor(results_dir: Results = "results") -> None:
 
 
 def main() -> None:
-    """Entry point: an error that the user can mend is one sentence on standard error, exit status 2."""
+    """Entry point: an error is one sentence on standard error, exit status 2 for what the user can mend, else 1."""
     try:
         app()
+    except NotebookError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
     except EffiError as error:
         print(f"effi: {error}", file=sys.stderr)
         raise SystemExit(2) from None

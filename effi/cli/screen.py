@@ -39,8 +39,8 @@ def outcomes(ended: Sequence[Outcome]) -> None:
         if outcome.error:
             trouble(f"{outcome.paper}: {outcome.error}")
         for each in outcome.failures[:SHOWN_FAILURES]:
-            seeds = ", ".join(map(str, each.seeds))
-            trouble(f"{outcome.paper}: {each.arm}, seed {seeds}: {each.error} (record in {each.record})")
+            seeds = f"seed{'s' if len(each.seeds) > 1 else ''} {', '.join(map(str, each.seeds))}"
+            trouble(f"{outcome.paper}: {each.arm}, {seeds}: {each.error} (record in {each.record})")
         if len(outcome.failures) > SHOWN_FAILURES:
             trouble(f"{outcome.paper}: and {len(outcome.failures) - SHOWN_FAILURES} more")
 

@@ -16,8 +16,10 @@ from typing import IO, Literal
 
 from effi import paths
 from effi.errors import ParameterError
+from effi.workbook import scratch
+from effi.workbook.answers import Counts, Failure, Stop, read
 from effi.workbook.notebook import Notebook, check, find, hold_to_rules
-from effi.workbook.terminal import Display, Progress, display
+from effi.workbook.terminal import Display, display
 
 POLL_S = 0.2
 GRACE_S = 10
@@ -25,12 +27,18 @@ GRACE_S = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one notebook went; `failed` also when it ran to its end but some of its arms did not."""
+    """How one notebook went; `failed` also when it ran to its end but some of its arms did not.
+
+    `mistake` says that the error is the user's to mend, `judged` that the run has records of its own.
+    """
 
     paper: str
     status: Literal["done", "failed"]
     seconds: float
     error: str | None = None
+    mistake: bool = False
+    judged: bool = False
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ def run(
         raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
     chosen = find(names, folder)
     prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
+    scratch.clean()
     with display([job.notebook.paper for job in prepared], scale, results_dir, quiet) as show:
         outcomes = {outcome.paper: outcome for outcome in _execute(prepared, jobs, show)}
     return [outcomes[notebook.paper] for notebook in chosen]
@@ -91,24 +100,25 @@ class Child:
     words: IO[bytes]
     began: float = field(default_factory=time.time)
 
-    def progress(self) -> Progress:
-        """Arms done, failed and in all; nothing known until the notebook has written its progress anew."""
-        path = self.job.folder / "progress.json"
-        try:
-            fresh = path.stat().st_mtime >= self.began
-            counts = json.loads(path.read_text()) if fresh else {}
-        except (OSError, ValueError):
-            counts = {}
-        elapsed = time.time() - self.began
-        return Progress(counts.get("done", 0), counts.get("failed", 0), counts.get("total"), elapsed)
+    def counts(self) -> Counts:
+        """How far its run is; nothing known until the notebook has written that anew."""
+        return read(self.job.folder / "progress.json", self.began)
 
     def outcome(self) -> Outcome:
-        """How the ended process went."""
-        progress = self.progress()
-        error = self._error()
-        if error is None and progress.failed:
-            error = f"{progress.failed} of {progress.total} arms failed; read their records, run again to retry them."
-        return Outcome(self.job.notebook.paper, "failed" if error else "done", progress.elapsed, error)
+        """How the ended process went; cells that stop because every arm failed are no news."""
+        counts, stop = self.counts(), self._stop()
+        failed = f"{counts.failed} of {counts.total} arms failed; run again to retry them." if counts.failed else None
+        stop = stop if counts.done or not failed else Stop(None)
+        error = " ".join(filter(None, (failed, stop.error))) or None
+        return Outcome(
+            self.job.notebook.paper,
+            "failed" if error else "done",
+            counts.elapsed,
+            error,
+            mistake=stop.mistake,
+            judged=counts.done > 0,
+            failures=counts.failures,
+        )
 
     def stop(self) -> None:
         """Interrupt the process and let it shut its kernel down."""
@@ -118,14 +128,14 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
 
-    def _error(self) -> str | None:
+    def _stop(self) -> Stop:
         if self.process.returncode == 0:
-            return json.loads(_read(self.answer).splitlines()[-1])["error"]
+            return Stop(**json.loads(_read(self.answer).splitlines()[-1]))
         words = _read(self.words).splitlines() or ["it said nothing"]
         if self.process.returncode < 0:
             name = signal.Signals(-self.process.returncode).name
-            return f"The process that ran the notebook was killed by {name}; run again: finished arms are kept."
-        return f"The notebook could not be executed: {words[-1]}"
+            return Stop(f"The process that ran the notebook was killed by {name}; run again: finished arms are kept.")
+        return Stop(f"The notebook could not be executed: {words[-1]}")
 
 
 def start(job: Job, jobs: int = 1) -> Child:
@@ -137,11 +147,13 @@ def start(job: Job, jobs: int = 1) -> Child:
     # Files, not pipes: a kernel's libraries may print more than a pipe holds while nobody reads it.
     answer, words = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (they live as long as the child)
     places = {"notebook": job.notebook.path, "output": job.output, "cwd": job.cwd}
-    order = {name: _from_root(path) for name, path in places.items()} | {"parameters": dict(job.parameters)}
+    order: dict[str, object] = {name: _from_root(path) for name, path in places.items()}
+    order |= {"parameters": dict(job.parameters), "parent": os.getpid()}
     command = [sys.executable, "-m", "effi.workbook.child", json.dumps(order)]
     # A group of its own: Ctrl-C on the terminal must reach it once, through `stop`, and not interrupt its cleaning up.
-    apart = {"cwd": paths.ROOT, "env": _environment(jobs), "start_new_session": True}
-    process = subprocess.Popen(command, stdout=answer, stderr=words, **apart)
+    process = subprocess.Popen(
+        command, stdout=answer, stderr=words, cwd=paths.ROOT, env=_environment(jobs), start_new_session=True
+    )
     return Child(job, process, answer, words)
 
 
@@ -154,11 +166,11 @@ def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outc
                 running.append(start(waiting.pop(0), jobs))
             time.sleep(POLL_S)
             for child in list(running):
-                show.update(child.job.notebook.paper, child.progress())
+                show.update(child.job.notebook.paper, child.counts())
                 if child.process.poll() is not None:
                     running.remove(child)
                     outcome = child.outcome()
-                    show.finish(outcome.paper, outcome.error)
+                    show.finish(outcome.paper, outcome.status == "failed")
                     yield outcome
     finally:
         for child in running:

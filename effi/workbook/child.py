@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from traitlets.config import Config
 
+from effi import errors
+from effi.errors import EffiError
+from effi.workbook import scratch
+from effi.workbook.answers import Stop
 
-def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object]) -> str | None:
-    """Sentence that says what stopped the notebook, None if every cell ran; `output` is written in either case."""
+POLL_S = 0.5
+GRACE_S = 3
+# A kernel tells the class of an error by its name only.
+MISTAKES = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, EffiError)}
+
+
+def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object]) -> Stop:
+    """Run every cell, and write `output` whether that succeeds or not."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with tempfile.TemporaryDirectory(prefix="effi-") as runtime:
+        with scratch.folder() as runtime:
+            # What the kernel, its workers and jupyter_client leave in a temporary folder goes with this one.
+            os.environ["TMPDIR"] = tempfile.tempdir = str(runtime)
             papermill.execute_notebook(
                 notebook,
                 output,
@@ -31,13 +46,15 @@ def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object])
             )
     except PapermillExecutionError as error:
         said = error.evalue.partition("\n")[0]
-        return f"Cell [{error.exec_count}] stopped with {error.ename}: {said}"
+        if error.ename in MISTAKES:
+            return Stop(said, mistake=True)
+        return Stop(f"Cell [{error.exec_count}] stopped with {error.ename}: {said}")
     except DeadKernelError:
         begun, _ = _code_cells(output)
-        return f"The kernel was killed in code cell {begun}, perhaps for memory; run again: finished arms are kept."
+        return Stop(f"The kernel was killed in code cell {begun}, perhaps for memory; run again: what is done is kept.")
     begun, cells = _code_cells(output)
     # A cell that calls sys.exit() ends the notebook, and papermill counts that as success.
-    return f"Code cell {begun} of {cells} ended the notebook; take its exit out." if begun < cells else None
+    return Stop(f"Code cell {begun} of {cells} ended the notebook; take its exit out." if begun < cells else None)
 
 
 def _code_cells(output: str) -> tuple[int, int]:
@@ -47,18 +64,31 @@ def _code_cells(output: str) -> tuple[int, int]:
     return sum(begun), len(begun)
 
 
-def _kernel_config(runtime: str) -> Config:
+def _kernel_config(runtime: Path) -> Config:
     """Sockets in a folder of their own, where the system has them: notebooks side by side race for free ports.
 
     Without `ip` the sockets would lie in the notebook's folder, under names that all kernels share.
     """
-    sockets = {"transport": "ipc", "ip": str(Path(runtime, "kernel"))}
+    sockets = {"transport": "ipc", "ip": str(runtime / "kernel")}
     return Config({"KernelManager": sockets}) if os.name == "posix" else Config()
 
 
+def _end_with(parent: int) -> None:
+    """Stop when the process that asked for the notebook is gone; the kernel looks for this process in the same way."""
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE_S)
+    os._exit(1)
+
+
 def main() -> None:
-    """Answers {"error": sentence or null}."""
-    print(json.dumps({"error": execute(**json.loads(sys.argv[1]))}))
+    """Answers {"error": sentence or null, "mistake": whether the user can mend it}."""
+    order = json.loads(sys.argv[1])
+    # Ignored where a shell began this in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with, args=(order.pop("parent"),), daemon=True).start()
+    print(json.dumps(execute(**order)._asdict()))
 
 
 if __name__ == "__main__":

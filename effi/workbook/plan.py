@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from effi.errors import EffiError
+from effi.errors import NotebookError, ParameterError
+from effi.workbook import scratch
 from effi.workbook.batch import prepare, start
 from effi.workbook.notebook import cells, find, tagged
 
@@ -23,17 +23,20 @@ def dry_run(
 ) -> list[dict[str, object]]:
     """One row per arm, from the notebook's `run.plan()`: arm, steps, flops, peak_bytes, seconds_per_step, hours.
 
-    Nothing is recorded. Raises ParameterError and DataError before anything runs, and EffiError when a cell fails.
+    Nothing is recorded. Raises ParameterError and DataError before anything runs, and for a mistake that a cell
+    finds; NotebookError for any other failure of a cell.
     """
     (notebook,) = find([name], folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        job = prepare(notebook, scale, {**(parameters or {}), "dry_run": True}, scratch)
-        shortened = Path(scratch, notebook.path.name)
+    with scratch.folder() as place:
+        job = prepare(notebook, scale, {**(parameters or {}), "dry_run": True}, str(place))
+        shortened = place / notebook.path.name
         shortened.write_text(json.dumps(_shortened(notebook.path)), encoding="utf-8")
         child = start(replace(job, notebook=replace(notebook, path=shortened)))
         child.process.wait()
-        if error := child.outcome().error:
-            raise EffiError(f"The dry run of {notebook.paper} failed. {error}")
+        outcome = child.outcome()
+        if outcome.error:
+            kind = ParameterError if outcome.mistake else NotebookError
+            raise kind(f"{notebook.paper}: {outcome.error}")
         return json.loads(_printed(job.output))
 
 

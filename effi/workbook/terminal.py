@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from effi import paths
 from effi.errors import EffiError, duration
+from effi.workbook.answers import Counts
 
 # Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
 VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
@@ -23,38 +23,29 @@ BAR_WIDTH = 24
 PLAIN_EVERY_S = 30
 
 
-class Progress(NamedTuple):
-    """Arms of one notebook: done, failed, in all (None until it says), and seconds since it began."""
-
-    done: int = 0
-    failed: int = 0
-    total: int | None = None
-    elapsed: float = 0.0
-
-    @property
-    def settled(self) -> int:
-        """Arms that need no more time."""
-        return self.done + self.failed
-
-
 class Display(Protocol):
     """Shows a person how far each notebook is."""
 
-    def update(self, paper: str, progress: Progress) -> None:
+    def update(self, paper: str, counts: Counts) -> None:
         """Is told often how far a running notebook is."""
 
-    def finish(self, paper: str, error: str | None) -> None:
-        """Is told once that a notebook ended, and what went wrong if something did."""
+    def finish(self, paper: str, failed: bool) -> None:
+        """Is told once that a notebook ended, and whether something went wrong; what it was is said at the end."""
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that prints what it is given: what a user typed, a path for example, is never read as markup."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 @contextmanager
 def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool) -> Iterator[Display]:
     """The display that suits: none when quiet, live rows on a terminal, else lines; all on standard error."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     if quiet:
         yield Silent()
     elif console.is_terminal:
-        rows = Bars({paper: Row(paper, scale, results_dir) for paper in papers})
+        rows = Bars({paper: Row(paper, scale, results_dir) for paper in papers}, console)
         with Live(console=console, get_renderable=rows.table, refresh_per_second=4):
             yield rows
     else:
@@ -67,79 +58,95 @@ def tally(counts: Mapping[str, int]) -> Text:
     return Text(" · ").join(parts)
 
 
-def verdicts(paper: str, scale: str, results_dir: str) -> dict[str, int]:
+def verdicts(paper: str, scale: str, results_dir: str) -> Mapping[str, int]:
     """State -> number of the paper's claims in it on the records so far; empty while there is nothing to judge."""
     # torch and statistics take seconds to import: not before a notebook runs.
     from effi import claims
-    from effi.records import store
 
     try:
-        records = store.current(paths.records_file(results_dir, scale, paper))
-        return claims.count(claims.judge(paper, records)) if records else {}
+        results = claims.Results.read(results_dir, scale, paper)
+        return claims.count(claims.judge(paper, results)) if results else {}
     except EffiError:
         return {}
 
 
 @dataclass
 class Row:
-    """One notebook's line, and what it takes to estimate the time left."""
+    """One notebook's line, and what it takes to estimate the time left.
+
+    Verdicts are shown once the run has records of its own to judge: those of an older run are none of its.
+    """
 
     paper: str
     scale: str
     results_dir: str
-    progress: Progress | None = None
-    outcome: str | None = None
-    error: str | None = None
-    verdicts: dict[str, int] = field(default_factory=dict)
-    first: Progress | None = None
+    counts: Counts | None = None
+    ended: Literal["done", "failed"] | None = None
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    first: Counts | None = None
+    warned: bool = False
 
-    def update(self, progress: Progress) -> bool:
+    def update(self, counts: Counts) -> bool:
         """Take in how far the notebook is; whether arms have settled since."""
-        moved = self.progress is None or progress.settled != self.progress.settled
-        self.progress = progress
-        if progress.total is not None and self.first is None:
-            self.first = progress
-        if moved and progress.done:
-            self.verdicts = verdicts(self.paper, self.scale, self.results_dir)
+        moved = self.counts is None or counts.settled != self.counts.settled
+        self.counts = counts
+        if counts.total is not None and self.first is None:
+            self.first = counts
+        if moved:
+            self._judge()
         return moved
 
-    def finish(self, error: str | None) -> None:
+    def finish(self, failed: bool) -> None:
         """Take in how the notebook ended."""
-        self.outcome, self.error = "failed" if error else "done", error
-        self.verdicts = verdicts(self.paper, self.scale, self.results_dir)
+        self.ended = "failed" if failed else "done"
+        self._judge()
+
+    def _judge(self) -> None:
+        if self.counts and self.counts.done:
+            self.verdicts = verdicts(self.paper, self.scale, self.results_dir)
 
     @property
     def arms(self) -> str:
-        """Arms settled and in all."""
-        known = self.progress and self.progress.total
-        return f"{self.progress.settled}/{known} arms" if known else ""
+        """Arms settled and in all; at the end what the run did."""
+        if self.counts is None or not self.counts.total:
+            return ""
+        return self.counts.summary if self.ended else f"{self.counts.settled}/{self.counts.total} arms"
+
+    def warning(self) -> str:
+        """What is said, once, of records whose source has changed; empty where there are none."""
+        if self.warned or not (self.counts and self.counts.stale):
+            return ""
+        self.warned = True
+        return (
+            f"{self.counts.stale} of {self.counts.total} records are stale (the source has changed since) and are "
+            f"trained anew; to keep those that compute the same bits, stop and run `effi adopt {self.paper}`."
+        )
 
     @property
     def time(self) -> str:
         """Time taken, and time left at the pace since the first look: arms kept from before took no time now."""
-        if self.progress is None:
+        if self.counts is None:
             return "waiting"
-        _, _, total, elapsed = self.progress
-        trained = self.progress.settled - self.first.settled if self.first else 0
-        left = (total or 0) - self.progress.settled
-        if self.outcome or trained <= 0 or left <= 0:
-            return duration(elapsed)
-        return f"{duration(elapsed)}, {duration((elapsed - self.first.elapsed) / trained * left)} left"
+        counts, first = self.counts, self.first or self.counts
+        settled, left = counts.settled - first.settled, (counts.total or 0) - counts.settled
+        if self.ended or settled <= 0 or left <= 0:
+            return duration(counts.elapsed)
+        return f"{duration(counts.elapsed)}, {duration((counts.elapsed - first.elapsed) / settled * left)} left"
 
     @property
     def bar(self) -> ProgressBar:
         """Moving to and fro until the number of arms is known."""
-        known = self.progress and self.progress.total
-        done = BAR_WIDTH if self.outcome == "done" else 0
-        pulse = bool(self.progress and not known and not self.outcome)
-        colour = {"failed": "red", "done": "cyan"}.get(self.outcome or "", "blue")
-        styles = {"complete_style": colour, "finished_style": colour, "pulse_style": "blue"}
-        return ProgressBar(known or BAR_WIDTH, self.progress.settled if known else done, BAR_WIDTH, pulse, **styles)
+        colour = {"failed": "red", "done": "cyan"}.get(self.ended or "", "blue")
+        styles: dict[str, Any] = {"complete_style": colour, "finished_style": colour, "pulse_style": "blue"}
+        if self.counts and self.counts.total:
+            return ProgressBar(self.counts.total, self.counts.settled, BAR_WIDTH, **styles)
+        done = BAR_WIDTH if self.ended == "done" else 0
+        return ProgressBar(BAR_WIDTH, done, BAR_WIDTH, bool(self.counts and not self.ended), **styles)
 
     @property
     def summary(self) -> Text:
         """Verdicts so far, or that the notebook failed: why is a sentence too long for a row."""
-        return Text("failed", style="red") if self.error else tally(self.verdicts)
+        return Text("failed", style="red") if self.ended == "failed" else tally(self.verdicts)
 
 
 @dataclass
@@ -147,12 +154,15 @@ class Bars:
     """A line per notebook that is redrawn in place."""
 
     rows: dict[str, Row]
+    console: Console
 
-    def update(self, paper: str, progress: Progress) -> None:
-        self.rows[paper].update(progress)
+    def update(self, paper: str, counts: Counts) -> None:
+        self.rows[paper].update(counts)
+        if warning := self.rows[paper].warning():
+            self.console.print(f"{paper}: {warning}")
 
-    def finish(self, paper: str, error: str | None) -> None:
-        self.rows[paper].finish(error)
+    def finish(self, paper: str, failed: bool) -> None:
+        self.rows[paper].finish(failed)
 
     def table(self) -> Table:
         """All lines as they stand."""
@@ -173,18 +183,20 @@ class Lines:
     rows: dict[str, Row]
     _told: dict[str, float] = field(default_factory=dict)
 
-    def update(self, paper: str, progress: Progress) -> None:
+    def update(self, paper: str, counts: Counts) -> None:
         row, now = self.rows[paper], time.monotonic()
-        moved = row.update(progress)
+        moved = row.update(counts)
         if paper not in self._told:
             self._say(paper, f"started at scale {row.scale}")
+        elif warning := row.warning():
+            self._say(paper, warning)
         elif moved and row.arms and now - self._told[paper] >= PLAIN_EVERY_S:
             self._say(paper, row.arms, row.time)
 
-    def finish(self, paper: str, error: str | None) -> None:
+    def finish(self, paper: str, failed: bool) -> None:
         row = self.rows[paper]
-        row.finish(error)
-        self._say(paper, row.outcome, row.time, row.arms, error or row.summary.plain)
+        row.finish(failed)
+        self._say(paper, row.ended or "", row.time, row.arms, "" if failed else row.summary.plain)
 
     def _say(self, paper: str, *parts: str) -> None:
         self._told[paper] = time.monotonic()
@@ -194,8 +206,8 @@ class Lines:
 class Silent:
     """For machines."""
 
-    def update(self, paper: str, progress: Progress) -> None:
+    def update(self, paper: str, counts: Counts) -> None:
         """Says nothing."""
 
-    def finish(self, paper: str, error: str | None) -> None:
+    def finish(self, paper: str, failed: bool) -> None:
         """Says nothing."""

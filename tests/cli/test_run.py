@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,8 @@ import pytest
 
 from effi import paths, workbook
 from effi.workbook import Outcome
-from tests.cli.conftest import Said
+from effi.workbook.answers import Failure
+from tests.cli.conftest import Said, keep
 
 Effi = Callable[..., Said]
 
@@ -20,7 +20,7 @@ Effi = Callable[..., Said]
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What `workbook.run` was asked for; it answers with outcomes["is"]."""
-    outcomes: dict[str, object] = {"is": [Outcome("made_up", "done", 1.0)]}
+    outcomes: dict[str, object] = {"is": [Outcome("made_up", "done", 1.0, judged=True)]}
 
     def run(names: list[str], **options: object) -> object:
         outcomes.update(options, names=list(names))
@@ -39,7 +39,10 @@ def test_list_shows_papers_and_the_parameters_of_one(effi: Effi, root: Path) -> 
 
 
 def test_list_costs_no_torch() -> None:
-    code = "import sys; from effi import cli, workbook; from effi.cli import screen; print({'torch', 'scipy', 'pandas'} & set(sys.modules))"
+    code = (
+        "import sys; from effi import cli, workbook; from effi.cli import screen; workbook.notebooks(); "
+        "print({'torch', 'scipy', 'pandas', 'papermill', 'nbformat'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -66,11 +69,8 @@ def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Pa
 def test_only_what_did_not_run_fails(
     effi: Effi, root: Path, asked: dict[str, object], error: str | None, status: int
 ) -> None:
-    records = paths.records_file("results", "cpu", "made_up")
-    red = [json.loads(line) for line in records.read_text().splitlines() if "d/half" not in line]
-    worse = [{**record, "arm": record["arm"].replace("thin", "half")} for record in red]
-    records.write_text("".join(json.dumps(record) + "\n" for record in worse))
-    asked["is"] = [Outcome("made_up", "failed" if error else "done", 1.0, error)]
+    keep(paths.records_file("results", "cpu", "made_up"), arms=(("dense", 0.8, 100.0), ("half", 0.75, 10.0)))
+    asked["is"] = [Outcome("made_up", "failed" if error else "done", 1.0, error, judged=True)]
     said = effi("run")
     assert "✗ not reproduced" in said.out and said.status == status
     assert said.err == (f"made_up: {error}\n" if error else "")
@@ -82,10 +82,31 @@ def test_a_paper_without_claims_is_passed_over(effi: Effi, root: Path, asked: di
     assert said.status == 0 and "Unknown paper 'made_up'" in said.err
 
 
-def test_nothing_recorded_is_nothing_to_show(effi: Effi, root: Path, asked: dict[str, object]) -> None:
-    paths.records_file("results", "cpu", "made_up").unlink()
+def test_an_older_runs_verdicts_are_not_shown_for_one_that_failed_early(
+    effi: Effi, root: Path, asked: dict[str, object]
+) -> None:
     asked["is"] = [Outcome("made_up", "failed", 1.0, "Cell [3] stopped with ValueError: bad")]
     assert effi("run") == Said(1, "", "made_up: Cell [3] stopped with ValueError: bad\n")
+
+
+def test_a_mistake_that_a_notebook_found_is_told_once_as_any_other(
+    effi: Effi, root: Path, asked: dict[str, object]
+) -> None:
+    asked["is"] = [Outcome("made_up", "failed", 1.0, "there is no /data[/old]: mend the path", mistake=True)]
+    assert effi("run") == Said(2, "", "made_up: there is no /data[/old]: mend the path\n")
+
+
+def test_arms_that_failed_are_named_with_the_file_of_their_record(
+    effi: Effi, root: Path, asked: dict[str, object]
+) -> None:
+    failures = tuple(Failure(f"d/{arm}", (0, 1), "loss is nan", "a/records.jsonl") for arm in "abcdefg")
+    asked["is"] = [Outcome("made_up", "failed", 1.0, "7 of 7 arms failed.", failures=failures)]
+    said = effi("run")
+    assert said.status == 1 and said.out == ""
+    first, second, *_, last = said.err.splitlines()
+    assert first == "made_up: 7 of 7 arms failed."
+    assert second == "made_up: d/a, seeds 0, 1: loss is nan (record in a/records.jsonl)"
+    assert last == "made_up: and 2 more" and said.err.count("\n") == 7
 
 
 def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

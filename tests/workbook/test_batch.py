@@ -18,7 +18,9 @@ PROGRESS = """
 import json
 from pathlib import Path
 folder = Path(results_dir, scale, "{paper}")
-(folder / "progress.json").write_text(json.dumps({{"done": 2, "failed": {failed}, "total": 3}}))
+failures = [{{"arm": "d/thin", "seeds": [2], "error": "loss is nan", "record": "records.jsonl"}}] * {failed}
+counts = {{"trained": {trained}, "kept": 0, "failed": {failed}, "stale": 0, "total": 3, "failures": failures}}
+(folder / "progress.json").write_text(json.dumps(counts))
 """
 TIMES = "import time\nbegan = time.time()\ntime.sleep(1.5)\nprint(began, time.time())"
 
@@ -28,10 +30,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcome], P
     """One batch of notebooks, two at a time: one that is fine, and one for each way to end badly."""
     folder = tmp_path_factory.mktemp("notebooks")
     write(folder / "1_fine.ipynb", TIMES, "import os\nprint(width, scale, os.getcwd(), os.environ['OMP_NUM_THREADS'])")
-    write(folder / "2_arms.ipynb", TIMES, PROGRESS.format(paper="arms", failed=1))
+    write(folder / "2_arms.ipynb", TIMES, PROGRESS.format(paper="arms", trained=2, failed=1))
     write(folder / "3_failing.ipynb", "raise ValueError('first line\\nsecond')", "print('not reached')")
     write(folder / "4_killed.ipynb", "import os\nos.kill(os.getpid(), 9)")
     write(folder / "5_leaving.ipynb", "import sys\nsys.exit(0)", "print('not reached')")
+    write(folder / "6_mistaken.ipynb", "from effi.errors import DataError\nraise DataError('no such [set]')")
+    write(folder / "7_nothing.ipynb", PROGRESS.format(paper="nothing", trained=0, failed=3), "raise ValueError('page')")
+    write(folder / "8_page.ipynb", PROGRESS.format(paper="page", trained=2, failed=1), "raise ValueError('page')")
     results = tmp_path_factory.mktemp("results")
     outcomes = run(scale="cpu", parameters={"width": 7}, jobs=2, results_dir=str(results), quiet=True, folder=folder)
     return {outcome.paper: outcome for outcome in outcomes}, results
@@ -45,8 +50,8 @@ def outputs(results: Path, paper: str) -> list[str]:
 
 
 def test_outcomes_come_in_the_order_of_the_notebooks(ran: tuple[dict[str, Outcome], Path]) -> None:
-    assert list(ran[0]) == ["fine", "arms", "failing", "killed", "leaving"]
-    assert [outcome.status for outcome in ran[0].values()] == ["done"] + ["failed"] * 4
+    assert list(ran[0]) == ["fine", "arms", "failing", "killed", "leaving", "mistaken", "nothing", "page"]
+    assert [outcome.status for outcome in ran[0].values()] == ["done"] + ["failed"] * 7
 
 
 def test_a_notebook_gets_its_parameters_runs_in_its_folder_and_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
@@ -70,12 +75,29 @@ def test_two_jobs_run_at_once(ran: tuple[dict[str, Outcome], Path]) -> None:
         ("failing", "Cell [3] stopped with ValueError: first line"),
         ("killed", "The kernel was killed in code cell 3, "),
         ("leaving", "Code cell 3 of 4 ended the notebook"),
-        ("arms", "1 of 3 arms failed"),
+        ("arms", "1 of 3 arms failed; run again to retry them."),
+        ("mistaken", "no such [set]"),
+        ("page", "1 of 3 arms failed; run again to retry them. Cell [4] stopped with ValueError: page"),
     ],
 )
 def test_a_failure_is_one_sentence(ran: tuple[dict[str, Outcome], Path], paper: str, sentence: str) -> None:
     error = ran[0][paper].error
     assert error.startswith(sentence) and "\n" not in error
+
+
+def test_a_mistake_is_told_from_other_errors(ran: tuple[dict[str, Outcome], Path]) -> None:
+    assert [paper for paper, outcome in ran[0].items() if outcome.mistake] == ["mistaken"]
+    assert ran[0]["mistaken"].error == "no such [set]"
+
+
+def test_where_every_arm_failed_the_page_is_no_news(ran: tuple[dict[str, Outcome], Path]) -> None:
+    nothing = ran[0]["nothing"]
+    assert nothing.error == "3 of 3 arms failed; run again to retry them."
+    assert nothing.failures == (("d/thin", (2,), "loss is nan", "records.jsonl"),) * 3
+
+
+def test_only_a_run_with_records_of_its_own_is_judged(ran: tuple[dict[str, Outcome], Path]) -> None:
+    assert [paper for paper, outcome in ran[0].items() if outcome.judged] == ["arms", "page"]
 
 
 def test_what_a_failed_notebook_showed_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
@@ -157,14 +179,16 @@ def test_a_process_that_cannot_begin_says_its_last_words(tmp_path: Path, monkeyp
 def test_progress_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "smoke" / "first"
     folder.mkdir(parents=True)
-    stale = folder / "progress.json"
-    stale.write_text(json.dumps({"done": 1, "failed": 1, "total": 2}))
-    os.utime(stale, (1, 1))
+    old = folder / "progress.json"
+    counts = {"trained": 1, "kept": 2, "failed": 1, "stale": 0, "total": 4, "failures": []}
+    old.write_text(json.dumps(counts))
+    os.utime(old, (1, 1))
     child = begin(tmp_path, "1")
     child.stop()
-    assert child.progress().total is None and child.progress().failed == 0
-    stale.write_text(json.dumps({"done": 1, "failed": 1, "total": 2}))
-    os.utime(stale, (child.began + 1,) * 2)
-    assert child.progress()[:3] == (1, 1, 2)
-    stale.write_text('{"done": 1')
-    assert child.progress().total is None
+    assert child.counts().total is None and child.counts().failed == 0 and child.counts().summary == ""
+    old.write_text(json.dumps(counts))
+    os.utime(old, (child.began + 1,) * 2)
+    assert child.counts()[:5] == (1, 2, 1, 0, 4) and child.counts().done == 3
+    assert child.counts().summary == "1 trained, 2 from records, 1 failed"
+    old.write_text('{"trained": 1')
+    assert child.counts().total is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from effi.errors import EffiError, ParameterError
+from effi.errors import NotebookError, ParameterError
 from effi.workbook import dry_run
 from tests.workbook.tiny import cell, write
 
@@ -28,11 +28,17 @@ def test_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "papermill.py").write_text("raise ImportError('no papermill here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     write(tmp_path / "1_x.ipynb", cell("run = None", "run"))
-    with pytest.raises(EffiError, match=r"dry run of x failed. The notebook could not be executed: ImportError"):
+    with pytest.raises(NotebookError, match="x: The notebook could not be executed: ImportError"):
         dry_run("x", folder=tmp_path)
 
 
 def test_a_notebook_without_a_cell_tagged_run_is_told(tmp_path: Path) -> None:
     write(tmp_path / "1_x.ipynb", "1")
     with pytest.raises(ParameterError, match="one cell tagged 'run'"):
+        dry_run("x", folder=tmp_path)
+
+
+def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path / "1_x.ipynb", "from effi.errors import DataError\nraise DataError('no such set')", cell("1", "run"))
+    with pytest.raises(ParameterError, match=r"^x: no such set$"):
         dry_run("x", folder=tmp_path)
