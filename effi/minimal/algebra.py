@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effi.minimal.attention import Attention, copy_merged
 from effi.minimal.variants import Variant
@@ -21,7 +22,9 @@ def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int =
     stack without residuals and norms against A_S ... A_1 X (Wvo_1 ... Wvo_S); "difference_with_residual": with both.
     """
     result = {"query_key_difference": query_key_error(width, tokens, seed)}
-    for name, norm, skip in (("difference", "none", False), ("difference_with_residual", "pre", True)):
+    forms: list[tuple[str, Literal["none", "pre"], bool]]
+    forms = [("difference", "none", False), ("difference_with_residual", "pre", True)]
+    for name, norm, skip in forms:
         variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
         model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
         x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
@@ -34,8 +37,9 @@ def query_key_error(width: int, tokens: int, seed: int) -> float:
     """Largest difference between one-head attention and its copy with Wq and Wk merged, with random biases."""
     with seeded(seed):
         full, merged = Attention(width).double(), Attention(width, query_key="collapsed").double()
-        for bias in (full.projection.bias, full.out.bias):
-            bias.normal_()
+        for linear in (full.projection, full.out):
+            assert isinstance(linear, nn.Linear)
+            linear.bias.normal_()
         copy_merged(full, merged)
         x_BTN = torch.randn(2, tokens, width, dtype=torch.float64)
     return (full(x_BTN) - merged(x_BTN)).abs().max().item()
@@ -54,11 +58,14 @@ def merged_stack(model: ViT, x_BTN: Tensor) -> Tensor:
     """A_S ... A_1 X (Wvo_1 ... Wvo_S) with the A_s of intermediate tokens, one head, no biases (Sec. 3)."""
     width = x_BTN.shape[-1]
     mix, value, current = None, torch.eye(width, dtype=x_BTN.dtype), x_BTN
-    for block in model.blocks:
-        weights = block.attention.weights(current)[:, 0]
-        wvo = block.attention.named_rows()["value"].T @ block.attention.out.weight.T
+    for block in model.each_block():
+        attention = cast(Attention, block.attention)
+        assert isinstance(attention.out, nn.Linear)
+        weights = attention.weights(current)[:, 0]
+        wvo = attention.named_rows()["value"].T @ attention.out.weight.T
         mix = weights if mix is None else weights @ mix
         value, current = value @ wvo, weights @ current @ wvo
+    assert mix is not None
     return mix @ x_BTN @ value
 
 

@@ -6,8 +6,8 @@ Shapes: B batch, T tokens, N width, H heads, D = N / H head width. Row vectors a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ Mixing = Literal["softmax", "linear", "uniform", "fixed"]
 Init = Literal["sane", "glorot", "unscaled", "mimetic"]
 
 SYMMETRIC = ("tied", "mirrored", "gram")
+SYMMETRIC_FORM: Mapping[QueryKey, QueryKey] = {"separate": "tied", "collapsed": "mirrored"}
 SCORED = ("softmax", "linear")
 PROJECTED = ("separate", "merged")
 SELF_LOGIT = 2.6
@@ -38,6 +39,10 @@ class Attention(nn.Module):
     input-independent rows (needs `tokens`). score_scale: "head" 1/sqrt(D) as in Keras, or "width" 1/sqrt(N).
     """
 
+    place: Tensor
+    lower: Tensor
+    triangle: nn.Parameter | None
+
     def __init__(
         self,
         width: int,
@@ -54,7 +59,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if symmetric:
-            query_key = {"separate": "tied", "collapsed": "mirrored"}.get(query_key, query_key)
+            query_key = SYMMETRIC_FORM.get(query_key, query_key)
         _check(width, heads, query_key, value_output, mixing, tokens)
         self.width, self.heads, self.init = width, heads, init
         self.query_key, self.value_output, self.mixing = query_key, value_output, mixing
@@ -63,7 +68,7 @@ class Attention(nn.Module):
         self.projection = nn.Linear(width, sum(self.sizes), bias=bias) if self.sizes else None
         self.out = nn.Linear(width, width, bias=bias) if value_output == "separate" else nn.Identity()
         self._make_triangle()
-        self.rows = nn.Parameter(torch.zeros(heads, tokens, tokens)) if mixing == "fixed" else None
+        self.rows = nn.Parameter(torch.zeros(heads, tokens, tokens)) if mixing == "fixed" and tokens else None
         self.reset()
 
     @property
@@ -91,18 +96,19 @@ class Attention(nn.Module):
 
     def matrix(self) -> Tensor:
         """The symmetric Wqk of "mirrored" or the lower-triangular T of "gram", (H, D, D)."""
+        assert self.triangle is not None, self.query_key
         full = self.triangle[:, self.place]
         return full * self.lower if self.query_key == "gram" else full
 
-    def _parts(self, x_BTN: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """Query, key (None where no score is computed) and value, each BHTD."""
+    def _parts(self, x_BTN: Tensor) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
+        """(query, key), None where no score is computed, and value, each BHTD."""
         parts = self._projected(x_BTN)
-        query, key = self._query_key(x_BTN, parts)
+        scored = self._query_key(x_BTN, parts)
         if self.value_output in PROJECTED:
-            return query, key, split_heads(next(parts), self.heads)
+            return scored, split_heads(next(parts), self.heads)
         if self.value_output == "averaged":
-            return query, key, x_BTN.unsqueeze(-3).expand(*x_BTN.shape[:-2], self.heads, *x_BTN.shape[-2:])
-        return query, key, split_heads(x_BTN, self.heads)
+            return scored, x_BTN.unsqueeze(-3).expand(*x_BTN.shape[:-2], self.heads, *x_BTN.shape[-2:])
+        return scored, split_heads(x_BTN, self.heads)
 
     def _projected(self, x_BTN: Tensor) -> Iterator[Tensor]:
         """The projections in the order of `sizes`; a single one is not split, which would copy its gradient."""
@@ -111,9 +117,9 @@ class Attention(nn.Module):
         stacked = self.projection(x_BTN)
         return iter(stacked.split(self.sizes, -1) if len(self.sizes) > 1 else (stacked,))
 
-    def _query_key(self, x_BTN: Tensor, parts: Iterator[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    def _query_key(self, x_BTN: Tensor, parts: Iterator[Tensor]) -> tuple[Tensor, Tensor] | None:
         if self.mixing not in SCORED:
-            return None, None
+            return None
         if self.query_key == "separate":
             return split_heads(next(parts), self.heads), split_heads(next(parts), self.heads)
         if self.query_key == "tied":
@@ -128,11 +134,14 @@ class Attention(nn.Module):
 
     def logits(self, x_BTN: Tensor) -> Tensor:
         """Scaled scores before the softmax, BHTT; "fixed" gives its learned table, "uniform" zeros."""
-        query, key, value = self._parts(x_BTN)
-        if query is not None:
-            return (query * self.scale) @ key.transpose(-2, -1)
+        scored, value = self._parts(x_BTN)
+        if scored is not None:
+            return self._scores(*scored)
         shape = (*value.shape[:-1], value.shape[-2])
         return value.new_zeros(shape) if self.rows is None else self.rows.expand(shape)
+
+    def _scores(self, query_BHTD: Tensor, key_BHTD: Tensor) -> Tensor:
+        return (query_BHTD * self.scale) @ key_BHTD.transpose(-2, -1)
 
     def weights(self, x_BTN: Tensor) -> Tensor:
         """Rows with which tokens are mixed, BHTT; they sum to one unless the mixing is "linear"."""
@@ -140,15 +149,14 @@ class Attention(nn.Module):
         return logits if self.mixing == "linear" else logits.softmax(-1)
 
     def forward(self, x_BTN: Tensor) -> Tensor:
-        query, key, value = self._parts(x_BTN)
-        if self.mixing == "softmax":
-            mixed = attend(query, key, value, self.scale)
-        elif self.mixing == "linear":
-            mixed = ((query * self.scale) @ key.transpose(-2, -1)) @ value
-        elif self.mixing == "uniform":
-            mixed = value.mean(-2, keepdim=True).expand_as(value)
-        else:
+        scored, value = self._parts(x_BTN)
+        if scored is not None:
+            linear = self.mixing == "linear"
+            mixed = self._scores(*scored) @ value if linear else attend(*scored, value, self.scale)
+        elif self.rows is not None:
             mixed = self.rows.softmax(-1) @ value
+        else:
+            mixed = value.mean(-2, keepdim=True).expand_as(value)
         return self.out(mixed.mean(-3) if self.value_output == "averaged" else join_heads(mixed))
 
     def reset(self) -> None:
@@ -209,8 +217,8 @@ def _check(width: int, heads: int, query_key: str, value_output: str, mixing: st
     if width % heads:
         raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
     for value, known in ((query_key, QueryKey), (value_output, ValueOutput), (mixing, Mixing)):
-        if value not in known.__args__:
-            raise ValueError(f"{value!r} is none of {', '.join(known.__args__)}")
+        if value not in get_args(known):
+            raise ValueError(f"{value!r} is none of {', '.join(get_args(known))}")
     if value_output == "merged" and heads > 1:
         raise ValueError("Wv Wo has no single product for more than one head (Sec. 3); use heads=1")
     if mixing == "fixed" and tokens is None:
@@ -254,7 +262,7 @@ def _mimic(attention: Attention) -> None:
             rows["key"][head * d : (head + 1) * d] = right
     if attention.value_output == "merged":
         rows["value"].copy_(_near_identity(n, 0.4, -1).T)
-    elif attention.value_output == "separate":
+    elif isinstance(attention.out, nn.Linear):
         left, right = _factor(_near_identity(n, 0.4, -1), n)
         rows["value"].copy_(left.T)
         attention.out.weight.copy_(right.T)
@@ -285,16 +293,16 @@ def copy_merged(full: Attention, merged: Attention) -> None:
     keeps bv Wo + bo, since rows of attention sum to one.
     """
     n, source, target = full.width, full.named_rows(), merged.named_rows()
+    assert full.projection is not None and merged.projection is not None and isinstance(full.out, nn.Linear)
     target["query"].copy_(source["key"].T @ source["query"])
-    values = target.get("value")
     if full.projection.bias is not None:
         merged.projection.bias[:n] = full.projection.bias[:n] @ source["key"]
     if merged.value_output == "merged":
-        values.copy_(full.out.weight @ source["value"])
+        target["value"].copy_(full.out.weight @ source["value"])
         if full.out.bias is not None:
             merged.projection.bias[n:] = full.out(full.projection.bias[2 * n :])
-    elif values is not None:
-        values.copy_(source["value"])
+    elif "value" in target:
+        target["value"].copy_(source["value"])
         if full.projection.bias is not None:
             merged.projection.bias[n:] = full.projection.bias[2 * n :]
         merged.out.load_state_dict(full.out.state_dict())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +50,12 @@ def start(attention: Attention, x_BTN: Tensor) -> Start:
 def diagnose(model: ViT, images_BCHW: Tensor) -> list[dict[str, float]]:
     """Per layer: what the learned Wqk looks like and what attention does with the tokens of these images."""
     x_BTN, rows = model.tokens(images_BCHW), []
-    for block in model.blocks:
+    for block in model.each_block():
+        attention = cast(Attention, block.attention)
         read = block.norm1(x_BTN) if model.shape.norm == "pre" else x_BTN
-        begun = block.attention.weights(read)
+        begun = attention.weights(read)
         x_BTN = block(x_BTN)
-        rows.append(_matrix_facts(score_matrix(block.attention)) | _weight_facts(begun) | _token_facts(x_BTN))
+        rows.append(_matrix_facts(score_matrix(attention)) | _weight_facts(begun) | _token_facts(x_BTN))
     return rows
 
 

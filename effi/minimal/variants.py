@@ -36,10 +36,11 @@ class Variant:
 
     def shape(self, image_shape: tuple[int, int, int], patch_size: int, classes: int) -> ViTShape:
         """Sizes of the ViT for images (C, H, W), H = W."""
-        sizes = {"image_size": image_shape[1], "patch_size": patch_size, "channels": image_shape[0], "classes": classes}
+        channels, side, _ = image_shape
         names = {field.name for field in fields(self)} & {field.name for field in fields(ViTShape)}
         shared = {name: getattr(self, name) for name in names - {"hidden"}}
-        return ViTShape(**sizes, hidden=self.hidden if self.mlp else 0, **shared)
+        hidden = self.hidden if self.mlp else 0
+        return ViTShape(side, patch_size, channels, classes, hidden=hidden, **shared)
 
     def model(self, image_shape: tuple[int, int, int], patch_size: int, classes: int, *, seed: int) -> ViT:
         """The ViT of this variant with weights of `seed`."""

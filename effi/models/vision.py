@@ -47,7 +47,8 @@ def cifar_vit(
     )
     attention = partial(SelfAttention, width, heads, bias=False, out_bias=True, out_dropout=dropout)
     model = ViT(shape, attention=attention, seed=seed)
-    for block in model.blocks:
-        # One element, so that the matrices keep the places 0 and 2.
-        block.mlp[1] = nn.Sequential(nn.GELU(), nn.Dropout(dropout))
+    for block in model.each_block():
+        if block.mlp is not None:
+            # One element, so that the matrices keep the places 0 and 2.
+            block.mlp[1] = nn.Sequential(nn.GELU(), nn.Dropout(dropout))
     return model

@@ -5,10 +5,10 @@ Shapes: B batch, C channels, T tokens (patches, plus one for a class token), P =
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,16 @@ def sincos_positions(patches: int, width: int) -> Tensor:
     return nn.functional.pad(table, (0, width - table.shape[1]))
 
 
+class BlockAttention(Protocol):
+    """What a block asks of its attention module: BTN -> BTN, weights drawn on demand, FLOPs of one forward by part."""
+
+    def __call__(self, x_BTN: Tensor, /) -> Tensor: ...
+
+    def reset(self) -> None: ...
+
+    def forward_flops(self, batch: int, tokens: int) -> dict[str, int]: ...
+
+
 class FeedForward(nn.Sequential):
     """The MLP of a block: one hidden GELU layer, both layers biased, BTN -> BTN."""
 
@@ -89,11 +99,16 @@ class FeedForward(nn.Sequential):
         layers = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)]
         super().__init__(*layers, *([nn.Dropout(dropout)] if dropout else []))
 
+    @property
+    def hidden(self) -> int:
+        """How many neurons there are now."""
+        return cast(nn.Linear, self[0]).out_features
+
 
 class Block(nn.Module):
     """Attention, then the MLP if there is one; both LayerNorms stay when the MLP goes."""
 
-    def __init__(self, shape: ViTShape, attention: nn.Module) -> None:
+    def __init__(self, shape: ViTShape, attention: BlockAttention) -> None:
         super().__init__()
         self.order, self.skip, self.without_mlp = shape.norm, shape.skip, shape.without_mlp
         self.norm1 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
@@ -101,7 +116,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
         self.mlp = FeedForward(shape.width, shape.hidden, dropout=shape.dropout) if shape.hidden else None
 
-    def _branch(self, x_BTN: Tensor, norm: nn.Module, inner: nn.Module) -> Tensor:
+    def _branch(self, x_BTN: Tensor, norm: nn.Module, inner: Callable[[Tensor], Tensor]) -> Tensor:
         if self.order == "post":
             return norm(x_BTN + inner(x_BTN) if self.skip else inner(x_BTN))
         changed = inner(norm(x_BTN))
@@ -123,18 +138,20 @@ class ViT(nn.Module):
     Weights are drawn from the "init" stream of `seed`; attention modules draw their own in `reset()`.
     """
 
+    positions: Tensor | None
+
     def __init__(
         self,
         shape: ViTShape,
         *,
         heads: int = 1,
-        attention: Callable[[], nn.Module] | None = None,
+        attention: Callable[[], BlockAttention] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.shape = shape
         ordinary = partial(SelfAttention, shape.width, heads, bias=shape.attention_bias, dropout=shape.dropout)
-        make = attention or ordinary
+        make: Callable[[], BlockAttention] = attention or ordinary
         self.stem = nn.Linear(shape.patch_dim, shape.width, bias=shape.stem_bias)
         self.cls = nn.Parameter(torch.zeros(1, 1, shape.width)) if shape.pool == "cls" else None
         self.blocks = nn.ModuleList(Block(shape, make()) for _ in range(shape.depth))
@@ -144,6 +161,10 @@ class ViT(nn.Module):
         self.embedding_dropout = nn.Dropout(shape.embedding_dropout)
         with seeded(seed):
             self.reset()
+
+    def each_block(self) -> Iterator[Block]:
+        """The blocks in order, with their own type, which nn.ModuleList does not keep."""
+        return (cast(Block, block) for block in self.blocks)
 
     def _make_positions(self) -> None:
         kind, size = self.shape.positions, (1, self.shape.tokens, self.shape.width)
@@ -165,7 +186,7 @@ class ViT(nn.Module):
 
     def _reset_as_glorot(self) -> None:
         """Glorot uniform, zero biases, positions and class token from N(0, 0.02^2)."""
-        mlps = [layer for block in self.blocks if block.mlp is not None for layer in block.mlp]
+        mlps = [layer for block in self.each_block() if block.mlp is not None for layer in block.mlp]
         for layer in (self.stem, *mlps, self.head):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -174,7 +195,7 @@ class ViT(nn.Module):
         for table in (self.cls, self.positions):
             if isinstance(table, nn.Parameter):
                 nn.init.normal_(table, std=0.02)
-        for block in self.blocks:
+        for block in self.each_block():
             block.attention.reset()
 
     def _reset_as_torch(self) -> None:
@@ -210,11 +231,11 @@ class ViT(nn.Module):
         """FLOPs of one forward by part, two per multiply-add; norms, softmax and GELU are not counted."""
         shape, tokens = self.shape, batch * self.shape.tokens
         flops = {"stem": 2 * batch * shape.patches * shape.patch_dim * shape.width}
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.each_block()):
             inner = block.attention.forward_flops(batch, shape.tokens)
             flops |= {f"blocks.{index}.attention.{name}": value for name, value in inner.items()}
             if block.mlp is not None:
-                flops[f"blocks.{index}.mlp"] = 4 * tokens * shape.width * block.mlp[0].out_features
+                flops[f"blocks.{index}.mlp"] = 4 * tokens * shape.width * block.mlp.hidden
         return flops | {"head": 2 * batch * shape.width * shape.classes}
 
     def train_flops(self, batch: int) -> int:

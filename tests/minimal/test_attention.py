@@ -156,7 +156,7 @@ def test_score_matrix_is_what_the_logits_apply(query_key, heads):
 def test_forward_is_weights_times_values(query_key, heads, value_output):
     x = tokens()
     attention = with_biases(Attention(12, heads, query_key=query_key, value_output=value_output))
-    _, _, value = attention._parts(x)
+    _, value = attention._parts(x)
     mixed = attention.weights(x) @ value
     joined = mixed.mean(1) if value_output == "averaged" else mixed.transpose(1, 2).flatten(2)
     assert (attention.out(joined) - attention(x)).abs().max() <= 1e-10
