@@ -1,4 +1,4 @@
-"""The printed lines and the picture at the top of a notebook."""
+"""The printed lines at the top of a notebook."""
 
 from __future__ import annotations
 
@@ -14,11 +14,3 @@ def test_a_check_says_ok_or_by_how_much_it_differs():
 
 def test_not_a_number_is_never_ok():
     assert "ok" not in report.check("d", float("nan"), 0.0, tolerance=1.0)
-
-
-def test_parts_are_drawn_to_scale_with_their_totals():
-    figure = report.minimal.stacked_parts({"a": {"x": 30, "y": 70}, "b": {"x": 10, "y": 0}}, title="Where?")
-    axes = figure.axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [30, 70, 10, 0]
-    assert [bar.get_x() for bar in axes.patches] == [0, 30, 0, 10]
-    assert [text.get_text() for text in axes.texts] == ["100", "10"]

@@ -3,5 +3,17 @@
 from effi.report.early_bird.distances import distance_curves, stability_curves
 from effi.report.early_bird.heat import heat_maps
 from effi.report.early_bird.layers import layer_bars, survival
+from effi.report.early_bird.tables import bytes_table, draws_table, looking_table, seeds_table, thresholds_table
 
-__all__ = ["distance_curves", "heat_maps", "layer_bars", "stability_curves", "survival"]
+__all__ = [
+    "bytes_table",
+    "distance_curves",
+    "draws_table",
+    "heat_maps",
+    "layer_bars",
+    "looking_table",
+    "seeds_table",
+    "stability_curves",
+    "survival",
+    "thresholds_table",
+]
