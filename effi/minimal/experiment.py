@@ -1,31 +1,44 @@
-"""What trains one arm of the comparison and what times the arms' steps; the notebook chooses the arms.
-
-The settings of an arm: "variant" (Variant), "training" (Training), "objective" (Classification) and "patch", the
-pixels a side of one patch.
-"""
+"""What trains one arm of the comparison and what times the arms' steps; the notebook chooses the arms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effi.cost import measure
 from effi.data import Dataset
 from effi.minimal.diagnosis import layers
 from effi.minimal.outcome import outcome, savings, sizes
+from effi.minimal.variants import Variant
 from effi.models.vit import ViT
-from effi.training import fit, stepper
+from effi.training import Classification, Training, fit, stepper
+from effi.training.objectives import Loss
 
 if TYPE_CHECKING:
     from effi.records import Arm
 
-Settings = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that one arm is trained with; `patch` is the pixels a side of one patch, `data` tells which images."""
+
+    variant: Variant
+    training: Training
+    patch: int
+    data: Mapping[str, Any]
+    loss: Loss = "cross_entropy"
+
+    def model(self, data: Dataset, seed: int = 0) -> ViT:
+        """The arm's model for these images, on the CPU, with weights of `seed`."""
+        return self.variant.model(data.shape, self.patch, len(data.classes), seed=seed)
 
 
 def train(arm: Arm, data: Dataset) -> None:
     """Train the seeds of one arm, then record the last epoch, the best one and what attention became."""
-    training, objective = arm.settings["training"], arm.settings["objective"]
-    models = [build(arm.settings, data, seed).to(arm.device) for seed in arm.seeds]
+    settings: Settings = arm.settings
+    models = [settings.model(data, seed).to(arm.device) for seed in arm.seeds]
+    training, objective = settings.training, Classification(settings.loss)
     histories = fit(
         models, data, training, objective=objective, seeds=arm.seeds, ledger=arm.ledger, checkpoint=arm.checkpoint
     )
@@ -35,14 +48,9 @@ def train(arm: Arm, data: Dataset) -> None:
         arm.record(metrics, [history.curves | layers(model, data) for model, history in pairs])
 
 
-def build(settings: Settings, data: Dataset, seed: int = 0) -> ViT:
-    """The model of an arm for the images of a data set, on the CPU, with weights of `seed`."""
-    return settings["variant"].model(data.shape, settings["patch"], len(data.classes), seed=seed)
-
-
 def sizes_of(arms: Mapping[str, Settings], data: Dataset) -> dict[str, dict[str, float]]:
     """Arm -> its parameters, Q and forward FLOPs of an image on a data set."""
-    return {name: sizes(build(settings, data), data) for name, settings in arms.items()}
+    return {name: sizes(settings.model(data), data) for name, settings in arms.items()}
 
 
 def time_steps(arms: Mapping[str, Settings], data: Dataset, baseline: str, repeats: int = 4) -> dict[str, float]:
@@ -51,7 +59,7 @@ def time_steps(arms: Mapping[str, Settings], data: Dataset, baseline: str, repea
     Seconds are those of the device that holds the data.
     """
     device = data.train.inputs.device
-    models = {name: build(settings, data).to(device) for name, settings in arms.items()}
-    steps = {name: stepper(models[name], data, settings["training"]) for name, settings in arms.items()}
+    models = {name: settings.model(data).to(device) for name, settings in arms.items()}
+    steps = {name: stepper(models[name], data, settings.training) for name, settings in arms.items()}
     seconds = {name: min(times) for name, times in measure(steps, repeats=repeats, budget_s=20).items()}
     return savings(seconds, sizes_of(arms, data), baseline)

@@ -11,8 +11,10 @@ import torch
 from effi.cost import Ledger
 from effi.data import Dataset, load
 from effi.minimal import Variant, experiment, outcome
-from effi.training import Classification, Training, fit
+from effi.minimal.experiment import Settings
+from effi.training import Training, fit
 from effi.training.checkpoint import Checkpoint
+from effi.training.objectives import Loss
 
 SMALL = Variant(mlp=False, depth=2, width=12, query_key="collapsed", value_output="dropped")
 TRAINING = Training(epochs=2, batch_size=50, lr=1e-2)
@@ -22,7 +24,7 @@ TRAINING = Training(epochs=2, batch_size=50, lr=1e-2)
 class FakeArm:
     """Keeps what is recorded."""
 
-    settings: dict
+    settings: Settings
     seeds: tuple[int, ...] = (0,)
     ledger: Ledger = field(default_factory=Ledger)
     checkpoint: Path | None = None
@@ -46,8 +48,8 @@ def digits() -> Dataset:
     return load("digits", train=200, validation=50, test=60)
 
 
-def settings(variant: Variant = SMALL, loss: str = "cross_entropy") -> dict:
-    return {"variant": variant, "training": TRAINING, "objective": Classification(loss), "patch": 2}
+def settings(variant: Variant = SMALL, loss: Loss = "cross_entropy") -> Settings:
+    return Settings(variant, TRAINING, patch=2, data={}, loss=loss)
 
 
 def without_seconds(history: dict) -> dict:
@@ -113,8 +115,8 @@ def test_models_have_the_arms_sizes(digits: Dataset) -> None:
     arms = {"minimum": settings(), "bare": settings(Variant(mlp=False, depth=2, width=12))}
     sizes = experiment.sizes_of(arms, digits)
     for name, of in arms.items():
-        assert sizes[name]["parameters"] == of["variant"].parameters(4)
-        assert sizes[name]["q_ratio"] == pytest.approx(200 * 10 / of["variant"].parameters(4))
+        assert sizes[name]["parameters"] == of.variant.parameters(4)
+        assert sizes[name]["q_ratio"] == pytest.approx(200 * 10 / of.variant.parameters(4))
     assert sizes["minimum"]["flops_per_image"] < sizes["bare"]["flops_per_image"]
 
 
@@ -133,6 +135,6 @@ def test_steps_are_timed_beside_the_baseline(digits: Dataset, monkeypatch) -> No
     found = experiment.time_steps(arms, digits, "deep", repeats=3)
     assert calls[0]["repeats"] == 3
     assert found["time_ratio/minimum"] == 0.5 and found["time_ratio/deep"] == 1
-    share = SMALL.parameters(4) / arms["deep"]["variant"].parameters(4)
+    share = SMALL.parameters(4) / arms["deep"].variant.parameters(4)
     assert found["parameters_ratio/minimum"] == share
     assert found["slope"] == pytest.approx(0.5 / (1 - share))
