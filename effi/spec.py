@@ -61,7 +61,7 @@ def check(rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
 
     `values` may hold more, such as a notebook's globals(). Raises ParameterError and DataError.
     """
-    for name, rule in (SHARED | dict(rules)).items():
+    for name, rule in {**SHARED, **rules}.items():
         if name in values:
             rule(name, values[name])
 
@@ -172,11 +172,12 @@ def holding(*kinds: str) -> Rule:
     """A data set of one of these kinds, "images", "texts" or "corpus", that is here or can be downloaded; or "auto"."""
 
     def rule(name: str, value: Any) -> None:
-        _available(name, value)
+        text(name, value)
         if value != "auto" and (found := data.holds(value)) not in kinds:
             wanted = " or ".join(PURPOSES[each] for each in kinds)
             fitting = ", ".join(data.listed(*kinds))
             raise ParameterError(f"{name}={value} holds {PURPOSES[found]}, and {wanted} are wanted: give {fitting}.")
+        _available(name, value)
 
     return rule
 

@@ -33,6 +33,8 @@ CORPORA: Mapping[str, Callable[[files.Entry, Path], Corpus]] = {
 OWN: Mapping[str, Callable[[Path, int | None, int], Source]] = {"folder": folder.read}
 OWN_TEXTS: Mapping[str, Callable[[Path, int], TextSource]] = {"csv": own.table}
 OWN_CORPORA: Mapping[str, Callable[[Path, int], Corpus]] = {"text": own.corpus}
+# What can be seen without reading it all.
+CHECKS: Mapping[str, Callable[[Path], None]] = {"folder": folder.check, "csv": own.check}
 # What a set holds -> how an error says so.
 READ_BY = {
     "images": "holds images: load reads it, in the vision part of a notebook",
@@ -114,6 +116,10 @@ def holds(name: str) -> str:
     for what in NAMES:
         if name in NAMES[what] or (place and scheme in SCHEMES[what]):
             return what
+    if name and (paths.ROOT / name).exists():
+        raise DataError(
+            f"{name!r} is a path: put folder: (images), csv: (labelled texts) or text: (a corpus) before it"
+        )
     raise DataError(f"unknown data set {name!r}{did_you_mean(name, listed(*NAMES))}")
 
 
@@ -129,7 +135,7 @@ def resolve(dataset: str, preferred: Sequence[str], embedded: str | None = None)
     """(names to run on, notice): "auto" gives the preferred sets that can be had, or else the embedded one.
 
     Images and text each fall back on their own: digits, docstrings. The notice, one sentence or None, says what is
-    missing. Any other value is given back alone; DataError when it is unknown, has no such path or can not be had.
+    missing. Any other value is given back alone; DataError when it is unknown, unfit or can not be had.
     """
     files.searched()
     if dataset != "auto":
@@ -193,12 +199,15 @@ def _verify(entry: files.Entry, where: Path) -> str:
 
 
 def _check(name: str) -> None:
-    """DataError when `name` is no data set, names a path that does not exist, or can not be downloaded."""
+    """DataError when `name` is no data set, can not be downloaded, or is the reader's own and not fit to be read."""
     holds(name)
-    if place := name.partition(":")[2]:
-        _own(place)
-    else:
+    scheme, _, place = name.partition(":")
+    if not place:
         files.locate(_entry(name))
+    elif scheme in CHECKS:
+        CHECKS[scheme](_own(place))
+    else:
+        _own(place)
 
 
 def _entry(name: str) -> files.Entry:

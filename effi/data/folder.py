@@ -51,10 +51,16 @@ def read(folder: Path, size: int | None, seed: int) -> Source:
     return Source(*parts, tuple(files), "own images", _checksum(folder, flat))
 
 
+def check(folder: Path) -> None:
+    """DataError where `read` would raise one before it opens an image."""
+    _files(folder)
+
+
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its image files, both sorted by name."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: name one that holds a folder of images per class")
+        table = "; a table of texts is csv:PATH" if folder.suffix == ".csv" else ""
+        raise DataError(f"{folder} is no folder: name one that holds a folder of images per class{table}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     files = {path.name: _image_files(path) for path in classes}
     if not any(files.values()):

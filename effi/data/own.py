@@ -31,6 +31,11 @@ def table(path: Path, seed: int) -> TextSource:
     return TextSource(train, tested, classes, "own texts", checksum(whole))
 
 
+def check(path: Path) -> None:
+    """DataError where `table` would raise one."""
+    _classes(path, [label for _, label in _rows(path)])
+
+
 def _rows(path: Path) -> list[tuple[str, str]]:
     """(text, label) of every row."""
     # The csv module refuses fields of more than 128 KiB; a text may be longer.
@@ -38,6 +43,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     reader = csv.DictReader(io.StringIO(_decoded(path), newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
+        _check_commas(path, (reader.fieldnames or [""])[0])
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)} (its first row is "
             f"{', '.join(reader.fieldnames or ()) or 'empty'}): name the columns text,label in the first row"
@@ -48,6 +54,13 @@ def _rows(path: Path) -> list[tuple[str, str]]:
         raise DataError(f"{path} is no CSV file ({error} in line {reader.line_num}): export it again") from error
     _check_filled(path, rows)
     return rows
+
+
+def _check_commas(path: Path, first: str) -> None:
+    """DataError for the table of a spreadsheet that separates otherwise: its first row is one field."""
+    for name, separator in (("semicolons", ";"), ("tabs", "\t")):
+        if set(COLUMNS) <= set(first.split(separator)):
+            raise DataError(f"{path} is separated by {name}: save it with commas")
 
 
 def _check_filled(path: Path, rows: Sequence[tuple[str, str]]) -> None:

@@ -222,7 +222,14 @@ def test_auto_goes_without_a_missing_set(house: House, server: Server) -> None:
 def test_a_named_set_stands_alone_and_is_had_at_once(house: House, server: Server, tmp_path: Path) -> None:
     assert data.resolve("cifar10", ["mnist"]) == (("cifar10",), None)
     assert (house.data / "downloads" / "cifar-10-batches-py").is_dir()
-    assert data.resolve(f"folder:{tmp_path}", ["mnist"]) == ((f"folder:{tmp_path}",), None)
+    for name in ("x/1.png", "x/2.png", "y/1.png", "y/2.png"):
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).touch()
+    assert data.resolve(f"folder:{tmp_path}/own", ["mnist"]) == ((f"folder:{tmp_path}/own",), None)
+    with pytest.raises(DataError, match="no images in"):
+        data.resolve(f"folder:{tmp_path}/own/x", ["mnist"])
+    with pytest.raises(DataError, match=r"is a path: put folder: \(images\), csv: "):
+        data.resolve(f"{tmp_path}/own", ["mnist"])
     server.content.clear()
     with pytest.raises(DataError, match=r"mnist is not under .* and could not be downloaded"):
         data.resolve("mnist", ["digits"])

@@ -124,6 +124,8 @@ def test_no_such_folder(tmp_path: Path) -> None:
     assert refused(tmp_path / "nowhere") == f"there is no {tmp_path / 'nowhere'}: correct the path of your data set"
     (tmp_path / "file").write_text("x")
     assert "is no folder" in refused(tmp_path / "file")
+    (tmp_path / "file.csv").touch()
+    assert refused(tmp_path / "file.csv").endswith("a table of texts is csv:PATH")
 
 
 def test_no_images(tmp_path: Path) -> None:

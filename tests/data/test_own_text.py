@@ -77,6 +77,8 @@ def test_texts_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
     ("header", "words"),
     [
         ("text,class", "has no column label (its first row is text, class): name the columns text,label"),
+        ("text;label", "is separated by semicolons: save it with commas"),
+        ("label\ttext", "is separated by tabs: save it with commas"),
         ("sentence;label", "has no column text and no column label (its first row is sentence;label)"),
     ],
 )

@@ -130,6 +130,7 @@ def test_values_without_a_rule_are_let_be() -> None:
     [
         ("mnits", DataError, "unknown data set 'mnits'; did you mean 'mnist'?"),
         ("grammar", ParameterError, "dataset=grammar holds labelled texts, and images are wanted: give mnist, cifar10"),
+        ("csv:/no/such/place", ParameterError, "dataset=csv:/no/such/place holds labelled texts, and images are"),
         ("folder:/no/such/place", DataError, "there is no /no/such/place"),
         (3, ParameterError, "dataset is 3; give text."),
     ],
@@ -141,7 +142,10 @@ def test_a_data_set_is_of_the_right_kind_and_there(value: Any, error: type[Excep
 
 
 def test_data_sets_that_fit_pass(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").touch()
+    (tmp_path / "table.csv").write_text("text,label\na,x\nb,x\nc,y\nd,y\n")
+    for name in ("x/1.png", "x/2.png", "y/1.png", "y/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     for kind, names in {
         "images": ("auto", "digits", f"folder:{tmp_path}"),
         "texts": (f"csv:{tmp_path}/table.csv",),
