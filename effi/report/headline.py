@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from effi.claims import JUDGED, ClaimRow, Results, count, judge, papers
+from effi.claims.papers import KINDS
+from effi.claims.stats import State
 from effi.errors import RecordError
 from effi.report.judgements import KIND_WORDS, verdict_cell
 from effi.report.tables import Table
+
+OPEN = "A claim stays open where this scale is too small, or its seeds too few, to settle it."
 
 
 def headline(paper: str, results_dir: str | Path = "results") -> Table:
@@ -25,16 +30,21 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     rows = judge(paper, found[scale])
     told = [row for row in rows if row.claim.id in papers.load(paper).report["headline"]]
     cells = ((f"{r.claim.id}: {r.claim.text}", verdict_cell(r.as_in_the_paper), verdict_cell(r.fair)) for r in told)
-    return Table(_sentence(rows, scale), ("claim", *KIND_WORDS.values()), tuple(cells), _open(rows))
+    return Table(_sentence(rows, scale), ("claim", *KIND_WORDS.values()), tuple(cells), (OPEN,))
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
-    (held, broken, _), (fair, unfair, _) = (count(rows, kind).values() for kind in KIND_WORDS)
-    own = f"{held} of the paper's {len(rows)} claims hold as it tested them and {broken} do not"
-    return f"At {scale} scale, {own}; under fair tests {fair} hold and {unfair} do not."
+    own, fair = (
+        _counted(count(rows, kind), f" of the paper's {len(rows)} claims" * (kind != "fair")) for kind in KINDS
+    )
+    return f"At {scale} scale, {own}, as it tested them; under fair tests, {fair}."
 
 
-def _open(rows: list[ClaimRow]) -> tuple[str, ...]:
-    """What it takes to settle the others."""
-    left = [row for row in rows if "inconclusive" in (row.as_in_the_paper.state, row.fair.state)]
-    return ("The others stay open: this scale is too small, or its seeds too few, to settle them.",) if left else ()
+def _counted(found: Mapping[State, int], of: str) -> str:
+    """How many claims hold, fail and stay open, in words."""
+    held, failed, left = found["reproduced"], found["not reproduced"], found["inconclusive"]
+    return f"{held}{of} {_verb('hold', held)}, {failed} {_verb('fail', failed)} and {left} {_verb('stay', left)} open"
+
+
+def _verb(word: str, number: int) -> str:
+    return f"{word}s" if number == 1 else word

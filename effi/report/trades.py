@@ -47,7 +47,11 @@ class Trade:
     @property
     def limit(self) -> str:
         """The margin with its unit: "1 points"."""
-        return f"{self.margin:g} {measures.unit(self.metric, difference=True).name}".strip()
+        return _limit(self.margin, self.metric)
+
+
+def _limit(margin: float, metric: str) -> str:
+    return f"{margin:g} {measures.unit(metric, difference=True).name}".strip()
 
 
 def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Cost = "flops") -> list[Trade]:
@@ -84,24 +88,30 @@ def advice(
     `arms` are those on offer (None: all), `told` is the metric whose change is told (None: the one it is chosen by, so
     that one can choose on validation and tell of the test split). `price` is money per GPU hour. Errors as of trades.
     """
-    groups: dict[str, list[Trade]] = {results.group(arm): [] for arm in results.pairs(baseline)}
+    datasets = {results.group(arm): results.dataset(arm) for arm in results.pairs(baseline)}
+    limits = {g: _limit(paper.margin(paper.report["margin"], name), metric) for g, name in datasets.items()}
+    groups: dict[str, list[Trade]] = {group: [] for group in datasets}
     for trade in trades(results, paper, baseline=baseline, metric=metric, by=by):
         if trade.pays and (arms is None or trade.arm in arms):
             groups[trade.group].append(trade)
-    return "\n".join(_sentence(g, paying, baseline, by, told or metric, price) for g, paying in groups.items())
+    return "\n".join(
+        f"{group}: {_sentence(paying, baseline, limits[group], by, told or metric, price)}"
+        for group, paying in groups.items()
+    )
 
 
-def _sentence(group: str, paying: Sequence[Trade], baseline: str, by: Cost, told: str, price: float) -> str:
+def _sentence(paying: Sequence[Trade], baseline: str, limit: str, by: Cost, told: str, price: float) -> str:
     if not paying:
-        saves = f"surely saves {COST_WORDS[by]} and surely loses less than the margin"
-        return f"{group}: stay with {baseline}; no arm on offer {saves}."
+        return (
+            f"stay with {baseline}; no arm on offer surely saves {COST_WORDS[by]} and surely loses less than {limit}."
+        )
     best = min(paying, key=lambda trade: trade.cost.mean)
     n, gap = len(best.pairs), measures.unit(told, difference=True)
     share = f"{stats.measured(best.cost, n, '%', 1)} of its {COST_WORDS[by]}"
     change = f"{measures.words(told)} changes by {shown(differences(best.pairs, told), gap.name, gap.digits)}"
     return (
-        f"{group}: take {best.label} instead of {baseline}, for {share}{_saved(best, by, price)}; "
-        f"{change}, n={n}, and the loss is surely below {best.limit}."
+        f"take {best.label} instead of {baseline}, for {share}{_saved(best, by, price)}; "
+        f"{change}, n={n}, and the loss is surely below {limit}."
     )
 
 

@@ -26,12 +26,12 @@ def test_it_counts_claims_and_shows_those_that_the_paper_names(tmp_path: Path) -
     keep(tmp_path, "cpu", trained("check/C14", 0, 0.8) | {"metrics": {"order": 9}})
     found = report.headline("minimal", tmp_path)
     assert found.title == (
-        "At cpu scale, 1 of the paper's 15 claims hold as it tested them and 0 do not; "
-        "under fair tests 1 hold and 0 do not."
+        "At cpu scale, 1 of the paper's 15 claims holds, 0 fail and 14 stay open, as it tested them; "
+        "under fair tests, 1 holds, 0 fail and 14 stay open."
     )
     assert [row[0].partition(":")[0] for row in found.rows] == ["C8", "C10"]
     assert found.rows[0][1:] == ("○ inconclusive (not run)",) * 2
-    assert found.notes == ("The others stay open: this scale is too small, or its seeds too few, to settle them.",)
+    assert found.notes == ("A claim stays open where this scale is too small, or its seeds too few, to settle it.",)
 
 
 def test_the_largest_scale_with_records_is_told(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_the_margin_is_that_of_the_data_set() -> None:
 def test_a_group_each_and_only_what_is_on_offer() -> None:
     first, second = said([*runs("d"), *runs("e")], arms=["d/nearer", "e/near"]).split("\n")
     assert first.startswith("d: take nearer")
-    assert second == "e: stay with dense; no arm on offer surely saves FLOPs and surely loses less than the margin."
+    assert second == "e: stay with dense; no arm on offer surely saves FLOPs and surely loses less than 0.3 points."
 
 
 def timed(seconds: Sequence[float], accuracies: Sequence[float | None]) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_by_seconds_it_tells_what_is_saved() -> None:
 )
 def test_nothing_else_is_advised(seconds: Sequence[float], accuracies: Sequence[float | None]) -> None:
     found = said(timed(seconds, accuracies), by="seconds")
-    assert found == "d: stay with dense; no arm on offer surely saves seconds and surely loses less than the margin."
+    assert found == "d: stay with dense; no arm on offer surely saves seconds and surely loses less than 1 points."
 
 
 def test_one_seed_is_never_sure() -> None:
