@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -83,7 +83,7 @@ def _claims(rows: Sequence[ClaimRow], title: str) -> None:
     table(("claim", "as in the paper", "fair"), cells, title)
 
 
-def plan(paper: str, scale: str, rows: Sequence[Mapping[str, float | str | None]]) -> None:
+def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print what a run would take: a row per arm, and the hours of all arms in a row."""
     # torch is imported with it.
     from effi.report.costs import scaled

@@ -159,7 +159,8 @@ def start(job: Job, jobs: int = 1) -> Child:
 
 def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outcome]:
     """Outcomes as notebooks end; nothing is left running if this is interrupted."""
-    waiting, running = list(prepared), []
+    waiting = list(prepared)
+    running: list[Child] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:

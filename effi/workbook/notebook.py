@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effi import paths
 from effi.errors import ParameterError, did_you_mean
@@ -19,6 +19,7 @@ from effi.errors import ParameterError, did_you_mean
 if TYPE_CHECKING:
     from effi.spec import Rule
 
+Cell = Mapping[str, Any]
 SCALES = ("smoke", "cpu", "gpu", "paper")
 _EXAMPLES = {"list": [0, 1], "list[int]": [0, 1, 2], "list[str]": ["a", "b"], "dict": {"a": 1}, "int": 1, "str": "a"}
 _ARTICLES = {"int": "an int", "float": "a float", "str": "text", "bool": "True or False"}
@@ -69,15 +70,16 @@ def find(names: Sequence[str], folder: Path | None = None) -> list[Notebook]:
     return [by_name[name] for name in dict.fromkeys(names)] if names else known
 
 
-def cells(path: Path) -> list[dict]:
+def cells(path: Path) -> list[Cell]:
     """Cells as the notebook's JSON has them; nbformat would take longer to import than every notebook to read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+        found: list[Cell] = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ParameterError(f"{path} cannot be read as a notebook ({error}); restore it from git.") from error
+    return found
 
 
-def source(cell: Mapping) -> str:
+def source(cell: Cell) -> str:
     """Text of a cell, which the format keeps as one string or as a list of lines."""
     return "".join(cell["source"])
 
@@ -147,18 +149,26 @@ def _comments(text: str) -> dict[int, str]:
 
 
 def _parameter(statement: ast.stmt, comments: Mapping[int, str], file: str) -> tuple[str, Parameter]:
-    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
     try:
-        (name,) = (target.id for target in targets)
-        default = ast.literal_eval(statement.value)
-    except (ValueError, AttributeError, TypeError) as error:
+        name, value, annotation = _assigned(statement)
+        default = ast.literal_eval(value)
+    except ValueError as error:
         line = ast.unparse(statement)
         raise ParameterError(
             f"{file}: the parameters cell holds literals only, not {line!r}; move it to the next cell."
         ) from error
-    annotation = getattr(statement, "annotation", None)
     kind = ast.unparse(annotation) if annotation else _kind(default)
-    return name, Parameter(kind, default, comments.get(statement.end_lineno, ""))
+    return name, Parameter(kind, default, comments.get(statement.end_lineno or 0, ""))
+
+
+def _assigned(statement: ast.stmt) -> tuple[str, ast.expr, ast.expr | None]:
+    """Name, value and annotation of `name = value` or `name: annotation = value`; ValueError for anything else."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value, None
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
+            return name, value, annotation
+    raise ValueError("no assignment to one name")
 
 
 def _kind(default: object) -> str:
@@ -176,7 +186,7 @@ def _typed(name: str, parameter: Parameter, value: object) -> object:
         example = parameter.default or _EXAMPLES.get(parameter.type, parameter.default)
         wanted = f"{_described(parameter.type)}, for example {example!r}"
         raise ParameterError(f"{name} wants {wanted}; got {value!r}.")
-    return float(value) if parameter.type == "float" else value
+    return float(value) if isinstance(value, int) and parameter.type == "float" else value
 
 
 def _literal(text: str) -> object:

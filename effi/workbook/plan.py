@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from effi.errors import NotebookError, ParameterError
 from effi.workbook import scratch
 from effi.workbook.batch import prepare, start
-from effi.workbook.notebook import cells, find, tagged
+from effi.workbook.notebook import Cell, cells, find, tagged
 
 ASK = "import json\nprint(json.dumps(run.plan()))"
 
@@ -20,7 +21,7 @@ def dry_run(
     scale: str = "paper",
     parameters: Mapping[str, object] | None = None,
     folder: Path | None = None,
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """One row per arm, from the notebook's `run.plan()`: arm, steps, flops, peak_bytes, seconds_per_step, hours.
 
     Nothing is recorded. Raises ParameterError and DataError before anything runs, and for a mistake that a cell
@@ -37,14 +38,22 @@ def dry_run(
         if outcome.error:
             kind = ParameterError if outcome.mistake else NotebookError
             raise kind(f"{notebook.paper}: {outcome.error}")
-        return json.loads(_printed(job.output))
+        rows: list[dict[str, Any]] = json.loads(_printed(job.output))
+        return rows
 
 
 def _shortened(path: Path) -> dict[str, object]:
     """The notebook up to its cell tagged `run`, and a cell that asks for the plan."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     kept = cells(path)[: tagged(path, "run") + 1]
-    ask = {"cell_type": "code", "source": ASK, "metadata": {}, "outputs": [], "execution_count": None, "id": "plan"}
+    ask: Cell = {
+        "cell_type": "code",
+        "source": ASK,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+        "id": "plan",
+    }
     return {**notebook, "cells": [*kept, ask]}
 
 

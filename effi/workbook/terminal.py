@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -17,8 +17,11 @@ from rich.text import Text
 from effi.errors import EffiError, duration
 from effi.workbook.answers import Counts
 
+if TYPE_CHECKING:
+    from effi.claims.stats import State
+
 # Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
-VERDICTS = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
+VERDICTS: Mapping[State, str] = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
 BAR_WIDTH = 24
 PLAIN_EVERY_S = 30
 
@@ -52,13 +55,13 @@ def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool) ->
         yield Lines(console, {paper: Row(paper, scale, results_dir) for paper in papers})
 
 
-def tally(counts: Mapping[str, int]) -> Text:
+def tally(counts: Mapping[State, int]) -> Text:
     """Verdicts counted, for example `3 reproduced · 1 not reproduced`."""
     parts = [Text(f"{count} {state}", style=VERDICTS[state]) for state, count in counts.items() if count]
     return Text(" · ").join(parts)
 
 
-def verdicts(paper: str, scale: str, results_dir: str) -> Mapping[str, int]:
+def verdicts(paper: str, scale: str, results_dir: str) -> Mapping[State, int]:
     """State -> number of the paper's claims in it on the records so far; empty while there is nothing to judge."""
     # torch and statistics take seconds to import: not before a notebook runs.
     from effi import claims
@@ -82,7 +85,7 @@ class Row:
     results_dir: str
     counts: Counts | None = None
     ended: Literal["done", "failed"] | None = None
-    verdicts: Mapping[str, int] = field(default_factory=dict)
+    verdicts: Mapping[State, int] = field(default_factory=dict)
     first: Counts | None = None
     warned: bool = False
 
