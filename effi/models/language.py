@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,8 @@ BASE: Mapping[Kind, TextSize] = {
 class TextModel(nn.Module):
     """A network of transformers, `net`, behind ids int64 (B, T) -> logits; padding at the end changes nothing."""
 
-    per_token = True
+    per_token = False
+    net: Any  # one of the library's, which are made by name
 
     def __init__(self, net: nn.Module, pad: int) -> None:
         super().__init__()
@@ -92,9 +93,13 @@ class TextModel(nn.Module):
         return self.net.config.model_type == "gpt2"
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        # The library would look into a BT mask, which neither vmap nor a busy GPU can answer.
+        return self.net(**self._read(ids_BT)).logits
+
+    def _read(self, ids_BT: Tensor) -> dict[str, Tensor | None]:
+        """What the library is asked: ids, and which of them count where that matters."""
+        # It would look into a BT mask, which neither vmap nor a busy GPU can answer.
         mask_B11T = None if self.causal else (ids_BT != self.pad)[:, None, None]
-        return self.net(input_ids=ids_BT, attention_mask=mask_B11T).logits
+        return {"input_ids": ids_BT, "attention_mask": mask_B11T}
 
     def forward_flops(self, batch: int, tokens: int) -> dict[str, int]:
         """FLOPs of one forward by part, two per multiply-add, by layers' own sizes; causal attention counts whole."""
@@ -115,10 +120,22 @@ class TextModel(nn.Module):
         return 3 * sum(self.forward_flops(batch, tokens).values())
 
 
+class LanguageModel(TextModel):
+    """ids int64 (B, T) -> logits (B, T, V), which are `head` of `hidden`: so a long text's can be made in pieces."""
+
+    per_token = True
+
+    def hidden(self, ids_BT: Tensor) -> Tensor:
+        """What the head reads, BTN."""
+        return self.net.base_model(**self._read(ids_BT)).last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., N) of any tokens -> their logits (..., V)."""
+        return self.net.cls(hidden) if hasattr(self.net, "cls") else self.net.lm_head(hidden)
+
+
 class TextClassifier(TextModel):
     """ids int64 (B, T) -> logits (B, classes): GPT-2 reads the last token of the text, the others the first."""
-
-    per_token = False
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         if not self.causal:
@@ -129,49 +146,40 @@ class TextClassifier(TextModel):
         return self.net.score(x_BTN[torch.arange(len(ids_BT), device=ids_BT.device), last_B])
 
 
-def classifier(
-    kind: Kind,
-    classes: int,
-    *,
-    size: TextSize | Literal["base"] = "base",
-    vocabulary: int,
-    length: int,
-    dropout: float = 0.1,
-    pad: int = 0,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    hub: bool = False,
-) -> TextClassifier:
+class Options(TypedDict, total=False):
+    """Options of a text model: its vocabulary and the longest text, size, dropout 0.1, padding 0, a checkpoint.
+
+    `size` is a TextSize or "base", the published one; a checkpoint brings its own. It is a folder with safetensors, a
+    name in the hub's cache, or with `hub` a name to download.
+    """
+
+    vocabulary: Required[int]
+    length: Required[int]
+    size: TextSize | Literal["base"]
+    dropout: float
+    pad: int
+    checkpoint: str | Path | None
+    hub: bool
+
+
+def classifier(kind: Kind, classes: int, *, seed: int = 0, **options: Unpack[Options]) -> TextClassifier:
     """Text classifier with new weights from the "init" stream of `seed`, or those of a checkpoint and a new head.
 
-    `size` is a TextSize or the published one; a checkpoint brings its own. It is a folder with safetensors, a name in
-    the hub's cache, or with `hub` a name to download. ParameterError for sizes that do not fit, DataError for an
-    unusable checkpoint.
+    ParameterError for sizes that do not fit, DataError for an unusable checkpoint.
     """
-    plan = _Plan(kind, size, vocabulary, length, dropout, pad, checkpoint, hub)
+    plan = _Plan(kind, **options)
     with seeded(seed):
-        return TextClassifier(plan.net("classifier", classes), pad)
+        return TextClassifier(plan.net("classifier", classes), plan.pad)
 
 
-def language_model(
-    kind: Kind,
-    *,
-    size: TextSize | Literal["base"] = "base",
-    vocabulary: int,
-    length: int,
-    dropout: float = 0.1,
-    pad: int = 0,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    hub: bool = False,
-) -> TextModel:
+def language_model(kind: Kind, *, seed: int = 0, **options: Unpack[Options]) -> LanguageModel:
     """Language model, ids (B, T) -> logits (B, T, V), to be trained on the next token (gpt2) or on masked ones.
 
-    Its output matrix is its embedding. Options and errors as in `classifier`.
+    Its output matrix is its embedding. Errors as in `classifier`.
     """
-    plan = _Plan(kind, size, vocabulary, length, dropout, pad, checkpoint, hub)
+    plan = _Plan(kind, **options)
     with seeded(seed):
-        return TextModel(plan.net("language model"), pad)
+        return LanguageModel(plan.net("language model"), plan.pad)
 
 
 def backbone_state(model: TextModel) -> dict[str, Tensor]:
@@ -265,13 +273,13 @@ class _Plan:
     """What a caller asks of a text model, in our names; `net` makes it with the library's."""
 
     kind: Kind
-    size: TextSize | Literal["base"]
     vocabulary: int
     length: int
-    dropout: float
-    pad: int
-    checkpoint: str | Path | None
-    hub: bool
+    size: TextSize | Literal["base"] = "base"
+    dropout: float = 0.1
+    pad: int = 0
+    checkpoint: str | Path | None = None
+    hub: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in _LIBRARY:
@@ -282,11 +290,11 @@ class _Plan:
     def net(self, task: Task, classes: int = 2) -> nn.Module:
         """The network, ready to be trained."""
         with _library() as library:
-            config = self._new(library) if self.checkpoint is None else self._stored(library)
+            config = self._new(library) if self.checkpoint is None else self._stored(library, self.checkpoint)
             config.update({name: self.dropout for name in DROPOUTS if hasattr(config, name)})
             config.update({"use_cache": False, "num_labels": classes})
             made = getattr(library, _LIBRARY[self.kind][task])
-            return made(config) if self.checkpoint is None else self._loaded(made, config)
+            return made(config) if self.checkpoint is None else self._loaded(made, config, self.checkpoint)
 
     def _new(self, library: Any) -> Any:
         """The library's configuration of our sizes; RoBERTa counts positions from pad + 1."""
@@ -303,13 +311,13 @@ class _Plan:
         positions = self.length + self.pad + 1
         return make(**names, max_position_embeddings=positions, type_vocab_size=1, layer_norm_eps=1e-5)
 
-    def _stored(self, library: Any) -> Any:
+    def _stored(self, library: Any, checkpoint: str | Path) -> Any:
         """The checkpoint's configuration, if it is of our kind and our texts fit it."""
-        with _readable(self.checkpoint):
-            config = library.AutoConfig.from_pretrained(str(self.checkpoint), local_files_only=not self.hub)
+        with _readable(checkpoint):
+            config = library.AutoConfig.from_pretrained(str(checkpoint), local_files_only=not self.hub)
         expected = getattr(library, _LIBRARY[self.kind]["config"]).model_type
         if config.model_type != expected:
-            raise DataError(f"{self.checkpoint} holds a {config.model_type} model: {self.kind} needs a {expected} one")
+            raise DataError(f"{checkpoint} holds a {config.model_type} model: {self.kind} needs a {expected} one")
         self._check(config)
         if self.kind == "gpt2":
             # An id would make every forward search the batch for padding.
@@ -327,10 +335,10 @@ class _Plan:
                 f"texts of {self.length} need its own tokenizer and shorter texts"
             )
 
-    def _loaded(self, made: Any, config: Any) -> nn.Module:
+    def _loaded(self, made: Any, config: Any, checkpoint: str | Path) -> nn.Module:
         options = {"config": config, "local_files_only": not self.hub, "use_safetensors": True, "dtype": torch.float32}
-        with _readable(self.checkpoint):
-            return made.from_pretrained(str(self.checkpoint), **options).train()
+        with _readable(checkpoint):
+            return made.from_pretrained(str(checkpoint), **options).train()
 
 
 @contextmanager
@@ -358,6 +366,6 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def _mixed_width(block: nn.Module) -> int:
+def _mixed_width(block: Any) -> int:
     """Width of all heads of a block together."""
     return block.attn.c_proj.weight.shape[0] if hasattr(block, "attn") else block.attention.output.dense.in_features

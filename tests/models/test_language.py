@@ -77,6 +77,18 @@ def test_logits_per_text_and_per_token(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_the_head_of_the_hidden_states_and_can_be_made_in_pieces(kind):
+    model, ids = scattered(language_model(kind, **TINY)), texts()
+    logits, hidden = model(ids), model.hidden(ids)
+    assert hidden.shape == (4, 9, SIZE.width)
+    assert torch.equal(model.head(hidden), logits)
+    pieces = torch.cat([model.head(piece) for piece in hidden.split(4, 1)], 1)
+    assert (pieces - logits).abs().max() <= 1e-6 * logits.abs().max()
+    chosen = torch.tensor([[True, False] * 4 + [True]]).expand(4, 9)
+    assert (model.head(hidden[chosen]) - logits[chosen]).abs().max() <= 1e-6 * logits.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing(kind):
     ids = texts()
     for model in map(scattered, both(kind)):
