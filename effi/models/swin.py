@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -68,10 +69,11 @@ class Swin(nn.Module):
     def reset(self) -> None:
         """Draw all weights anew: layers as torch makes them, relative positions from a cut-off N(0, 0.02^2)."""
         for layer in self.modules():
+            table = getattr(layer, "relative_position_bias_table", None)
             if isinstance(layer, nn.Linear | nn.LayerNorm):
                 layer.reset_parameters()
-            elif hasattr(layer, "relative_position_bias_table"):
-                nn.init.trunc_normal_(layer.relative_position_bias_table, std=0.02)
+            elif isinstance(table, nn.Parameter):
+                nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         x_BhwN = self.stages(self.stem(images_BCHW.permute(0, 2, 3, 1)))
@@ -84,7 +86,7 @@ class Swin(nn.Module):
             tokens = batch * self.sides[(index + 1) // 2] ** 2
             if isinstance(part, PatchMerging):
                 flops[f"stages.{index}"] = _linear(part.reduction, tokens)
-            else:
+            elif isinstance(part, nn.Sequential):
                 blocks = (_block_flops(block, tokens).items() for block in part)
                 flops |= {f"stages.{index}.{i}.{name}": n for i, items in enumerate(blocks) for name, n in items}
         return flops | {"head": _linear(self.head, batch)}
@@ -112,8 +114,17 @@ def swin(
     Unlike there, every head has its own table of relative positions, and a grid of one window is not shifted.
     ParameterError for sizes that do not fit together.
     """
-    sizes = {"width": width, "depths": depths, "heads": heads, "window": window, "factors": factors}
-    return Swin(classes, channels=channels, image_size=image_size, **sizes, seed=seed)
+    return Swin(
+        classes,
+        channels=channels,
+        image_size=image_size,
+        width=width,
+        depths=depths,
+        heads=heads,
+        window=window,
+        factors=factors,
+        seed=seed,
+    )
 
 
 def _stage(width: int, depth: int, heads: int, window: int) -> nn.Sequential:
@@ -155,7 +166,7 @@ def _linear(layer: nn.Linear, rows: int) -> int:
     return 2 * rows * layer.weight.numel()
 
 
-def _block_flops(block: nn.Module, tokens: int) -> dict[str, int]:
+def _block_flops(block: Any, tokens: int) -> dict[str, int]:
     """FLOPs of one Swin block by its layers' own sizes, so that slim blocks count less."""
     attention, mlp = block.attn, block.mlp
     mixing = 2 * tokens * attention.window_size[0] * attention.window_size[1] * attention.proj.in_features
