@@ -88,14 +88,6 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    """Differences a - b, seed by seed. Raises ParameterError when the lengths differ."""
-    first, second = finite(a), finite(b)
-    if first.size != second.size:
-        raise ParameterError(f"Paired values want one partner each, got {first.size} and {second.size}.")
-    return (first - second).tolist()
-
-
 def _t_tail(mean: float, error: float, freedom: float) -> float:
     """P(T > mean / error); a spread of zero decides outright."""
     if error == 0:

@@ -34,10 +34,8 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
-    own, fair = (
-        _counted(count(rows, kind), f" of the paper's {len(rows)} claims" * (kind != "fair")) for kind in KINDS
-    )
-    return f"At {scale} scale, {own}, as it tested them; under fair tests, {fair}."
+    own, fair = (_counted(count(rows, kind), f" of its {len(rows)} claims" * (kind != "fair")) for kind in KINDS)
+    return f"At {scale} scale, tested as in the paper, {own}; under fair tests, {fair}."
 
 
 def _counted(found: Mapping[State, int], of: str) -> str:

@@ -52,12 +52,6 @@ def test_no_values_or_not_finite_ones_are_refused(values: list[float]) -> None:
         stats.interval(values)
 
 
-def test_paired_subtracts_seed_by_seed() -> None:
-    assert stats.paired([3.0, 5.0], [1.0, 6.0]) == [2.0, -1.0]
-    with pytest.raises(ParameterError, match="got 2 and 1"):
-        stats.paired([1.0, 2.0], [1.0])
-
-
 def test_welch_matches_scipy_either_way_round() -> None:
     a, b = [1.0, 2.0, 4.0], [2.0, 7.0, 6.0, 9.0]
     expected = scipy_stats.ttest_ind(a, b, equal_var=False).pvalue

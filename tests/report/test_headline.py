@@ -26,7 +26,7 @@ def test_it_counts_claims_and_shows_those_that_the_paper_names(tmp_path: Path) -
     keep(tmp_path, "cpu", trained("check/C14", 0, 0.8) | {"metrics": {"order": 9}})
     found = report.headline("minimal", tmp_path)
     assert found.title == (
-        "At cpu scale, 1 of the paper's 15 claims holds, 0 fail and 14 stay open, as it tested them; "
+        "At cpu scale, tested as in the paper, 1 of its 15 claims holds, 0 fail and 14 stay open; "
         "under fair tests, 1 holds, 0 fail and 14 stay open."
     )
     assert [row[0].partition(":")[0] for row in found.rows] == ["C8", "C10"]
