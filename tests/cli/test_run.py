@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,14 +34,6 @@ def test_list_shows_papers_and_the_parameters_of_one(effi: Effi, root: Path) -> 
     said = effi("list", "made_up")
     row = next(line for line in said.out.splitlines() if "seeds" in line)
     assert "list[int]" in row and "empty: those of the scale" in row
-
-
-def test_list_costs_no_torch() -> None:
-    code = (
-        "import sys; from effi import cli, workbook; from effi.cli import screen; workbook.notebooks(); "
-        "print({'torch', 'scipy', 'pandas', 'papermill', 'nbformat'} & set(sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_run_hands_its_options_on(effi: Effi, root: Path, asked: dict[str, object]) -> None:

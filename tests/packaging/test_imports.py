@@ -29,6 +29,20 @@ def test_the_libraries_of_the_papers_import(name: str) -> None:
     assert int(printed(f"import {name}; print({name}.__version__)").partition(".")[0]) >= 0
 
 
+LIGHT = """
+import sys
+import effi, effi.errors, effi.paths, effi.cli, effi.cli.screen, effi.workbook, effi.workbook.plan
+from effi import workbook
+workbook.notebooks()
+heavy = {"torch", "numpy", "scipy", "pandas", "matplotlib", "transformers", "papermill", "nbformat", "joblib"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_what_only_looks_at_notebooks_loads_no_library_of_numbers() -> None:
+    assert printed(LIGHT) == "[]\n"
+
+
 def test_effi_costs_little_beside_torch() -> None:
     # The least of three: a busy machine slows one import at times, not always the same one.
     assert min(float(printed(RACE)) for _ in range(3)) <= 1.5
