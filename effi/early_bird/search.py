@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,13 +56,12 @@ class Search:
                 state = self.model.state_dict().items()
                 self.states[ratio] = {name: value.detach().cpu().clone() for name, value in state}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: everything found so far, and how long that took."""
-        return self.tensors() | {"seconds": self.seconds}
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: everything found so far."""
+        return self.tensors()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint: the detectors look at the masks kept once more."""
-        self.seconds = state["seconds"]
         found = Found(state, self.weights)
         for ratio in self.ratios:
             self.rows[ratio] = list(state[f"bits/{ratio:g}"])
