@@ -29,7 +29,7 @@ def _code(steps: Sequence[float], lags: Sequence[float], threshold: float) -> bo
 
 
 # `steps` are the distances of consecutive masks so far, `lags` those of the newest mask to the ones before it.
-RULES: Mapping[str, Callable[[Sequence[float], Sequence[float], float], bool]] = {
+RULES: Mapping[Rule, Callable[[Sequence[float], Sequence[float], float], bool]] = {
     "consecutive": _consecutive,
     "queue": _queue,
     "code": _code,
@@ -79,9 +79,8 @@ class TicketDetector:
 
         Raises ParameterError when the mask has another sparsity than the detector or another size than the last.
         """
-        self._check(mask)
-        bits = masks.pack(mask)
-        lags = [masks.packed_distance(bits, older, self._weights) for older in self._before]
+        count, bits = self._checked(mask), masks.pack(mask)
+        lags = [masks.packed_distance(bits, older, count) for older in self._before]
         self.distances += lags[-1:]
         self._before.append(bits)
         fires = self.found_at is None and RULES[self.rule](self.distances, lags, self.threshold)
@@ -90,7 +89,8 @@ class TicketDetector:
         self._seen += 1
         return fires
 
-    def _check(self, mask: Mask) -> None:
+    def _checked(self, mask: Mask) -> int:
+        """How many weights the mask is of."""
         count = sum(kept.numel() for kept in mask.values())
         if self._weights not in (None, count):
             raise ParameterError(
@@ -102,6 +102,7 @@ class TicketDetector:
             raise ParameterError(
                 f"a mask of sparsity {masks.sparsity(mask):.3f} was given to a detector of sparsity {self.sparsity}."
             )
+        return count
 
 
 def first_draw(distances: Tensor, rule: Rule, threshold: float) -> int | None:

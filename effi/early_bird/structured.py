@@ -6,27 +6,16 @@ by then name the units that go. They count signed: a negative coefficient is sma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from effi.axes import Gates, mask_units, units
 from effi.errors import ParameterError
+from effi.training import Step
 
 HEADS, NEURONS, PENALTY, SEARCH = 1 / 3, 0.4, 1e-4, 0.2
-
-
-class Handles:
-    """Hooks on tensors, taken off together."""
-
-    def __init__(self, removes: Sequence[Callable[[], None]]) -> None:
-        self._removes = removes
-
-    def remove(self) -> None:
-        """Take the hooks off."""
-        for remove in self._removes:
-            remove()
 
 
 def draw_step(steps_per_epoch: int, share: float = SEARCH) -> int:
@@ -34,31 +23,38 @@ def draw_step(steps_per_epoch: int, share: float = SEARCH) -> int:
     return max(1, round(share * steps_per_epoch))
 
 
-def penalise(gates: Gates, *, heads: float = PENALTY, neurons: float = PENALTY) -> Handles:
-    """From now on add to the coefficients' gradients that of heads x sum|c_head| + neurons x sum|c_neuron|.
+class Penalty:
+    """A listener before each step that adds the gradient of heads x sum|c_head| + neurons x sum|c_neuron|.
 
-    Exactly the gradient of EarlyBERT's penalty, summed over layers, so that the loss itself needs no second term. It is
-    added in every backward pass (once per micro-batch where gradients accumulate), for a model trained alone.
+    Exactly that of EarlyBERT's penalty, summed over layers, so that the loss itself needs no second term; for a model
+    trained alone.
     """
 
-    def hook(coefficients: nn.Parameter, strength: float) -> Callable[[], None]:
-        return coefficients.register_hook(lambda grad: grad + strength * coefficients.detach().sign()).remove
+    def __init__(self, gates: Gates, *, heads: float = PENALTY, neurons: float = PENALTY) -> None:
+        self._strengths = [(c, heads if _is_heads(axis) else neurons) for axis, c in gates.coefficients.items()]
 
-    strengths = {axis: heads if _is_heads(axis) else neurons for axis in gates.coefficients}
-    return Handles([hook(value, strengths[axis]) for axis, value in gates.coefficients.items()])
+    @torch.no_grad()
+    def __call__(self, step: Step) -> None:
+        """Act on the gradients of a step."""
+        for coefficients, strength in self._strengths:
+            assert coefficients.grad is not None
+            coefficients.grad += strength * coefficients.sign()
 
 
 class Log:
-    """The coefficients of every training step, each taken after its backward pass and before its optimiser step."""
+    """A listener before each step: the coefficients that it finds, after the backward pass and before the optimiser."""
 
     def __init__(self, gates: Gates) -> None:
+        self._gates = gates
         self._taken: dict[str, list[Tensor]] = {axis: [] for axis in gates.coefficients}
-        self._hooks = [
-            value.register_post_accumulate_grad_hook(self._taker(axis)) for axis, value in gates.coefficients.items()
-        ]
 
     def __len__(self) -> int:
         return min(map(len, self._taken.values()))
+
+    def __call__(self, step: Step) -> None:
+        """Note the coefficients."""
+        for axis, value in self._gates.coefficients.items():
+            self._taken[axis].append(value.detach().clone())
 
     def at(self, step: int) -> dict[str, Tensor]:
         """Coefficients by axis that the released code looks up for a step: those at index step - 1.
@@ -69,13 +65,14 @@ class Log:
             raise ParameterError(f"coefficients of step {step} were not logged: {len(self)} steps were, from 1 on")
         return {axis: taken[step - 1] for axis, taken in self._taken.items()}
 
-    def remove(self) -> None:
-        """Stop logging."""
-        for hook in self._hooks:
-            hook.remove()
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: every step so far."""
+        return {axis: torch.stack(taken) for axis, taken in self._taken.items() if taken}
 
-    def _taker(self, axis: str) -> Callable[[Tensor], None]:
-        return lambda value: self._taken[axis].append(value.detach().clone())
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        for axis, taken in state.items():
+            self._taken[axis] = list(taken.to(self._gates.coefficients[axis].device))
 
 
 def draw(coefficients: Mapping[str, Tensor], *, heads: float = HEADS, neurons: float = NEURONS) -> dict[str, list[int]]:

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from effi.axes import slim, units, with_gates
-from effi.early_bird.structured import Log, draw, draw_step, kept_share, penalise, relative_cost
+from effi.early_bird.structured import Log, Penalty, draw, draw_step, kept_share, relative_cost
 from effi.errors import ParameterError
 from effi.models.vit import ViT, ViTShape
 
 KINDS = ("heads", "neurons")
+STEP = None  # neither listener reads it
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=5, width=12, depth=2, hidden=20)
 
 
@@ -41,8 +42,7 @@ def test_golden_draw_step():
     gates = with_gates(model)
     log = Log(gates)
     for _ in range(3):
-        model(torch.ones(1, 3, 8, 8)).sum().backward()
-        model.zero_grad()
+        log(STEP)
         with torch.no_grad():
             for coefficients in gates.coefficients.values():
                 coefficients.add_(1.0)
@@ -52,9 +52,21 @@ def test_golden_draw_step():
     for step in (0, 4):
         with pytest.raises(ParameterError, match=f"step {step} were not logged: 3 steps were"):
             log.at(step)
-    log.remove()
-    model(torch.ones(1, 3, 8, 8)).sum().backward()
-    assert len(log) == 3
+
+
+def test_a_log_goes_on_from_its_state():
+    gates = with_gates(vit())
+    log, later = Log(gates), Log(gates)
+    log(STEP)
+    later.load_state_dict(log.state_dict())
+    with torch.no_grad():
+        for coefficients in gates.coefficients.values():
+            coefficients.mul_(3.0)
+    for each in (log, later):
+        each(STEP)
+    for step, value in ((1, 1.0), (2, 3.0)):
+        assert all((taken == value).all() for taken in later.at(step).values())
+    assert len(later) == len(log) == 2
 
 
 def test_the_smallest_go_and_signs_count():
@@ -107,14 +119,11 @@ def test_the_penalty_is_the_gradient_of_the_l1_norm():
     norms = {kind: sum(c.abs().sum() for a, c in gates.coefficients.items() if a.endswith(kind)) for kind in KINDS}
     whole = loss + 1e-2 * norms["heads"] + 3e-2 * norms["neurons"]
     wanted = torch.autograd.grad(whole, list(gates.coefficients.values()))
-    handle = penalise(gates, heads=1e-2, neurons=3e-2)
-    model(x).square().mean().backward()
-    for value, gradient in zip(gates.coefficients.values(), wanted, strict=True):
-        assert torch.allclose(value.grad, gradient, atol=1e-7)
-    handle.remove()
-    model.zero_grad()
     model(x).square().mean().backward()
     assert not torch.allclose(next(iter(gates.coefficients.values())).grad, wanted[0], atol=1e-4)
+    Penalty(gates, heads=1e-2, neurons=3e-2)(STEP)
+    for value, gradient in zip(gates.coefficients.values(), wanted, strict=True):
+        assert torch.allclose(value.grad, gradient, atol=1e-7)
 
 
 def test_kept_share_is_that_of_the_linear_flops():
@@ -146,12 +155,14 @@ def test_search_and_draw_find_the_units_that_are_not_used():
     gates = with_gates(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("gates."))
-    penalise(gates, heads=0.05, neurons=0.05)
-    log, optimizer = Log(gates), torch.optim.SGD(gates.parameters(), lr=0.5)
+    penalty, log = Penalty(gates, heads=0.05, neurons=0.05), Log(gates)
+    optimizer = torch.optim.SGD(gates.parameters(), lr=0.5)
     draws = torch.Generator().manual_seed(0)
     for _ in range(5):
         x, wanted = torch.randn(8, 3, 8, 8, generator=draws), torch.ones(8, 5)
         (100 * (model(x) - wanted).square().mean()).backward()
+        for listener in (penalty, log):
+            listener(STEP)
         optimizer.step()
         optimizer.zero_grad()
     used = {axis: log.at(5)[axis] for axis in units(model)}

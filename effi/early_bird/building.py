@@ -1,0 +1,53 @@
+"""The models of this paper as a training finds them, and a smaller one of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from effi.data import Dataset, TextDataset
+from effi.early_bird.settings import Model
+from effi.models import language
+from effi.models.swin import swin
+from effi.models.vision import cifar_vit
+
+Data = Dataset | TextDataset
+VISION: Mapping[str, Callable[..., nn.Module]] = {"vit": cifar_vit, "swin": swin}
+
+
+def build(model: Model, data: Data, seed: int) -> nn.Module:
+    """A classifier on the CPU: new weights of `seed`, or those of a checkpoint and a new head."""
+    if isinstance(data, Dataset):
+        channels, side, _ = data.shape
+        shape = {"channels": channels, "image_size": side}
+        return VISION[model.kind](len(data.classes), **shape, **model.options, seed=seed)
+    return language.classifier(_kind(model), len(data.classes), **_text_options(model, data), seed=seed)
+
+
+def build_language_model(model: Model, data: TextDataset, seed: int) -> language.TextModel:
+    """The same text model with its output over the vocabulary, for pretraining."""
+    return language.language_model(_kind(model), **_text_options(model, data), seed=seed)
+
+
+def _kind(model: Model) -> language.Kind:
+    return cast(language.Kind, model.kind)
+
+
+def _text_options(model: Model, data: TextDataset) -> dict[str, Any]:
+    """Sizes of a language model, or the checkpoint that brings its own."""
+    sizes = {"vocabulary": data.vocabulary, "length": model.length}
+    if model.checkpoint:
+        return sizes | {"checkpoint": language.need_checkpoint(_kind(model)), "pad": data.pad}
+    size = {name: value for name, value in model.options.items() if name != "dropout"}
+    return sizes | {"size": language.TextSize(**size), "dropout": model.options["dropout"]}
+
+
+def narrow(options: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    """Options of a ViT whose prunable weights number about the share 1 - ratio of those of a ViT with `options`."""
+    base = {"width": 512, "hidden": 512, "heads": 8, **options}
+    weights = {w: 4 * w * w + 2 * w * round(w * base["hidden"] / base["width"]) for w in range(1 + base["width"])}
+    wanted = (1 - ratio) * weights[base["width"]]
+    width = min(range(base["heads"], 1 + base["width"], base["heads"]), key=lambda w: abs(weights[w] - wanted))
+    return {**options, "width": width, "hidden": round(width * base["hidden"] / base["width"]), "heads": base["heads"]}

@@ -1,0 +1,48 @@
+"""What is recorded of a training: scores, sizes, bytes; and what masks of several models say of each other (C4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from effi import masks
+from effi.data import Dataset, TextDataset
+from effi.masks import Mask
+from effi.training import History, evaluation
+
+
+def outcome(
+    model: nn.Module, history: History, data: Dataset | TextDataset, mask: Mask | None = None
+) -> dict[str, float]:
+    """Scores (effi.training.outcome), size, bytes held in training, and with a mask the bytes of files by format."""
+    weights = masks.prunable(model)
+    files = masks.file_formats(weights, mask) if mask else {}
+    return {
+        **evaluation.outcome(model, history, data),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "prunable": sum(weight.numel() for weight in weights.values()),
+        "alive": 1.0 if mask is None else 1 - masks.sparsity(mask),
+        "training_bytes": history.held_bytes,
+        "epochs": len(history.curves["train_loss"]),
+        **{f"file_{kind}": size for kind, size in files.items()},
+    }
+
+
+def everything(model: nn.Module) -> Mask:
+    """The mask that prunes nothing."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in masks.prunable(model).items()}
+
+
+def distance_ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """C4, of one seed's dense records: distance of masks one epoch apart, the worst language model's over the ViT's.
+
+    At every ratio that the language models were searched at.
+    """
+    metrics = {record["model"]: record["metrics"] for record in records}
+    vision, spoken = metrics["vit"], [each for model, each in metrics.items() if model not in ("vit", "swin")]
+    names = [name for name in spoken[0] if name.startswith("epoch_distance_")]
+    worst = {name: max(each[name] for each in spoken) for name in names}
+    return {name.replace("epoch_distance", "distance_ratio"): worst[name] / vision[name] for name in names}

@@ -1,0 +1,67 @@
+"""Which heads and neurons a structured ticket keeps, and whether the model without the others is the masked one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from effi import axes
+from effi.cost import Ledger
+from effi.data import Dataset, TextDataset
+from effi.early_bird.structured import Log, Penalty, draw, draw_step
+from effi.seeds import generator
+from effi.training import Listener, Training, fit
+
+Keep = Mapping[str, Sequence[int]]
+
+
+def learn_units(
+    model: nn.Module,
+    data: Dataset | TextDataset,
+    training: Training,
+    share: float,
+    *,
+    seed: int,
+    ledger: Ledger,
+    checkpoint: Path | None = None,
+) -> dict[str, list[int]]:
+    """Units to keep by axis, by coefficients trained with the model for a share of an epoch; the model is used up."""
+    gates = axes.with_gates(model)
+    log, steps = Log(gates), draw_step(ceil(len(data.train) / training.batch_size), share)
+    order = torch.randperm(len(data.train), generator=generator(seed, "structured search"))
+    chosen = order[: steps * training.batch_size].to(data.train.labels.device)
+    part = replace(data, train=data.train.take(chosen))
+    # The draw comes at the start of a long schedule, whose rate has hardly fallen by then.
+    schedule = replace(training, epochs=1, schedule="constant")
+    listeners: list[Listener] = [Penalty(gates), log]
+    fit(model, part, schedule, seeds=[seed], ledger=ledger, before_step=listeners, checkpoint=checkpoint)
+    return draw(log.at(min(len(log), steps)))
+
+
+def random_units(keep: Keep, model: nn.Module, seed: int) -> dict[str, list[int]]:
+    """As many units of each axis, drawn at random."""
+    counts = axes.units(model)
+    drawn = {axis: torch.randperm(counts[axis], generator=generator(seed, f"structured {axis}")) for axis in keep}
+    return {axis: drawn[axis][: len(kept)].tolist() for axis, kept in keep.items()}
+
+
+def heads_kept(keep: Keep, model: nn.Module) -> tuple[int, list[float]]:
+    """Number of layers with heads, and 1 or 0 for every head, layer by layer."""
+    layers = [axis for axis in keep if axis.endswith("heads")]
+    counts = axes.units(model)
+    return len(layers), [float(head in keep[axis]) for axis in layers for head in range(counts[axis])]
+
+
+@torch.no_grad()
+def slim_equals_masked(model: nn.Module, keep: Keep, data: Dataset | TextDataset) -> bool:
+    """Whether the slim model's logits of 32 validation examples are those of the masked whole within 1e-5."""
+    small, masked = axes.slim(model, keep).eval(), axes.slim(model, {}).eval()
+    for name, kept in axes.mask_units(model, keep).items():
+        masked.get_parameter(name).mul_(kept)
+    x = data.prepare(data.validation.inputs[:32])
+    return torch.allclose(small(x), masked(x), atol=1e-5)
