@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from effi.errors import ParameterError
 from effi.models.attention import attend, glorot_rows, join_heads, split_heads
 
 QueryKey = Literal["separate", "collapsed", "tied", "mirrored", "gram"]
@@ -215,14 +216,14 @@ class Attention(nn.Module):
 
 def _check(width: int, heads: int, query_key: str, value_output: str, mixing: str, tokens: int | None) -> None:
     if width % heads:
-        raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
+        raise ParameterError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
     for value, known in ((query_key, QueryKey), (value_output, ValueOutput), (mixing, Mixing)):
         if value not in get_args(known):
-            raise ValueError(f"{value!r} is none of {', '.join(get_args(known))}")
+            raise ParameterError(f"{value!r} is none of {', '.join(get_args(known))}")
     if value_output == "merged" and heads > 1:
-        raise ValueError("Wv Wo has no single product for more than one head (Sec. 3); use heads=1")
+        raise ParameterError("Wv Wo has no single product for more than one head (Sec. 3); use heads=1")
     if mixing == "fixed" and tokens is None:
-        raise ValueError("mixing='fixed' learns one row a token; pass tokens=")
+        raise ParameterError("mixing='fixed' learns one row a token; pass tokens=")
 
 
 def _sane_std(query_key: str, d: int) -> float:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from effi.errors import ParameterError
+
 _FUSED = ContextVar("effi_fused_attention", default=True)
 PLAIN_TOKENS_BF16, PLAIN_TOKENS, NARROW = 512, 64, 16
 
@@ -92,7 +94,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
+            raise ParameterError(f"width {width} is not a multiple of heads {heads}; choose heads that divide it")
         self.width, self.heads, self.dropout = width, heads, dropout
         self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width, bias=bias)

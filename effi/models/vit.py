@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from effi.errors import ParameterError
 from effi.models.attention import SelfAttention
 from effi.seeds import seeded
 
@@ -47,7 +48,7 @@ class ViTShape:
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
-            raise ValueError(
+            raise ParameterError(
                 f"image size {self.image_size} is not a multiple of patch size {self.patch_size}; "
                 "choose a patch size that divides it or resize the images"
             )

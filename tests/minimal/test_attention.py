@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
+from effi.errors import ParameterError
 from effi.minimal import Attention, Variant, copy_merged, diagnose, merged_stack, score_matrix, stack, start
 from effi.models.vit import ViT
 
@@ -199,7 +200,7 @@ def test_two_linear_score_layers_grow_with_the_ninth_power():
     ],
 )
 def test_impossible_options_say_so(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ParameterError, match=message):
         Attention(12, **options)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from effi.cost import count_flops
+from effi.errors import ParameterError
 from effi.models.attention import (
     NARROW,
     PLAIN_TOKENS,
@@ -173,7 +174,7 @@ def test_reset_zeroes_biases():
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="width 10 is not a multiple of heads 3; choose heads"):
+    with pytest.raises(ParameterError, match="width 10 is not a multiple of heads 3; choose heads"):
         SelfAttention(10, 3)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from effi.errors import ParameterError
 from effi.models.vit import Block, ViT, ViTShape, patchify, sincos_positions
 
 SHAPE = ViTShape(image_size=8, patch_size=2, channels=3, classes=5, width=12, depth=2, hidden=20)
@@ -184,10 +185,10 @@ def test_every_parameter_receives_a_gradient():
 
 
 def test_patches_must_tile_the_image():
-    with pytest.raises(ValueError, match="image size 28 is not a multiple of patch size 8; choose a patch size"):
+    with pytest.raises(ParameterError, match="image size 28 is not a multiple of patch size 8; choose a patch size"):
         replace(SHAPE, image_size=28, patch_size=8)
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="width 12 is not a multiple of heads 5"):
+    with pytest.raises(ParameterError, match="width 12 is not a multiple of heads 5"):
         ViT(SHAPE, heads=5)
