@@ -16,6 +16,8 @@ import torch
 from effi.cost import Ledger, share
 from effi.errors import RecordError, TrainingError
 from effi.records import store
+from effi.records.identity import identity
+from effi.records.names import Name
 from effi.records.store import Record
 
 Values = Mapping[str, float]
@@ -28,6 +30,7 @@ class Arm:
 
     As a context manager it holds the arm's lock: a second process waits, then finds the arm `done`. A failure inside
     is recorded; a failure of the training itself (TrainingError, out of memory) ends there, any other goes on.
+    `label` is what `name` says, in fields; None for a check or another arm that has only a text.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Arm:
     ledger: Ledger
     done: bool = False
     error: str | None = None
+    label: Name | None = None
+    quiet: bool = False
     report: Callable[[Arm], None] | None = None
     _recorded: bool = False
     _locks: ExitStack = field(default_factory=ExitStack)
@@ -53,12 +58,32 @@ class Arm:
         """Whether this only measures a step for the plan; nothing is recorded then."""
         return self.ledger.dry_run
 
+    @property
+    def variant(self) -> str | None:
+        """The variant that its name says, without the ratio."""
+        return self.label.variant if self.label else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.ledger.device
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a training keeps what it needs to go on after an interruption, in files whose names begin so.
+
+        They are deleted with the arm's record, but for that of an interruption.
+        """
+        name = self.identities[0] if len(self.identities) == 1 else identity({"seeds": self.identities})
+        return self.path.with_name("checkpoints") / name
+
     def __enter__(self) -> Arm:
         if self.dry_run:
             return self
+        what = None if self.quiet else f"{self.header['paper']} {self.header['scale']} {self.name}"
         with ExitStack() as held:
             for name in sorted(self.identities):  # one order for all processes, so that none waits in a circle
-                held.enter_context(store.locked(self.path, name))
+                held.enter_context(store.locked(self.path, name, what))
             finished = store.finished(self.path)
             left = [pair for pair in zip(self.seeds, self.identities, strict=True) if pair[1] not in finished]
             self.done = not left
@@ -75,6 +100,8 @@ class Arm:
             forgotten = RecordError(f'arm "{self.name}" ended without arm.record(...); record its metrics')
             if unrecorded:
                 self.fail(sentence(error or forgotten))
+                if isinstance(error or forgotten, Exception):
+                    self._forget_checkpoint()
         if self.report:
             self.report(self)
         if unrecorded and error is None:
@@ -95,6 +122,7 @@ class Arm:
         curves = [_numbers("history", each) for each in self._per_seed(history or [{}] * len(self.seeds))]
         store.append(self.path, self._rows("done", None, values, curves))
         self._recorded = True
+        self._forget_checkpoint()
 
     def fail(self, error: str) -> None:
         """Record why the arm failed; the next call tries again."""
@@ -104,8 +132,12 @@ class Arm:
 
     def fail_unless_done(self, error: str) -> None:
         """Record the failure of an arm whose own process can no longer do so."""
-        if not store.finished(self.path).issuperset(self.identities):
+        if not store.finished(self.path).keys() >= set(self.identities):
             self.fail(error)
+
+    def _forget_checkpoint(self) -> None:
+        for file in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
+            file.unlink(missing_ok=True)
 
     def _per_seed(self, given: Any) -> Sequence[Mapping[str, Any]]:
         items = [given] if isinstance(given, Mapping) else given

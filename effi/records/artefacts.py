@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from effi import paths
 from effi.errors import RecordError
 from effi.records import store
-from effi.records.identity import canonical, identity
+from effi.records.identity import canonical, essential, identity
+from effi.records.reading import Reads
 
 
 class Artefact(NamedTuple):
@@ -25,49 +26,64 @@ class Artefact(NamedTuple):
 
 @dataclass(frozen=True)
 class Artefacts:
-    """Files of what one function makes of settings and a seed; `same` is what else must not have changed."""
+    """Files of what one function makes of settings and a seed; `same` is what else must not have changed.
+
+    `sources` are those whose files count, the present one first; `reads` is what the function takes from outside.
+    """
 
     folder: Path
     function: Callable[[Any, int], Artefact]
     same: Mapping[str, Any]
+    sources: tuple[str, ...] = ("",)
+    reads: Reads = field(default_factory=Reads)
+
+    @property
+    def counted(self) -> Callable[[Any, int], Artefact]:
+        """What of this counts for a function that uses it: how the files are made."""
+        return self.function
 
     def get(self, settings: Any, seed: int) -> Artefact:
         """What was kept for these settings and this seed, or else made now and kept; two processes make it once."""
-        with store.locked(self._path(settings, seed), self._name(settings, seed)):
-            found = self._read(settings, seed)
+        path = self._path(settings, seed)
+        with store.locked(path, path.stem, what=f"{self.function.__name__} of seed {seed}"):
+            found = next(filter(None, map(_read, self._paths(settings, seed))), None)
             if found is None:
                 found = self.function(settings, seed)
-                self._write(settings, seed, found)
+                self._write(path, found)
             return found
 
     def keep(self, settings: Any, seed: int, found: Artefact) -> None:
         """Keep what was made elsewhere, such as by an arm whose training is timed."""
-        with store.locked(self._path(settings, seed), self._name(settings, seed)):
-            self._write(settings, seed, found)
-
-    def _name(self, settings: Any, seed: int) -> str:
-        return identity({**self.same, "settings": canonical(settings), "seed": seed})
+        path = self._path(settings, seed)
+        with store.locked(path, path.stem):
+            self._write(path, found)
 
     def _path(self, settings: Any, seed: int) -> Path:
-        return self.folder / f"{self._name(settings, seed)}.safetensors"
+        return next(self._paths(settings, seed))
 
-    def _read(self, settings: Any, seed: int) -> Artefact | None:
-        from safetensors import SafetensorError, safe_open
+    def _paths(self, settings: Any, seed: int) -> Iterator[Path]:
+        self.reads.check_named(f"{self.function.__name__} of seed {seed}", canonical(settings), self.same)
+        same = {**self.same, "settings": essential(settings), "seed": seed}
+        for source in self.sources:
+            yield self.folder / f"{identity({**same, 'source': source})}.safetensors"
 
-        path = self._path(settings, seed)
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
-                return Artefact(tensors, json.loads(file.metadata()["facts"]))
-        # A file torn by a full disk or another program is made anew, as one that is not there.
-        except (OSError, SafetensorError):
-            return None
-
-    def _write(self, settings: Any, seed: int, found: Artefact) -> None:
+    def _write(self, path: Path, found: Artefact) -> None:
         from safetensors.torch import save
 
         content = save({n: t.contiguous() for n, t in found.tensors.items()}, {"facts": json.dumps(found.facts)})
         try:
-            paths.replace(self._path(settings, seed), content)
+            paths.replace(path, content)
         except OSError as error:
             raise RecordError(f"{self.folder} cannot be written ({error.strerror}); free space there") from error
+
+
+def _read(path: Path) -> Artefact | None:
+    """What a file holds; None for one that is not there, or was torn by a full disk or another program."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
+            return Artefact(tensors, json.loads(file.metadata()["facts"]))
+    except (OSError, SafetensorError):
+        return None

@@ -9,62 +9,73 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from effi import paths
+from effi.errors import duration
 
 
 class Progress:
-    """Counts of (arm, seed) pairs of one run; `path` is the file, written as {done, failed, total, started, arm}."""
+    """Counts of (arm, seed) pairs of one run, written to the file `path` as it goes.
 
-    def __init__(self, path: Path, label: str, quiet: bool | None) -> None:
+    total = trained + kept (from records of before) + failed + what is left; done = trained + kept; stale: pairs left
+    that have a record of another source. `failures` names arms with their error and the file of their record.
+    """
+
+    def __init__(self, path: Path, label: str, quiet: bool | None, records: Path) -> None:
         self.path = path
         self.label = label
-        self.quiet = not _watched() if quiet is None else quiet
-        self.total = self.done = self.failed = self.trained = 0
+        self.records = records
+        self.quiet = not watched() if quiet is None else quiet
+        self.total = self.trained = self.kept = self.failed = self.stale = 0
+        self.failures: list[dict[str, Any]] = []
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
 
-    def expect(self, total: int, done: int = 0) -> None:
-        """Add pairs that are asked for, of which some have their record already."""
+    @property
+    def done(self) -> int:
+        """Pairs that have their record."""
+        return self.trained + self.kept
+
+    def expect(self, total: int, kept: int = 0, stale: int = 0) -> None:
+        """Add pairs that are asked for, of which some have their record already, and some one of another source."""
         self.total += total
-        self.done += done
+        self.kept += kept
+        self.stale += stale
         self._save(None)
 
     def skip(self, count: int, arm: str) -> None:
         """Pairs whose records turned out to be there."""
-        self.done += count
+        self.kept += count
         self._save(arm)
 
     def finished(self, arm: str, seeds: tuple[int, ...], error: str | None) -> None:
         """Pairs that were trained now, or failed."""
-        self.trained += len(seeds)
         if error is None:
-            self.done += len(seeds)
+            self.trained += len(seeds)
         else:
             self.failed += len(seeds)
+            place = {"error": error.splitlines()[0], "record": str(self.records)}
+            self.failures.append({"arm": arm, "seeds": list(seeds), **place})
         self._save(arm)
         if not self.quiet:
             print(self._line(arm, seeds, error), file=sys.stderr, flush=True)
 
     def _line(self, arm: str, seeds: tuple[int, ...], error: str | None) -> str:
         settled = self.done + self.failed
-        left = (time.monotonic() - self._start) / max(self.trained, 1) * (self.total - settled)
+        pace = (time.monotonic() - self._start) / max(self.trained + self.failed, 1)
         outcome = "done" if error is None else f"failed: {error.splitlines()[0]}"
         named = ", ".join(map(str, seeds))
-        return f"{self.label} {arm} seed {named} {outcome} | {settled}/{self.total} | {_clock(left)} left"
+        left = duration(pace * (self.total - settled))
+        return f"{self.label} {arm} seed {named} {outcome} | {settled}/{self.total} | {left} left"
 
     def _save(self, arm: str | None) -> None:
-        counts = {"done": self.done, "failed": self.failed, "total": self.total, "started": self.started, "arm": arm}
+        names = ("done", "trained", "kept", "failed", "stale", "total", "started", "failures")
+        counts = {**{name: getattr(self, name) for name in names}, "arm": arm}
         with suppress(OSError):  # the records say what matters, and their errors are told
             paths.replace(self.path, json.dumps(counts))
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether a person looks on: a terminal, JupyterLab (its server names the session) or EFFI_PROGRESS set."""
     return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ or bool(os.environ.get("EFFI_PROGRESS"))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

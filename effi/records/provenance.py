@@ -16,9 +16,10 @@ import torch
 
 import effi
 from effi import paths
-from effi.records.identity import cpu_model, source_hash
+from effi.records import machine
+from effi.records.source import source_hash
 
-PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scipy", "scikit-learn", "pillow", "joblib", "triton")
+PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scipy", "scikit-learn", "pillow", "triton")
 
 
 @cache
@@ -31,7 +32,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "cpu": cpu_model(),
+        "cpu": machine.cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": _gpu(),

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor
 from operator import index
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import joblib
 import torch
@@ -15,13 +15,17 @@ import torch
 from effi import paths
 from effi.cost import Ledger
 from effi.errors import ParameterError
-from effi.records import store
+from effi.records import adoption, names, store
 from effi.records.arms import Arm, sentence
 from effi.records.artefacts import Artefact, Artefacts
-from effi.records.identity import canonical, device_class, function_parts, identity, non_default, source_hash
+from effi.records.identity import agree, canonical, essential, identity, non_default
+from effi.records.machine import device_class
+from effi.records.names import Name
 from effi.records.progress import Progress
 from effi.records.provenance import provenance
-from effi.records.store import Record, records
+from effi.records.reading import Reads, reads
+from effi.records.source import Source, source_hash
+from effi.records.store import Record
 from effi.records.workers import Workers
 
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
@@ -35,6 +39,8 @@ class Run:
     a terminal and in JupyterLab only. ParameterError for values without a JSON form, unknown modules and a device
     that is not there.
     """
+
+    keep_only = staticmethod(names.keep_only)
 
     def __init__(
         self,
@@ -54,7 +60,8 @@ class Run:
         self.path = paths.records_file(results_dir, scale, paper)
         self.device = str(device)
         self.dry_run = dry_run
-        self._uses = {name if isinstance(name, str) else name.__name__ for name in uses}
+        self._results_dir = results_dir
+        self._uses = _module_names(uses)
         self._shared = {
             "paper": paper,
             "scale": scale,
@@ -62,28 +69,53 @@ class Run:
             "inputs": canonical(inputs or {}, "inputs"),
         }
         self._surroundings = {"torch": torch.__version__, "device": device_class(device)}
-        self._header = {**self._shared, "notices": list(notices), "provenance": provenance()}
-        self._source = source_hash(self._uses)
+        kind = torch.device(device).type
+        self._header = {**self._shared, "device": kind, "notices": list(notices), "provenance": provenance()}
         self._asked: dict[str, None] = {}
         self._planned: dict[str, tuple[Ledger, int]] = {}
-        self._progress = Progress(self.path.with_name("progress.json"), f"{paper} {scale}", quiet)
+        self._progress = Progress(self.path.with_name("progress.json"), f"{paper} {scale}", quiet, self.path)
 
-    def arm(self, name: str, seed: int, settings: Any = None) -> Arm:
-        """The arm of one seed, for a `with` block that ends in arm.record(...); `settings`: what it is trained with."""
-        arm = self._arm(name, (index(seed),), settings, self._source)
+    @property
+    def counted(self) -> NoReturn:
+        """Nothing in a run may be read by the function of an arm."""
+        raise ParameterError("a function reads the run itself; give it what it needs through the arm or its settings")
+
+    def arm(
+        self, name: Name | str, seed: int, settings: Any = None, *, uses: Sequence[ModuleType | str] | None = None
+    ) -> Arm:
+        """The arm of one seed, for a `with` block that ends in arm.record(...); `settings`: what it is trained with.
+
+        It goes stale with the modules that `uses` names (None: those of the run), whatever else is edited.
+        """
+        source = Source.of(self._uses if uses is None else _module_names(uses))
+        return self._single(self._arm(name, (index(seed),), settings, source))
+
+    def derived(
+        self,
+        name: Name | str,
+        function: Callable[[list[Record]], Mapping[str, float]],
+        *,
+        of: Sequence[Record],
+        seed: int = 0,
+    ) -> None:
+        """Record the metrics that `function(records)` gives of finished records.
+
+        They go stale with those records and with the function's own text and that of its helpers: with no other edit.
+        """
         if self.dry_run:
-            arm.done = name in self._planned
-            self._plan(arm)
-        else:
-            store.point(self.path, list(self._asked))
-            self._progress.expect(1)
-            arm.report = self._report
-        return arm
+            return
+        read = reads(function, closely=True)
+        effi = source_hash(read.modules) if read.modules else ""
+        source = Source(effi, identity(read.code), tuple(sorted(read.modules)))
+        parents = [record["checksum"] for record in of]
+        with self._single(self._arm(name, (index(seed),), None, source, read, parents)) as arm:
+            if not arm.done:
+                arm.record(function(list(of)))
 
     def each(
         self,
         function: Callable[[Arm], object],
-        arms: Mapping[str, Any],
+        arms: Mapping[Name, Any] | Mapping[str, Any],
         seeds: Sequence[int],
         *,
         together: int = 1,
@@ -91,6 +123,7 @@ class Run:
     ) -> None:
         """Call `function(arm)` for every arm (name -> settings) and `together` seeds that have no record yet.
 
+        What the function reads from outside itself counts, too; a data set by its checksum, which the settings name.
         `jobs` processes work side by side, one thread each, in the order of `arms`; None is one per core on a CPU and
         1 on a GPU; 1 stays in this process. Arms that fail in training or are killed are recorded and passed over;
         any other error is raised once what runs beside it is recorded.
@@ -99,13 +132,13 @@ class Run:
             jobs = joblib.cpu_count() if self.device == "cpu" else 1
         _at_least_one("jobs", jobs)
         _at_least_one("together", together)
-        groups = self._groups(function, arms, seeds, together)
+        groups, stale = self._groups(function, arms, seeds, together)
         if self.dry_run:
             self._rehearse(function, groups)
             return
         store.point(self.path, list(self._asked))
         asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
-        self._progress.expect(asked, done=asked - left)
+        self._progress.expect(asked, kept=asked - left, stale=stale)
         if jobs > 1:
             self._side_by_side(function, groups, jobs)
             return
@@ -118,10 +151,10 @@ class Run:
 
         They go stale with the sources that the records go stale with, and with the function's own.
         """
-        parts, modules = function_parts(function)
-        source = {"effi": source_hash(self._uses | modules), "function": parts}
-        same = {**self._shared, **self._surroundings, "source": source}
-        return Artefacts(self.path.with_name("artefacts"), function, same)
+        read = reads(function)
+        sources = tuple(each.key for each in self._same_as(Source.of(self._uses | read.modules, read.code)))
+        same = {**self._shared, **self._surroundings, "reads": read.values}
+        return Artefacts(self.path.with_name("artefacts"), function, same, sources, read)
 
     def records(self) -> list[Record]:
         """Finished records of the arms asked for in this run, in the order asked."""
@@ -135,34 +168,85 @@ class Run:
         """Of a dry run, per arm: steps, flops and peak_bytes of one training, seconds_per_step, hours of all seeds."""
         return [{"arm": name, **ledger.forecast(count)} for name, (ledger, count) in self._planned.items()]
 
+    def tidy(self) -> None:
+        """At the end of a run: put aside the records that it did not ask for, where they are found when asked for."""
+        if not self.dry_run:
+            store.tidy(self.path)
+
     def _found(self, status: str) -> list[Record]:
-        newest = store.latest(records(self.path))
+        newest = store.latest(store.every(self.path))
         return [newest[name] for name in self._asked if name in newest and newest[name]["status"] == status]
 
-    def _arm(self, name: str, seeds: tuple[int, ...], settings: Any, source: str) -> Arm:
-        plain = {} if settings is None else canonical(settings, f'settings of arm "{name}"')
-        same = {**self._shared, **self._surroundings, "arm": name, "settings": plain, "source": source}
-        identities = tuple(identity({**same, "seed": seed}) for seed in seeds)
+    def _single(self, arm: Arm) -> Arm:
+        """An arm for a `with` block, counted."""
+        if self.dry_run:
+            arm.done = arm.name in self._planned
+            self._plan(arm)
+        else:
+            store.point(self.path, list(self._asked))
+            self._progress.expect(1)
+            arm.report = self._report
+        return arm
+
+    def _arm(
+        self,
+        name: Name | str,
+        seeds: tuple[int, ...],
+        settings: Any,
+        source: Source,
+        read: Reads | None = None,
+        parents: Sequence[str] | None = None,
+    ) -> Arm:
+        what = f'settings of arm "{name}"'
+        settings = {} if settings is None else settings
+        plain, said = canonical(settings, what), names.fields(name)
+        own = {"settings": essential(settings, what), "reads": read.values if read else {}, "parents": parents}
+        if read:
+            read.check_named(f'arm "{name}"', plain, self._shared["inputs"])
+        same = {**self._shared, **self._surroundings, **said, **own}
+        identities = self._identities(same, seeds, source, plain)
         self._asked |= dict.fromkeys(identities)
-        header = {**self._header, "arm": name, "settings": plain}
+        questions = {"question": identity(same)}
+        header = {**self._header, **said, "settings": plain, "source": source.plain(), "parents": parents, **questions}
         ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=len(seeds))
-        return Arm(name, seeds, settings, identities, self.path, header, ledger)
+        label = name if isinstance(name, Name) else None
+        quiet = self._progress.quiet
+        return Arm(str(name), seeds, settings, identities, self.path, header, ledger, label=label, quiet=quiet)
+
+    def _identities(self, same: Mapping[str, Any], seeds: Sequence[int], source: Source, plain: Any) -> tuple[str, ...]:
+        """Of the present source, or of one adopted to it where only that has a finished record of these settings."""
+        sources = self._same_as(source)
+        known = store.finished(self.path) if sources[1:] else {}
+        found = []
+        for seed in seeds:
+            own, *others = (identity({**same, "seed": seed, "source": each.key}) for each in sources)
+            agreed = (other for other in others if other in known and agree(known[other]["settings"], plain))
+            found.append(own if own in known else next(agreed, own))
+        return tuple(found)
+
+    def _same_as(self, source: Source) -> list[Source]:
+        return adoption.same_as(source, self._results_dir, self._header["device"])
 
     def _groups(
-        self, function: Callable[[Arm], object], arms: Mapping[str, Any], seeds: Sequence[int], together: int
-    ) -> list[Arm]:
-        """Arms to train, in the caller's order; seeds that are recorded are left out."""
-        parts, modules = function_parts(function)
-        source = identity({"effi": source_hash(self._uses | modules), "function": parts})
-        known = set() if self.dry_run else store.finished(self.path)
+        self,
+        function: Callable[[Arm], object],
+        arms: Mapping[Name, Any] | Mapping[str, Any],
+        seeds: Sequence[int],
+        together: int,
+    ) -> tuple[list[Arm], int]:
+        """Arms to train, in the caller's order, without seeds that are recorded; how many left have a stale record."""
+        read = reads(function)
+        source = Source.of(self._uses | read.modules, read.code)
+        known = {} if self.dry_run else store.finished(self.path)
+        old = {(record["question"], record["seed"]) for record in known.values()}
         distinct = tuple(dict.fromkeys(map(index, seeds)))
         groups: list[Arm] = []
         for name, settings in arms.items():
-            whole = self._arm(name, distinct, settings, source)
+            whole = self._arm(name, distinct, settings, source, read)
             left = [seed for seed, key in zip(distinct, whole.identities, strict=True) if key not in known]
             chunks = (tuple(left[start : start + together]) for start in range(0, len(left), together))
-            groups += [self._arm(name, group, settings, source) for group in chunks]
-        return groups
+            groups += [self._arm(name, group, settings, source, read) for group in chunks]
+        return groups, sum((arm.header["question"], seed) in old for arm in groups for seed in arm.seeds)
 
     def _rehearse(self, function: Callable[[Arm], object], groups: Sequence[Arm]) -> None:
         for arm in groups:
@@ -211,6 +295,10 @@ def _train(function: Callable[[Arm], object], arm: Arm) -> str | None:
         if not arm.done:
             function(arm)
     return arm.error
+
+
+def _module_names(uses: Sequence[ModuleType | str]) -> set[str]:
+    return {name if isinstance(name, str) else name.__name__ for name in uses}
 
 
 def _at_least_one(name: str, value: int) -> None:

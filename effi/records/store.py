@@ -1,39 +1,53 @@
-"""The append-only store: one JSON line per record, written whole or not at all, by any number of processes."""
+"""The append-only store: one JSON line per record, written whole or not at all, by any number of processes.
+
+Every line carries a checksum of its content, so that a number changed by hand is found out by all who read it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from effi import paths
 from effi.errors import RecordError
+from effi.records.identity import digest
+from effi.records.progress import watched
 
 Record = dict[str, Any]
 CURRENT = "current.json"
+SUPERSEDED = "superseded.jsonl"
+NEEDED = ("identity", "arm", "seed", "status")
+RESTORE = "restore the file from git, or delete that line and run again"
+PATIENCE_S = 1.0
 
 
-def records(path: Path) -> list[Record]:
-    """All records of a file in the order written; a torn last line is passed over, a file not there is empty.
+def records(path: Path, *, whole: bool = False, sealed: bool = True) -> list[Record]:
+    """All records of a file in the order written; a file not there is empty, a torn last line is passed over.
 
-    RecordError when another line is not JSON or the file cannot be read.
+    `whole` refuses a torn line, too; `sealed` False takes lines of older versions, which carry no checksum.
+    RecordError says what is wrong with the file or the line, and the mend.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}); check its owner and permissions") from error
-    found = [_parse(line) for line in lines]
-    for number, (line, record) in enumerate(zip(lines[:-1], found[:-1], strict=True), start=1):
-        if line.strip() and record is None:
-            raise RecordError(f"line {number} of {path} is no record; mend or delete that line")
-    return [record for record in found if record is not None]
+    return [row for _, row in _lines(path, NEEDED, whole=whole, sealed=sealed)]
+
+
+def rows(path: Path) -> list[Record]:
+    """As `records`, for lines of any kind, such as those of a benchmark."""
+    return [row for _, row in _lines(path, ())]
+
+
+def every(path: Path) -> list[Record]:
+    """All records, those put aside included, each once."""
+    aside = path.with_name(SUPERSEDED)
+    # A row may move while this reads: away before the file of records is read, or back before the second look.
+    before, kept, after = records(aside), records(path), records(aside)
+    return list({record["checksum"]: record for record in (*before, *kept, *after)}.values())
 
 
 def latest(found: Sequence[Record]) -> dict[str, Record]:
@@ -46,9 +60,9 @@ def latest(found: Sequence[Record]) -> dict[str, Record]:
     return newest
 
 
-def finished(path: Path) -> set[str]:
-    """Identities that have a record with status "done"."""
-    return {record["identity"] for record in records(path) if record["status"] == "done"}
+def finished(path: Path) -> dict[str, Record]:
+    """Identity -> record, of those that are done, put aside or not: nothing finished is ever lost."""
+    return {name: record for name, record in latest(every(path)).items() if record["status"] == "done"}
 
 
 def point(path: Path, identities: Sequence[str]) -> None:
@@ -62,46 +76,145 @@ def point(path: Path, identities: Sequence[str]) -> None:
 
 
 def current(path: Path) -> list[Record]:
-    """The records that the newest run asked for, in the order written; all of them where no run has said so."""
-    found, noted = records(path), path.with_name(CURRENT)
-    if not noted.exists():
-        return found
-    asked = set(json.loads(noted.read_text()))
-    return [record for record in found if record["identity"] in asked]
+    """The newest records of what the newest run asked for, in that order; all of them where no run has said so."""
+    asked = _asked(path)
+    if asked is None:
+        return records(path)
+    newest = latest(every(path))
+    return [newest[name] for name in asked if name in newest]
 
 
-def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write records behind those of a file and onto the disk, all or none.
+def tidy(path: Path) -> None:
+    """Keep in the file what counts: rows that the newest run asked for, the newest of each; put the others aside.
+
+    Those lie in superseded.jsonl beside it and come back when a run asks for them again. Killed at any moment, this
+    leaves every row in one of the two files at least.
+    """
+    aside = path.with_name(SUPERSEDED)
+    with locked(path, "records"):
+        asked = _asked(path)
+        if asked is None or not path.exists():
+            return
+        lines = {row["checksum"]: (line + b"\n", row) for file in (aside, path) for line, row in _lines(file, NEEDED)}
+        newest = latest([row for _, row in lines.values()])
+        counts = {newest[name]["checksum"] for name in asked if name in newest}
+        with _told(path):
+            _replace(aside, b"".join(line for line, _ in lines.values()))
+            _replace(path, b"".join(line for key, (line, _) in lines.items() if key in counts))
+            _replace(aside, b"".join(line for key, (line, _) in lines.items() if key not in counts))
+
+
+def append(path: Path, new: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, each with its checksum, behind those of a file and onto the disk, all or none.
 
     RecordError names path, bytes and the mend when the disk is full or the file cannot be written; what the file
     held before is kept.
     """
-    data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-    with locked(path, "records"):
-        try:
-            _write(path, data)
-        except OSError as error:
-            raise RecordError(
-                f"{path} could not take {len(data)} bytes ({error.strerror}); free space or make it writable, "
-                "then run again: finished arms are kept"
-            ) from error
+    data = "".join(json.dumps(seal(row), allow_nan=False) + "\n" for row in new).encode()
+    with locked(path, "records"), _told(path, len(data)):
+        _write(path, data)
+
+
+def seal(row: Mapping[str, Any]) -> Record:
+    """The row with the checksum of its content."""
+    return {**row, "checksum": digest({key: value for key, value in row.items() if key != "checksum"})}
 
 
 @contextmanager
-def locked(path: Path, name: str) -> Iterator[None]:
-    """Hold the lock `name` beside a file of records; the system frees it when its process dies."""
+def locked(path: Path, name: str, what: str | None = None) -> Iterator[None]:
+    """Hold the lock `name` beside a file of records; the system frees it when its process dies.
+
+    Who waits long says for which process, where a person watches, if `what` says what for.
+    """
     lock = FileLock(path.with_name("locks") / f"{name}.lock")
+    holder = Path(lock.lock_file).with_suffix(".pid")
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        holder.parent.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, holder, what)
+        holder.write_text(str(os.getpid()))
     except OSError as error:
+        lock.release()
         raise RecordError(
             f"{path.parent} cannot be written ({error.strerror}); make it writable, free space or change results_dir"
         ) from error
     try:
         yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: FileLock, holder: Path, what: str | None) -> None:
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        if what and watched():
+            with suppress(OSError):
+                print(f"{what}: waiting for process {holder.read_text()}, which is at it", file=sys.stderr, flush=True)
+        lock.acquire()
+
+
+def _asked(path: Path) -> list[str] | None:
+    """Identities that the newest run asked for; None where no run has said so."""
+    noted = path.with_name(CURRENT)
+    try:
+        asked = json.loads(noted.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{noted} is torn ({error}); restore it from git, or run again: it is written anew"
+        ) from error
+    if not (isinstance(asked, list) and all(isinstance(name, str) for name in asked)):
+        raise RecordError(f"{noted} is no list of identities; restore it from git, or run again: it is written anew")
+    return asked
+
+
+def _lines(
+    path: Path, needed: Sequence[str], *, whole: bool = False, sealed: bool = True
+) -> list[tuple[bytes, Record]]:
+    """Line and row of each line of a file, checked."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}); check its owner and permissions") from error
+    if not content and path.name != SUPERSEDED:
+        raise RecordError(f"{path} is empty, and no run leaves it so; restore it from git, or delete it to start anew")
+    if (place := content.find(b"\0")) >= 0:
+        number = content.count(b"\n", 0, place) + 1
+        raise RecordError(
+            f"{path} holds zero bytes from line {number} on, as after a power cut; restore the file from git, or "
+            "delete what follows the line before and run again"
+        )
+    *lines, tail = content.split(b"\n")
+    if tail and _parse(tail) is None and whole:
+        raise RecordError(
+            f"the last line of {path} is torn: its writing was cut off, or the file was cut; restore the file from "
+            "git, or run again: what is missing is trained"
+        )
+    if tail and _parse(tail) is not None:
+        lines.append(tail)
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [(line, _checked(f"line {number} of {path}", line, needed, sealed)) for number, line in numbered]
+
+
+def _checked(place: str, line: bytes, needed: Sequence[str], sealed: bool) -> Record:
+    """The row of a line; RecordError when it is none, or no longer the one that was written."""
+    row = _parse(line)
+    if row is None:
+        raise RecordError(f"{place} is no record: it is not JSON; {RESTORE}")
+    if lacking := [name for name in needed if name not in row]:
+        raise RecordError(f"{place} is no record: it lacks {', '.join(lacking)}; {RESTORE}")
+    shown = f"{place} (arm {row['arm']}, seed {row['seed']})" if "arm" in needed else place
+    if "checksum" not in row:
+        if sealed:
+            old = "was written by an older version, or by hand: it carries no checksum"
+            raise RecordError(f"{shown} {old}; move the file away and run again")
+    elif seal(row)["checksum"] != row["checksum"]:
+        raise RecordError(f"{shown} was changed after it was written: its checksum does not fit; {RESTORE}")
+    return row
 
 
 def _parse(line: bytes) -> Record | None:
@@ -111,9 +224,25 @@ def _parse(line: bytes) -> Record | None:
     return None
 
 
+@contextmanager
+def _told(path: Path, size: int | None = None) -> Iterator[None]:
+    """Says of a disk that refuses a file what to do."""
+    try:
+        yield
+    except OSError as error:
+        asked = "be written" if size is None else f"take {size} bytes"
+        raise RecordError(
+            f"{path} could not {asked} ({error.strerror}); free space or make it writable, then run again: finished "
+            "arms are kept"
+        ) from error
+
+
 def _write(path: Path, data: bytes) -> None:
-    """Append and fsync; on any failure cut the file back to the length it had."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    """Append and fsync; on any failure cut the file back to the length it had. A new file appears whole."""
+    if not path.exists():
+        _replace(path, data)
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     try:
         _mend(path, descriptor)
         length = os.fstat(descriptor).st_size
@@ -122,9 +251,27 @@ def _write(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         except BaseException:
             os.ftruncate(descriptor, length)
+            if not length:
+                path.unlink()
             raise
     finally:
         os.close(descriptor)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that after a power cut, too, it holds the old or the new content; none for no content."""
+    if not data:
+        path.unlink(missing_ok=True)
+        return
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _mend(path: Path, descriptor: int) -> None:

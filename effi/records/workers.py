@@ -1,44 +1,48 @@
 """Processes that train arms side by side: warm over the arms, one thread each, and each may die alone.
 
-joblib's own Parallel gives up all its workers when one is killed, and with them the arms they were training; here
-every worker is an executor of one process (joblib's loky, so a function written in a notebook travels), which is
-replaced when it breaks.
+A pool of processes gives up all its workers when one is killed, and with them the arms they were training; here
+every worker is a process of its own, which is started anew when it is gone. What it works on comes through its
+standard input, so that a hard kill leaves no files behind.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
+import cloudpickle
 import torch
-from joblib.externals.loky import process_executor
-from joblib.externals.loky.backend.reduction import dumps, loads
 
 from effi.errors import ParameterError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+GRACE_S = 10.0
 Item = TypeVar("Item")
 
 
 class Workers(Generic[Item]):
-    """`jobs` processes that call `work(function, item)`; the function, with the data it holds, travels once."""
+    """`jobs` processes that call `work(function, item)`; the function, with the data it holds, travels once to each."""
 
     def __init__(self, jobs: int, work: Callable[[Any, Item], Any], function: Callable[..., Any]) -> None:
-        self.work = work
         self.waiting: list[Item] = []
-        self.running: dict[Future[Any], tuple[Item, process_executor.ProcessPoolExecutor]] = {}
-        self._folder = TemporaryDirectory()
-        self._parcel = Path(self._folder.name) / "function"
-        self._parcel.write_bytes(_packed(function))
-        self._idle = [_executor() for _ in range(jobs)]
+        self.running: dict[Future[Any], tuple[Item, _Worker]] = {}
+        parcel = _packed(work, function)
+        self._idle = [_Worker(parcel) for _ in range(jobs)]
+        self._threads = ThreadPoolExecutor(jobs)
 
     def __enter__(self) -> Workers[Item]:
         return self
@@ -47,18 +51,19 @@ class Workers(Generic[Item]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        self._folder.cleanup()
+        self._threads.shutdown()
 
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Future[Any]]]:
         """Items and their results as they finish, started in the order given; a killed worker breaks one result."""
         self.waiting = list(items)
         while self.waiting or self.running:
             while self.waiting and self._idle:
-                self._start(self.waiting.pop(0), self._idle.pop())
+                item, worker = self.waiting.pop(0), self._idle.pop()
+                self.running[self._threads.submit(worker.call, item)] = item, worker
             finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
             for future in finished:
-                item, executor = self.running.pop(future)
-                self._idle.append(_executor() if isinstance(future.exception(), BrokenExecutor) else executor)
+                item, worker = self.running.pop(future)
+                self._idle.append(worker)
                 yield item, future
 
     def stop(self) -> None:
@@ -66,72 +71,162 @@ class Workers(Generic[Item]):
         self.waiting.clear()
 
     def kill(self) -> list[Item]:
-        """End all processes; the items that they had not finished."""
+        """End all processes, which have a moment to write a checkpoint; the items that they had not finished."""
         unfinished = [item for item, _ in self.running.values()]
-        for executor in [*self._idle, *(executor for _, executor in self.running.values())]:
-            executor.shutdown(kill_workers=True)
+        workers = [*self._idle, *(worker for _, worker in self.running.values())]
+        for worker in workers:
+            worker.terminate()
+        end = time.monotonic() + GRACE_S
+        for worker in workers:
+            worker.wait(max(0.0, end - time.monotonic()))
         return unfinished
 
-    def _start(self, item: Item, executor: process_executor.ProcessPoolExecutor) -> None:
-        self.running[executor.submit(_call, self.work, self._parcel, item)] = item, executor
+
+class _Worker:
+    """One process, started when it is first called and again when it was killed."""
+
+    def __init__(self, parcel: bytes) -> None:
+        self._parcel = parcel
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = threading.Event()
+
+    def call(self, item: Any) -> Any:
+        """What the work gives for an item, or raises; BrokenExecutor when the process is gone before it answers."""
+        order = cloudpickle.dumps(item)
+        try:
+            process = self._running()
+            _send(process.stdin, order)
+            answer = _receive(process.stdout)
+        except (OSError, EOFError, ValueError):
+            self.wait(0)  # its pipes close before it is gone
+            raise BrokenExecutor from None
+        failed, result = pickle.loads(answer)
+        if failed:
+            raise result
+        return result
+
+    def terminate(self) -> None:
+        """Ask the process to end, and start it no more."""
+        self._ended.set()
+        if self._process:
+            self._process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        """Let the process end; after that many seconds it is killed."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with suppress(OSError):  # what a dead process did not take is told nobody
+            if self._process.stdin:
+                self._process.stdin.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._ended.is_set():
+            raise BrokenExecutor
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-P", "-c", f"from effi.records.workers import serve; serve({os.getpid()})"]
+            # The modules that its function names must be found there as here.
+            places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+            environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": places}
+            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            if self._ended.is_set():  # since the first look
+                self._process.kill()
+            _send(self._process.stdin, self._parcel)
+        return self._process
 
 
-def _executor() -> process_executor.ProcessPoolExecutor:
-    return process_executor.ProcessPoolExecutor(
-        max_workers=1, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),)
-    )
-
-
-def _prepare(parent: int) -> None:
+def serve(parent: int) -> None:
+    """What a worker does: take the function, then items one by one, until nobody sends any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the main process, which decides
     torch.set_num_threads(1)
-    process_executor._USE_PSUTIL = False  # else loky takes 300 MB more than at first for a leak and starts anew
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    orders = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the work prints is no answer
+    try:
+        parcel = _receive(orders)
+        while True:
+            _send(answers, _answer(parcel, _receive(orders)))
+    except EOFError:
+        return
 
 
 def _end_with(parent: int) -> None:
-    """Leave when the main process is gone: loky's workers would stay, with their memory and their arm's lock."""
+    """Leave when the main process is gone, with the arm's lock; a training has a moment to write its checkpoint."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
     os._exit(1)
 
 
-def _packed(function: Callable[..., Any]) -> bytes:
+def _answer(parcel: bytes, order: bytes) -> bytes:
+    """(whether it failed, the result or the error), or the error's text when it would break on its way."""
     try:
-        return bytes(dumps(function, reducers={type(_unpacked): _reduce_cached}))
+        work, function = _unpacked(parcel)
+        return bytes(cloudpickle.dumps((False, work(function, pickle.loads(order)))))
+    except Exception as error:
+        with suppress(Exception):  # whatever its constructor raises
+            answer = bytes(cloudpickle.dumps((True, error)))
+            pickle.loads(answer)
+            return answer
+        return bytes(cloudpickle.dumps((True, RuntimeError(f"{type(error).__name__}: {error}"))))
+
+
+@lru_cache(maxsize=1)
+def _unpacked(parcel: bytes) -> tuple[Callable[[Any, Any], Any], Any]:
+    work, function = pickle.loads(parcel)
+    return work, function
+
+
+def _send(stream: IO[bytes] | None, content: bytes) -> None:
+    assert stream is not None
+    stream.write(struct.pack("<Q", len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes] | None) -> bytes:
+    """One message; EOFError when its sender is gone."""
+    assert stream is not None
+    (length,) = struct.unpack("<Q", _exactly(stream, 8))
+    return _exactly(stream, length)
+
+
+def _exactly(stream: IO[bytes], length: int) -> bytes:
+    content = stream.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
+
+
+def _packed(work: Callable[..., Any], function: Callable[..., Any]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer).dump((work, function))
     except Exception as error:  # whatever an object inside raises when it is pickled
         raise ParameterError(
-            f"{function.__name__} cannot travel to another process ({error}); make what it needs inside it, "
-            "or set jobs=1"
+            f"{getattr(function, '__name__', function)} cannot travel to another process ({error}); make what it "
+            "needs inside it, or set jobs=1"
         ) from error
+    return buffer.getvalue()
 
 
-def _reduce_cached(cached: Any) -> str | tuple[Any, ...]:
-    """Send a notebook's function under @cache by value, as any other of its functions; the pickler sends its name."""
-    if cached.__module__ != "__main__":
-        return cached.__reduce__()
-    return _cached_again, (cached.__wrapped__, cached.cache_parameters())
+class _Pickler(cloudpickle.Pickler):
+    """Sends a notebook's function under @cache by value, as any other of its functions; else its name would go."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _CACHED) and obj.__module__ == "__main__":
+            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
 
 
 def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return lru_cache(**parameters)(function)
 
 
-def _call(work: Callable[[Any, Item], Any], parcel: Path, item: Item) -> Any:
-    try:
-        return work(_unpacked(parcel), item)
-    except Exception as error:
-        raise _portable(error) from error
-
-
-def _portable(error: Exception) -> Exception:
-    """The error, or its text when it would break on its way to the main process."""
-    try:
-        loads(dumps(error))
-    except Exception:  # whatever its constructor raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-@lru_cache(maxsize=1)
-def _unpacked(parcel: Path) -> Callable[..., Any]:
-    return loads(parcel.read_bytes())
+_CACHED = type(lru_cache(_cached_again))

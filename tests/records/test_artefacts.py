@@ -20,7 +20,7 @@ def made(settings, seed):
 @pytest.fixture
 def kept(tmp_path):
     CALLS.clear()
-    return Artefacts(tmp_path / "artefacts", made, {"source": "a"})
+    return Artefacts(tmp_path / "artefacts", made, {}, ("a",))
 
 
 def test_what_was_made_is_found_again(kept):
@@ -35,8 +35,14 @@ def test_other_settings_seeds_and_sources_are_other_artefacts(kept, tmp_path):
     kept.get({"ratio": 0.3}, 1)
     kept.get({"ratio": 0.1}, 1)
     kept.get({"ratio": 0.3}, 2)
-    Artefacts(kept.folder, made, {"source": "b"}).get({"ratio": 0.3}, 1)
+    Artefacts(kept.folder, made, {}, ("b",)).get({"ratio": 0.3}, 1)
     assert len(CALLS) == 4
+
+
+def test_what_an_adopted_source_made_is_found(kept, tmp_path):
+    kept.get({}, 1)
+    assert Artefacts(kept.folder, made, {}, ("b", "a")).get({}, 1).tensors["w"].sum() == 6
+    assert len(CALLS) == 1
 
 
 def test_what_was_kept_is_not_made(kept):

@@ -11,12 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from joblib.externals.loky import process_executor
 
 from effi.errors import ParameterError, TrainingError
 from effi.records import Arm, Run, records
@@ -82,11 +81,15 @@ def test_workers_fail_alone_until_a_bug_stops_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
-def test_the_switch_against_restarts_of_grown_workers_is_there() -> None:
-    assert process_executor._USE_PSUTIL in (True, False)
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as a terminal has it: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path, interruptible: None) -> None:
     def train(arm: Arm) -> None:
         (tmp_path / "pid").write_text(str(os.getpid()))
         time.sleep(600)
@@ -103,14 +106,23 @@ def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path)
     until(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
+class Opened:
+    """A data set that holds what stays in its process."""
+
+    checksum = "sha256:1"
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 def test_a_function_that_cannot_travel_is_named(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("w") as held:
+    held = Opened()
 
-        def train(arm: Arm) -> None:
-            print(arm.name, file=held)
+    def train(arm: Arm) -> None:
+        held.lock.acquire()
 
-        with pytest.raises(ParameterError, match=r"train cannot travel .* jobs=1"):
-            make(tmp_path).each(train, {"a": None}, [0], jobs=2)
+    with pytest.raises(ParameterError, match=r"train cannot travel .* jobs=1"):
+        make(tmp_path).each(train, {"a": {"data": held.checksum}}, [0], jobs=2)
 
 
 # --- the main process ----------------------------------------------------------------------------------------

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from effi.errors import ParameterError
-from effi.records import Run
-from effi.records.identity import (
-    canonical,
-    closure,
-    cpu_model,
-    device_class,
-    function_parts,
-    identity,
-    significant,
-    source_hash,
-)
+from effi.records import Run, machine
+from effi.records.identity import agree, canonical
+from effi.records.machine import device_class
+from effi.records.source import closure, significant, source_hash
 
 
 class Loss(Enum):
@@ -62,7 +52,36 @@ def test_canonical_names_the_key_of_what_has_no_json(value: object) -> None:
 def test_identity_is_sixteen_digits_and_the_same_for_equal_settings(tmp_path: Path) -> None:
     first = key(tmp_path, settings=Training())
     assert len(first) == 16 and int(first, 16) >= 0
-    assert first == key(tmp_path, settings={"loss": "mse", "betas": [0.9, 0.999], "epochs": 2})
+    assert first == key(tmp_path, settings=Training(2, (0.9, 0.999)))
+
+
+def test_an_option_that_is_added_with_its_default_keeps_identity(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Grown(Training):
+        momentum: float = 0.9
+        groups: list[str] = field(default_factory=list)
+
+    Grown.__name__ = "Training"
+    first = key(tmp_path, settings={"training": Training(3)})
+    assert first == key(tmp_path, settings={"training": Grown(3)})
+    assert first != key(tmp_path, settings={"training": Grown(3, momentum=0.8)})
+    assert first != key(tmp_path, settings={"training": Grown(3, groups=["a"])})
+
+
+def test_two_classes_of_settings_at_their_defaults_are_two_identities(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Other:
+        epochs: int = 2
+
+    assert key(tmp_path, settings=Training()) != key(tmp_path, settings=Other())
+
+
+def test_values_agree_that_differ_in_keys_alone() -> None:
+    old = {"training": {"epochs": 3, "lr": 0.1}, "ratios": [1, 2]}
+    assert agree(old, {"training": {"epochs": 3, "lr": 0.1, "betas": [0.9]}, "ratios": [1, 2], "new": 1})
+    assert agree({"gone": 1, **old}, old)
+    assert not agree(old, {"training": {"epochs": 3, "lr": 0.2}, "ratios": [1, 2]})
+    assert not agree(old, {"training": {"epochs": 3, "lr": 0.1}, "ratios": [1, 3]})
 
 
 def test_everything_that_can_change_a_result_changes_identity(tmp_path: Path) -> None:
@@ -97,17 +116,46 @@ def test_parameters_that_cannot_change_a_result_do_not_count(tmp_path: Path) -> 
 
 def test_torch_version_and_device_class_change_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = key(tmp_path)
-    monkeypatch.setattr("effi.records.device_class", lambda device: "NVIDIA H100")
+    monkeypatch.setattr("effi.records.run.device_class", lambda device: "NVIDIA H100")
     gpu = key(tmp_path)
     monkeypatch.setattr("torch.__version__", "0.1")
     assert len({here, gpu, key(tmp_path)}) == 3
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
-    assert device_class("cpu") == cpu_model()
+    assert device_class("cpu") == machine.cpu()
     assert device_class("meta") == "meta"
     with pytest.raises(ParameterError, match='"cuda:99" is not there'):
         device_class("cuda:99")
+
+
+CPUINFO = """processor	: 0
+vendor_id	: GenuineIntel
+cpu family	: 6
+model		: 143
+model name	: Intel(R) Xeon(R) Processor
+stepping	: 8
+flags		: fpu avx512f avx512_bf16 amx_tile amx_bf16
+
+processor	: 1
+model		: 1
+"""
+
+
+def test_a_cpu_is_named_with_what_says_which_bits_it_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(text: str, capability: str = "AVX512") -> str:
+        monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+        (tmp_path / "cpuinfo").write_text(text)
+        return machine.cpu()
+
+    known = said(CPUINFO)
+    assert known == "Intel(R) Xeon(R) Processor, family 6 model 143 stepping 8, AVX512 bf16 amx"
+    others = {said(CPUINFO.replace("143", "85")), said(CPUINFO.replace(" amx_tile", "")), said(CPUINFO, "AVX2")}
+    assert len(others - {known}) == 3
+    (tmp_path / "cpuinfo").unlink()
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    assert machine.cpu() == "arm, AVX2"
 
 
 # --- source of the package -----------------------------------------------------------------------------------
@@ -184,84 +232,3 @@ def test_significant_text_is_the_same_on_every_python() -> None:
     text = significant(TRICKY)
     assert "Goes" not in text and "goes" not in text and text.count("stays") == 2
     assert hashlib.sha256(text.encode()).hexdigest()[:12] == "8522f87cc328"
-
-
-# --- functions of a notebook ---------------------------------------------------------------------------------
-
-NOTEBOOK = """
-from dataclasses import dataclass
-from functools import cache
-import torch
-from effi.claims import stats
-RATE = 1
-DATA = torch.zeros(3)
-seeds = [0]
-@dataclass
-class Spec:
-    width: int = 4
-    def area(self):
-        return self.width * RATE
-@cache
-def helper():
-    return Spec().area() + 1
-def train(arm, epochs=RATE):
-    from effi.errors import DataError
-    total = 0
-    for RATIO in range(epochs):
-        total += helper()
-    arm.seed = DATA, stats, torch, plan, seeds
-    return total
-plan = Spec(7)
-"""
-
-
-def parts_of(tmp_path: Path, source: str) -> tuple[str, set[str]]:
-    path = tmp_path / f"cell_{len(list(tmp_path.iterdir()))}.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    parts, modules = function_parts(module.train)
-    return identity(parts), modules
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "changes"),
-    [
-        ("RATE = 1", "RATE = 2", True),
-        ("+ 1", "+ 2", True),
-        ("width: int = 4", "width: int = 5", True),
-        ("* RATE", "+ RATE", True),
-        ("total = 0", "total = 1", True),
-        ("RATE = 1", "RATE = 1  # why\nseed = 3\nRATIO = 5\nunused = 3", False),
-        ("total = 0", "\n    # why\n    total = 0", False),
-        ("zeros(3)", "zeros(4)", False),  # data are identified by their checksums
-        ("Spec(7)", "Spec(8)", False),  # what an object holds counts through settings
-        ("seeds = [0]", "seeds = [0, 1]", False),
-    ],
-)
-def test_a_function_counts_with_what_it_reads(tmp_path: Path, old: str, new: str, changes: bool) -> None:
-    assert old in NOTEBOOK
-    before, _ = parts_of(tmp_path, NOTEBOOK)
-    after, _ = parts_of(tmp_path, NOTEBOOK.replace(old, new, 1))
-    assert (before != after) is changes
-
-
-def test_a_function_brings_the_modules_of_effi_that_it_names(tmp_path: Path) -> None:
-    assert parts_of(tmp_path, NOTEBOOK)[1] == {"effi.claims.stats", "effi.errors"}
-
-
-def test_a_closure_counts_with_its_values() -> None:
-    def make(rate: int) -> Callable[[object], int]:
-        def train(arm: object) -> int:
-            return rate
-
-        return train
-
-    assert function_parts(make(1))[0] == function_parts(make(1))[0] != function_parts(make(2))[0]
-
-
-@pytest.mark.parametrize("function", [print, eval("lambda arm: None"), Training])
-def test_a_function_without_source_is_refused(function: object) -> None:
-    with pytest.raises(ParameterError, match="write it with def"):
-        function_parts(function)

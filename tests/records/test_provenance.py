@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import effi
-from effi.records.provenance import provenance
 from effi.records import provenance as room
-from effi.records.identity import source_hash
+from effi.records.provenance import provenance
+from effi.records.source import source_hash
 
 
 def git(folder: Path, *words: str) -> str:

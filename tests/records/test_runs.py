@@ -6,13 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from effi.cost import Ledger
 from effi.errors import ParameterError, RecordError, TrainingError
-from effi.records import Arm, Run, records, store
+from effi.records import Arm, Name, Record, Run, records, source, store
 
 
 def make(tmp_path: Path, **options: object) -> Run:
@@ -35,8 +37,10 @@ def test_a_record_holds_what_was_asked_and_found(tmp_path: Path) -> None:
     wanted = {"paper": "minimal", "scale": "smoke", "arm": "a", "seed": 3, "status": "done", "error": None}
     wanted |= {"metrics": {"value": 3.0}, "history": {"loss": [2.0, 1.0]}, "settings": {"lr": 0.1}}
     wanted |= {"parameters": {"width": 8}, "inputs": {"mnist": "sha256:1"}, "notices": ["a notice"]}
+    wanted |= {"dataset": None, "model": None, "variant": None, "ratio": None, "parents": None, "device": "cpu"}
     assert {key: record[key] for key in wanted} == wanted
-    assert set(record) == {*wanted, "identity", "cost", "provenance", "written"}
+    keys = {"identity", "question", "source", "checksum", "cost", "provenance", "written"}
+    assert set(record) == {*wanted, *keys}
     assert record["identity"] == arm.identities[0]
     assert record["cost"]["flops"] == 10 and record["cost"]["side_by_side"] == 1
     assert record["provenance"]["threads"] == torch.get_num_threads()
@@ -175,6 +179,165 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     for option in ("jobs", "together"):
         with pytest.raises(ParameterError, match=f"{option} is 0"):
             make(tmp_path).each(lesson, {"a": None}, [0], **{option: 0})
+
+
+# --- names ---------------------------------------------------------------------------------------------------
+
+
+NAMES = {
+    Name("cifar10", "vit", "dense"): {"lr": 1},
+    Name("cifar10", "vit", "eb", 0.3): {"lr": 2},
+    Name("cifar10", "vit", "drawn-5", 0.3): {"lr": 3},
+    Name("folder:/a/b", None, "eb", 0.1): {"lr": 4},
+}
+
+
+def test_a_name_is_its_fields_in_the_record_and_a_text_to_read(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.each(lesson, NAMES, [0], jobs=1)
+    keys = ("arm", "dataset", "model", "variant", "ratio")
+    found = [tuple(record[key] for key in keys) for record in run.records()]
+    assert found == [
+        ("cifar10/vit/dense", "cifar10", "vit", "dense", None),
+        ("cifar10/vit/eb-0.3", "cifar10", "vit", "eb", 0.3),
+        ("cifar10/vit/drawn-5-0.3", "cifar10", "vit", "drawn-5", 0.3),
+        ("folder:/a/b/eb-0.1", "folder:/a/b", None, "eb", 0.1),
+    ]
+
+
+def test_an_arm_says_its_name_in_words_and_fields(tmp_path: Path) -> None:
+    arm = make(tmp_path).arm(Name("d", "m", "eb", 0.3), 0)
+    assert (arm.name, arm.variant, arm.label) == ("d/m/eb-0.3", "eb", Name("d", "m", "eb", 0.3))
+    plain = make(tmp_path).arm("d/m/eb-0.3", 0)
+    assert (plain.name, plain.variant, plain.label) == ("d/m/eb-0.3", None, None)
+    assert plain.identities != arm.identities  # its record would lack the fields
+
+
+def test_only_what_is_named_and_the_baseline_are_kept() -> None:
+    def short(*only: str, **options: object) -> list[str]:
+        return [name.short for name in Run.keep_only(NAMES, only, **options)]
+
+    assert short() == ["dense", "eb-0.3", "drawn-5-0.3", "eb-0.1"]
+    assert short("eb-0.3") == ["dense", "eb-0.3"]
+    assert short("eb-0.1", "dense") == ["dense", "eb-0.1"]
+    assert short("eb-0.1", always=()) == ["eb-0.1"]
+    assert Run.keep_only({"check/C1": 1, "check/C2": 2}, ["check/C2"]) == {"check/C2": 2}
+    with pytest.raises(ParameterError, match=r"no arm 'ebb-0.3'; did you mean 'eb-0.3'\?"):
+        short("eb-0.3", "ebb-0.3")
+
+
+# --- facts derived from records ------------------------------------------------------------------------------
+
+
+def mean(found: list[Record]) -> dict[str, float]:
+    return {"mean": sum(record["metrics"]["value"] for record in found) / len(found)}
+
+
+def derive(run: Run, function: Callable[[list[Record]], dict[str, float]] = mean) -> Record:
+    """The fact that the run has after deriving it."""
+    run.derived("check/C4", function, of=[r for r in run.records() if r["arm"] == "a"], seed=1)
+    return [record for record in run.records() if record["arm"] == "check/C4"][-1]
+
+
+def test_a_derived_fact_is_computed_once_from_its_parents(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.each(lesson, {"a": None}, [0, 1, 5], jobs=1)
+    first = derive(run)
+    assert first["metrics"] == {"mean": 2.0} and first["seed"] == 1
+    assert first["parents"] == [record["checksum"] for record in run.records()[:3]]
+    again = make(tmp_path)
+    again.each(lesson, {"a": None}, [0, 1, 5], jobs=1)
+    assert derive(again) == first and len(records(run.path)) == 4
+
+
+def test_a_derived_fact_goes_stale_with_its_parents_and_its_function_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def double(found: list[Record]) -> dict[str, float]:
+        return {"mean": 2 * mean(found)["mean"]}
+
+    run = make(tmp_path)
+    run.each(lesson, {"a": None}, [0, 1], jobs=1)
+    first = derive(run)
+    # An edit of any module, such as training, evaluation or cost, changes the hashes of sources.
+    for module in ("run", "source"):
+        monkeypatch.setattr(f"effi.records.{module}.source_hash", lambda *modules: "edited")
+    edited = make(tmp_path)
+    edited._asked = dict.fromkeys(record["identity"] for record in run.records())
+    assert derive(edited) == first and first["source"]["uses"] == []
+    assert derive(edited, double)["metrics"] == {"mean": 1.0}
+    retrained = make(tmp_path)
+    retrained.each(lesson, {"a": None}, [0, 1], jobs=1)
+    assert derive(retrained)["parents"] != first["parents"]
+
+
+def test_a_measured_check_goes_stale_with_what_it_uses_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(**uses: object) -> str:
+        return make(tmp_path).arm("check/C11", 0, **uses).identities[0]
+
+    def edited(modules: object, root: Path | None = None) -> str:
+        return f"{sorted(modules)} now"
+
+    before, narrow = key(), key(uses=["effi.errors"])
+    assert before != narrow
+    real = source.source_hash
+    monkeypatch.setattr(source, "source_hash", lambda m, *r: real(m) if m == ("effi.errors",) else edited(m))
+    assert key(uses=["effi.errors"]) == narrow and key() != before
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------
+
+
+def begun(arm: Arm) -> list[Path]:
+    """Files that a training keeps for going on."""
+    arm.checkpoint.parent.mkdir(exist_ok=True, parents=True)
+    for suffix in (".safetensors", ".json"):
+        arm.checkpoint.with_suffix(suffix).write_text("x")
+    return list(arm.checkpoint.parent.glob(f"{arm.checkpoint.name}*"))
+
+
+ENDS = [(None, 0), (TrainingError("nan"), 0), (ZeroDivisionError(), 0), (KeyboardInterrupt(), 2), (SystemExit(143), 2)]
+
+
+@pytest.mark.parametrize(("error", "kept"), ENDS)
+def test_a_checkpoint_goes_with_its_record_but_not_with_an_interruption(
+    tmp_path: Path, error: BaseException | None, kept: int
+) -> None:
+    other = make(tmp_path).arm("b", 0)
+    begun(other)
+    with suppress(type(error) if error else ()), make(tmp_path).arm("a", 0) as arm:
+        assert len(begun(arm)) == 2
+        lesson(arm)
+        if error:
+            arm._recorded = False
+            begun(arm)
+            raise error
+    assert len(list(arm.checkpoint.parent.glob(f"{arm.checkpoint.name}*"))) == kept
+    assert arm.checkpoint.parent == arm.path.parent / "checkpoints"
+    assert len(list(other.checkpoint.parent.glob(f"{other.checkpoint.name}*"))) == 2
+
+
+def test_seeds_trained_together_have_a_checkpoint_of_their_own(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    def train(arm: Arm) -> None:
+        seen.append(arm.checkpoint)
+        lesson(arm)
+
+    make(tmp_path).each(train, {"a": None}, [0, 1, 2], together=2, jobs=1)
+    make(tmp_path).each(train, {"b": None}, [0, 1, 2], together=3, jobs=1)
+    assert len(set(seen)) == 3
+
+
+def test_an_arm_records_the_cost_of_a_ledger_that_went_on(tmp_path: Path) -> None:
+    before = Ledger("cpu")
+    before.charge("train", 7, 2.0)
+    run = make(tmp_path)
+    with run.arm("a", 0) as arm:
+        arm.ledger.restore(before.state())
+        lesson(arm)
+    cost = run.records()[0]["cost"]
+    assert cost["flops"] == 17 and cost["seconds"] > 2.0
 
 
 # --- each, in this process -----------------------------------------------------------------------------------
@@ -320,7 +483,26 @@ def test_the_progress_file_counts_pairs(tmp_path: Path) -> None:
     run = make(tmp_path)
     run.each(fragile, {"good": None, "bad": None}, [0, 1], jobs=1)
     found = json.loads((run.path.parent / "progress.json").read_text())
-    assert found.pop("started") and found == {"done": 2, "failed": 2, "total": 4, "arm": "bad"}
+    failures = [{"arm": "bad", "seeds": [seed], "error": "diverged", "record": str(run.path)} for seed in (0, 1)]
+    counts = {"done": 2, "trained": 2, "kept": 0, "failed": 2, "stale": 0, "total": 4}
+    assert found.pop("started") and found == counts | {"arm": "bad", "failures": failures}
+    make(tmp_path).each(lesson, {"good": None}, [0, 1, 2], jobs=1)
+    found = json.loads((run.path.parent / "progress.json").read_text())
+    assert (found["trained"], found["kept"], found["done"], found["failures"]) == (3, 0, 3, [])
+    make(tmp_path).each(lesson, {"good": None}, [0, 1, 2], jobs=1)
+    found = json.loads((run.path.parent / "progress.json").read_text())
+    assert (found["trained"], found["kept"], found["done"]) == (0, 3, 3)
+
+
+def test_stale_records_are_counted_and_trained_anew(tmp_path: Path) -> None:
+    def lesson_changed(arm: Arm) -> None:
+        lesson(arm)
+
+    make(tmp_path).each(lesson, {"a": None, "b": None}, [0, 1], jobs=1)
+    run = make(tmp_path)
+    run.each(lesson_changed, {"a": None, "c": None}, [0, 1], jobs=1)
+    found = json.loads((run.path.parent / "progress.json").read_text())
+    assert (found["trained"], found["kept"], found["stale"]) == (4, 0, 2)
 
 
 def test_tables_speak_of_what_the_newest_run_asked_for(tmp_path: Path) -> None:
@@ -334,5 +516,5 @@ def test_tables_speak_of_what_the_newest_run_asked_for(tmp_path: Path) -> None:
 
 def test_without_a_note_all_records_are_current(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    store.append(path, [{"identity": "x", "status": "done"}])
+    store.append(path, [{"identity": "x", "arm": "a", "seed": 0, "status": "done"}])
     assert store.current(path) == records(path)

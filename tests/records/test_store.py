@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +26,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def row(number: int, status: str = "done", **more: object) -> dict[str, object]:
-    return {"identity": str(number), "status": status, **more}
+    return {"identity": str(number), "arm": "a", "seed": number, "status": status, **more}
 
 
 def test_a_file_not_there_holds_no_records(path: Path) -> None:
-    assert records(path) == [] and store.finished(path) == set()
+    assert records(path) == [] and store.finished(path) == {}
 
 
 def test_rows_come_back_in_order_one_per_line(path: Path) -> None:
@@ -58,16 +60,171 @@ def test_a_torn_last_line_is_passed_over_then_moved_aside(path: Path) -> None:
 
 
 def test_a_last_line_that_lacks_only_its_newline_is_completed(path: Path) -> None:
-    path.write_text(json.dumps(row(1)))
+    path.write_text(json.dumps(store.seal(row(1))))
     store.append(path, [row(2)])
     assert [each["identity"] for each in records(path)] == ["1", "2"]
     assert not path.with_suffix(".torn").exists()
 
 
-def test_a_broken_line_in_the_middle_is_named(path: Path) -> None:
-    path.write_text(f"{json.dumps(row(1))}\nbroken\n{json.dumps(row(2))}\n")
-    with pytest.raises(RecordError, match=r"line 2 of .*records\.jsonl"):
-        records(path)
+# --- files that something else broke -------------------------------------------------------------------------
+
+
+def text(*rows: dict[str, object]) -> str:
+    return "".join(json.dumps(store.seal(each)) + "\n" for each in rows)
+
+
+WHOLE = text(row(1), row(2, loss=0.5), row(3))
+BROKEN = {
+    "a line that is no JSON": (f"{text(row(1))}broken\n{text(row(2))}", "line 2 of .* is not JSON; restore"),
+    "a line of a list": (f"[1]\n{WHOLE}", "line 1 of .* is not JSON"),
+    "a line without keys": (f'{text(row(1))}{{"loss": 1}}\n', "line 2 of .* lacks identity, arm, seed, status; "),
+    "a changed number": (WHOLE.replace("0.5", "0.500001"), r"line 2 of .* \(arm a, seed 2\) was changed .* restore"),
+    "another checksum": (WHOLE.replace('checksum": "', 'checksum": "0'), "line 1 of .* was changed"),
+    "a line of an older version": (f"{json.dumps(row(1))}\n", "line 1 of .* older version.* move the file away"),
+    "an emptied file": ("", "is empty, and no run leaves it so"),
+    "zeros": (WHOLE + "\0" * 9, "zero bytes from line 4 on, as after a power cut"),
+    "a changed last line without its end": (WHOLE.replace('seed": 3', 'seed": 4')[:-1], "line 3 of .* was changed"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_is_broken_is_one_sentence_with_the_mend(path: Path, broken: str) -> None:
+    content, told = BROKEN[broken]
+    path.write_text(content)
+    for read in (records, store.finished, store.current):
+        with pytest.raises(RecordError, match=told) as error:
+            read(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_who_wants_whole_files_hears_of_a_torn_last_line(path: Path) -> None:
+    path.write_text(WHOLE[:-9])
+    assert len(records(path)) == 2
+    with pytest.raises(RecordError, match=r"last line of .* is torn"):
+        records(path, whole=True)
+
+
+def test_lines_of_older_versions_may_be_read_on_request(path: Path) -> None:
+    path.write_text(json.dumps(row(1)) + "\n")
+    assert records(path, sealed=False) == [row(1)]
+    path.write_text(WHOLE.replace("0.5", "0.6"))
+    with pytest.raises(RecordError, match="was changed"):
+        records(path, sealed=False)
+
+
+@pytest.mark.parametrize("torn", ['["1", "2', "", '{"1": 2}', "[1]", "\0\0"])
+def test_a_torn_note_of_what_was_asked_for_is_named(path: Path, torn: str) -> None:
+    path.write_text(WHOLE)
+    path.with_name("current.json").write_text(torn)
+    with pytest.raises(RecordError, match=r"current\.json is (torn|no list).* run again"):
+        store.current(path)
+
+
+def test_a_new_file_appears_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("effi.records.store.os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.append(path, [row(1)])
+    assert not path.exists()
+
+
+# --- rows that no longer count -------------------------------------------------------------------------------
+
+
+def held(path: Path) -> tuple[list[str], list[str]]:
+    """Identities in the file, and of what was put aside."""
+    return tuple([each["identity"] for each in records(file)] for file in (path, path.with_name("superseded.jsonl")))
+
+
+def test_rows_that_were_not_asked_for_are_put_aside_and_come_back(path: Path) -> None:
+    store.append(path, [row(1), row(2), row(3, "failed"), row(3), row(4, "failed")])
+    whole = path.read_bytes()
+    store.point(path, ["3", "4", "5"])
+    store.tidy(path)
+    assert held(path) == (["3", "4"], ["1", "2", "3"])
+    assert [each["status"] for each in records(path)] == ["done", "failed"]
+    assert store.finished(path).keys() == {"1", "2", "3"}
+    store.point(path, ["2", "1"])
+    assert [each["identity"] for each in store.current(path)] == ["2", "1"]
+    store.tidy(path)
+    assert held(path) == (["1", "2"], ["3", "3", "4"])
+    store.point(path, ["1", "2", "3", "4"])
+    store.tidy(path)
+    assert set(path.read_bytes().splitlines()) < set(whole.splitlines())
+    assert held(path)[1] == ["3"]
+
+
+def test_without_a_note_nothing_is_put_aside(path: Path) -> None:
+    store.append(path, [row(1)])
+    store.tidy(path)
+    assert held(path) == (["1"], [])
+
+
+@pytest.mark.parametrize("steps", range(3))
+def test_a_kill_while_tidying_loses_no_row(path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    store.append(path, [row(1), row(2)])
+    store.point(path, ["1"])
+    store.tidy(path)
+    store.append(path, [row(3)])
+    store.point(path, ["2"])
+    real, done = store._replace, []
+
+    def killed(file: Path, data: bytes) -> None:
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(file)
+        real(file, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store, "_replace", killed)
+        store.tidy(path)
+    assert store.finished(path).keys() == {"1", "2", "3"}
+    store.tidy(path)
+    assert held(path) == (["2"], ["1", "3"])
+
+
+def tidy_many(path: Path) -> None:
+    for turn in range(30):
+        store.point(path, [str(turn % 5 + 100)])
+        store.tidy(path)
+
+
+def test_rows_are_found_while_another_process_tidies(path: Path) -> None:
+    store.append(path, [row(number) for number in range(100, 105)])
+    tidying = multiprocessing.get_context("fork").Process(target=tidy_many, args=(path,))
+    tidying.start()
+    looks = 0
+    while tidying.is_alive() or not looks:
+        assert len(store.finished(path)) == 5
+        looks += 1
+    tidying.join()
+    assert len(store.every(path)) == 5
+
+
+# --- locks ---------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_says_for_which_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "PATIENCE_S", 0.1)
+    monkeypatch.setenv("EFFI_PROGRESS", "1")
+    go = threading.Event()
+
+    def hold() -> None:
+        with store.locked(path, "x", "the holder"):
+            go.set()
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    go.wait()
+    with store.locked(path, "x", 'arm "a"'):
+        holder.join()
+    assert capsys.readouterr().err == f'arm "a": waiting for process {os.getpid()}, which is at it\n'
+    assert not list(path.with_name("locks").glob("*.pid"))
 
 
 # --- disks that refuse ---------------------------------------------------------------------------------------
@@ -86,7 +243,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_file_that_may_not_grow_keeps_what_it_held(path: Path) -> None:
     store.append(path, [row(1)])
     whole = path.read_bytes()
-    rows, told = [row(2, text="x" * 500)], r"records\.jsonl .* 5\d\d bytes .*free space"
+    rows, told = [row(2, text="x" * 500)], r"records\.jsonl .* 6\d\d bytes .*free space"
     with largest_file(len(whole) + 100), pytest.raises(RecordError, match=told):
         store.append(path, rows)
     assert path.read_bytes() == whole
