@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -98,7 +99,7 @@ def between(low: float, high: float) -> Rule:
     """A number inside an open interval."""
 
     def rule(name: str, value: Any) -> None:
-        if not (_is(value, float) and low < value < high):
+        if not (_number(value) and low < value < high):
             raise ParameterError(f"{name} is {value!r}; give a number between {low:g} and {high:g}, both left out.")
 
     return rule
@@ -109,7 +110,7 @@ def at_least(least: float, kind: type = float) -> Rule:
     noun = "whole number" if kind is int else "number"
 
     def rule(name: str, value: Any) -> None:
-        if not (_is(value, kind) and least <= value < float("inf")):
+        if not (_number(value, kind) and value >= least):
             raise ParameterError(f"{name} is {value!r}; give a {noun} of at least {least:g}.")
 
     return rule
@@ -194,7 +195,7 @@ def _device(name: str, value: Any) -> None:
 
 
 def _seeds(name: str, value: Any) -> None:
-    whole = isinstance(value, list | tuple) and all(_is(seed, int) and seed >= 0 for seed in value)
+    whole = isinstance(value, list | tuple) and all(_number(seed, int) and seed >= 0 for seed in value)
     if not whole or len(set(value)) < len(value):
         given = list(value) if isinstance(value, tuple) else value
         raise ParameterError(f"{name}={given} must be different whole numbers from 0 on, for example [0, 1, 2].")
@@ -208,7 +209,11 @@ SHARED: Mapping[str, Rule] = {
     "dataset": _available,
     "price_per_gpu_hour": at_least(0),
 }
+# Whole numbers among the options are counts and sizes, others are rates and shares.
+_LEAST: Mapping[type, int] = {int: 1, float: 0}
+SHARES = ("dropout",)
 # Arguments of models that the notebook gives itself.
+_PLURAL = {int: "whole numbers from 1 on", float: "numbers from 0 on"}
 _GIVEN = ("classes", "channels", "image_size", "seed", "return")
 
 
@@ -225,10 +230,12 @@ def _check_options(what: str, wanted: Mapping[str, Any], given: Mapping[str, Any
             choose(f"{what} {name}", value, dict.fromkeys(get_args(hint)))
         elif not _is(value, hint):
             raise ParameterError(f"{what} {name} is {value!r}; it wants {_described(hint)}.")
+        elif name in SHARES and value >= 1:
+            raise ParameterError(f"{what} {name} is {value!r}; it wants a share below 1.")
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value has the type of an annotation: an int passes for a float, a list for a tuple, a bool for none."""
+    """Whether a value fits an annotation: an int passes for a float, a list for a tuple; no option is negative."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -242,7 +249,14 @@ def _is(value: Any, hint: Any) -> bool:
         return isinstance(value, list | tuple) and all(_is(each, inner[0]) for each in value)
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
-    return type(value) in ((int, float) if hint is float else (hint,))
+    if hint in _LEAST:
+        return _number(value, hint) and value >= _LEAST[hint]
+    return type(value) is hint
+
+
+def _number(value: Any, kind: type = float) -> bool:
+    """Whether a value is a finite number; a bool, which Python counts among the ints, is none."""
+    return type(value) in (int, kind) and isfinite(value)
 
 
 def _described(hint: Any) -> str:
@@ -253,8 +267,14 @@ def _described(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in (tuple, list, Sequence):
-        count = f"{len(inner)} of " if origin is tuple and inner[-1] is not Ellipsis else ""
-        return f"a list of {count}{_described(inner[0])}"
+        count = f"{len(inner)} " if origin is tuple and inner[-1] is not Ellipsis else ""
+        return f"a list of {count}{_PLURAL.get(inner[0], _described(inner[0]))}"
     if origin in (dict, Mapping):
-        return f"a dict of {_described(inner[1])}"
-    return {int: "int", float: "float", str: "text", bool: "True or False", NoneType: "None"}.get(hint, str(hint))
+        return f"a dict of {_PLURAL.get(inner[1], _described(inner[1]))}"
+    return {
+        int: "a whole number from 1 on",
+        float: "a number from 0 on",
+        str: "text",
+        bool: "True or False",
+        NoneType: "None",
+    }.get(hint, str(hint))

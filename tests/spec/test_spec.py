@@ -82,11 +82,12 @@ def test_options_fill_a_dataclass_and_refuse_what_it_lacks():
     ("given", "message"),
     [
         ({"optimizer": "adamax"}, "unknown Training optimizer 'adamax'; did you mean 'adam'"),
-        ({"epochs": "many"}, "Training epochs is 'many'; it wants int"),
-        ({"epochs": True}, "Training epochs is True; it wants int"),
-        ({"clip": "1"}, "it wants float or None"),
-        ({"epochs": 0}, "epochs=0 is too small; give at least 1"),
-        ({"epochs": 1, "lr": -1.0}, "lr=-1.0 is too small"),
+        ({"epochs": "many"}, "Training epochs is 'many'; it wants a whole number from 1 on"),
+        ({"epochs": True}, "Training epochs is True; it wants a whole number from 1 on"),
+        ({"clip": "1"}, "it wants a number from 0 on or None"),
+        ({"epochs": 0}, "epochs is 0; it wants a whole number from 1 on"),
+        ({"epochs": 1, "lr": 0.0}, "lr=0.0 is too small; give at least 1e-12"),
+        ({"epochs": 1, "lr": -1.0}, "lr is -1.0; it wants a number from 0 on"),
     ],
 )
 def test_options_refuse_unknown_words_and_other_types(given, message):
