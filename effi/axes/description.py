@@ -77,7 +77,7 @@ def structure_of(kind: type) -> Structure | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class Described:
     """A described module inside a model."""
 
     path: str
@@ -106,21 +106,21 @@ class Part:
 class Place:
     """The units of one axis in one described module."""
 
-    part: Part
+    described: Described
     name: str
 
     @property
     def axis(self) -> str:
         """The axis's name in the model."""
-        return self.part.under(self.name)
+        return self.described.under(self.name)
 
     @property
     def units(self) -> Units:
-        return self.part.structure.units[self.name]
+        return self.described.structure.units[self.name]
 
     @property
     def module(self) -> nn.Module:
-        return self.part.module
+        return self.described.module
 
     @property
     def reader(self) -> nn.Module:
@@ -133,7 +133,7 @@ class Place:
         held = {name for name, _ in self.module.named_parameters()}
         return {
             parameter: (dimension, name.count("+") + 1)
-            for parameter, names in self.part.structure.dimensions.items()
+            for parameter, names in self.described.structure.dimensions.items()
             for dimension, name in enumerate(names)
             if parameter in held and axis_of(name) == self.name
         }
@@ -161,10 +161,10 @@ class Place:
         return every.view(stacked, self.count, -1)[:, kept].flatten()
 
 
-def parts(model: nn.Module) -> list[Part]:
+def described(model: nn.Module) -> list[Described]:
     """All described modules of a model, in order. ParameterError when none of them has units to remove."""
     found = list(_walk(model))
-    if not any(part.structure.units for part in found):
+    if not any(each.structure.units for each in found):
         raise ParameterError(
             f"no attention or feed-forward block of {type(model).__name__} is known: describe the class of its blocks "
             "with effi.axes.describe(BlockClass, dimensions, heads=Units(...), neurons=Units(...))"
@@ -174,28 +174,28 @@ def parts(model: nn.Module) -> list[Part]:
 
 def places(model: nn.Module) -> dict[str, Place]:
     """The axes of a model that can lose units, by name."""
-    found = (Place(part, name) for part in parts(model) for name in part.structure.units)
+    found = (Place(each, name) for each in described(model) for name in each.structure.units)
     return {place.axis: place for place in found}
 
 
-def _walk(model: nn.Module) -> Iterator[Part]:
+def _walk(model: nn.Module) -> Iterator[Described]:
     for path, module in model.named_modules():
         structure = structure_of(type(module))
         if structure is not None:
-            part = Part(path, module, structure)
-            _check(part)
-            yield part
+            found = Described(path, module, structure)
+            _check(found)
+            yield found
 
 
-def _check(part: Part) -> None:
+def _check(found: Described) -> None:
     """Removing units is safe only where every parameter beside them is described."""
-    if not part.structure.units:
+    if not found.structure.units:
         return
-    inner = {name for name, child in part.module.named_modules() if name and structure_of(type(child))}
-    for name, _ in part.module.named_parameters():
+    inner = {name for name, child in found.module.named_modules() if name and structure_of(type(child))}
+    for name, _ in found.module.named_parameters():
         own = not any(name.startswith(f"{child}.") for child in inner)
-        if own and name not in part.structure.dimensions:
+        if own and name not in found.structure.dimensions:
             raise ParameterError(
-                f"{type(part.module).__name__} at {part.path or 'the top'} has a parameter {name} that its "
+                f"{type(found.module).__name__} at {found.path or 'the top'} has a parameter {name} that its "
                 "description lacks: describe this form of it with effi.axes.describe"
             )

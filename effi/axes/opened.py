@@ -26,10 +26,18 @@ class OpenMultiheadAttention(nn.MultiheadAttention):
         return False
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = True, **masks: object
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        given = any(mask is not None and mask is not False for mask in masks.values())
-        if key is not query or value is not query or need_weights or given:
+        masked = key_padding_mask is not None or attn_mask is not None or is_causal
+        if key is not query or value is not query or need_weights or masked:
             raise ParameterError(
                 "a slim or gated nn.MultiheadAttention computes self-attention without masks: give one tensor as "
                 "query, key and value, and need_weights=False"

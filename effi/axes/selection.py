@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effi.axes.description import Place, parts, places
+from effi.axes.description import Place, described, places
 from effi.axes.gates import Gates
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 Keep = Mapping[str, Sequence[int]]
 
@@ -23,7 +23,7 @@ def axes(model: nn.Module) -> dict[str, tuple[str, ...]]:
     their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a dimension without a name.
     ParameterError for a model without a known block.
     """
-    return {name: names for part in parts(model) for name, names in part.dimensions().items()}
+    return {name: names for each in described(model) for name, names in each.dimensions().items()}
 
 
 def units(model: nn.Module) -> dict[str, int]:
@@ -56,14 +56,15 @@ def mask_units(model: nn.Module, keep: Keep) -> dict[str, Tensor]:
 
     A model with these weights at zero computes what `slim(model, keep)` computes. Errors as `slim`.
     """
-    found, mask = places(model), {}
+    found = places(model)
+    mask: dict[str, Tensor] = {}
     for axis, kept in checked(found, keep).items():
         place = found[axis]
         for name, (dimension, _) in place.spans.items():
             parameter = place.module.get_parameter(name)
             held = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
             held.index_fill_(dimension, place.positions(name, kept), True)
-            full = place.part.under(name)
+            full = place.described.under(name)
             mask[full] = mask[full] & held if full in mask else held
     return mask
 
@@ -93,8 +94,7 @@ def checked(found: Mapping[str, Place], keep: Keep) -> dict[str, list[int]]:
 
 def _indices(found: Mapping[str, Place], axis: str, kept: Sequence[int]) -> list[int]:
     if axis not in found:
-        close = ", ".join(get_close_matches(axis, found, 3, 0.0))
-        raise ParameterError(f'the model has no axis "{axis}": units() lists all {len(found)}, the nearest are {close}')
+        raise ParameterError(f'the model has no axis "{axis}"{did_you_mean(axis, found)}')
     indices, count = sorted({int(index) for index in kept}), found[axis].count
     if not indices:
         raise ParameterError(f"{axis} would keep none of its {count} units: keep at least one in every layer")
@@ -125,13 +125,14 @@ def _cut(place: Place, kept: list[int]) -> None:
 def _count(place: Place, state: Mapping[str, Tensor]) -> int:
     """How many units of an axis the saved weights have."""
     name, (dimension, _) = next(iter(place.spans.items()))
-    saved, whole = state.get(place.part.under(name)), place.module.get_parameter(name)
+    full, whole = place.described.under(name), place.module.get_parameter(name)
+    saved = state.get(full)
     if saved is None:
-        raise ParameterError(f"the saved weights lack {place.part.under(name)}: give a model of their architecture")
+        raise ParameterError(f"the saved weights lack {full}: give a model of their architecture")
     return saved.shape[dimension] * place.count // whole.shape[dimension]
 
 
-def _tell_size(layer: nn.Module) -> None:
+def _tell_size(layer: Any) -> None:
     """Let a layer's attributes follow its weight: out and in of nn.Linear, in and out of transformers' Conv1D."""
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape

@@ -39,8 +39,9 @@ def distance_matrix(rows: Tensor, count: int) -> Tensor:
     _check_bytes(rows[0], count)
     words = _words(rows.cpu().numpy())
     starts = range(0, words.shape[1], CHUNK // 8)
+    none = np.zeros((len(words), len(words)), np.int64)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        upper = sum(pool.map(lambda start: _differing(words[:, start : start + CHUNK // 8]), starts))
+        upper = sum(pool.map(lambda start: _differing(words[:, start : start + CHUNK // 8]), starts), none)
     return torch.from_numpy((upper + upper.T) / count)
 
 

@@ -48,18 +48,21 @@ def random(
 
 def random_like(mask: Mask, generator: torch.Generator | None = None) -> Mask:
     """A random mask that prunes as many weights of every tensor as `mask` does."""
-    drawn = {}
+    drawn: Mask = {}
     for name, kept in mask.items():
-        count = kept.numel() - int(kept.count_nonzero())
-        drawn |= _pruned({name: Keyed(_uniform(kept, generator))}, count)
+        gone = kept.numel() - int(kept.count_nonzero())
+        drawn |= _pruned({name: Keyed(_uniform(kept, generator))}, gone)
     return drawn
 
 
-def count(total: int, sparsity: float) -> int:
-    """floor(sparsity total + 1e-9): the guard keeps 0.29 of 100 at 29."""
+def pruned_count(sparsity: float, count: int) -> int:
+    """How many of `count` weights a mask prunes: floor(sparsity count + 1e-9); the guard keeps 0.29 of 100 at 29.
+
+    ParameterError for a sparsity outside (0, 1).
+    """
     if not 0 < sparsity < 1:
         raise ParameterError(f"a sparsity of {sparsity:g} is outside (0, 1); give the share of weights to prune")
-    return math.floor(sparsity * total + 1e-9)
+    return math.floor(sparsity * count + 1e-9)
 
 
 def _select(
@@ -72,11 +75,11 @@ def _select(
     if within is not None:
         check_fit(within, scores, "the scores")
     _reject_nan(scores)
-    keyed = {name: Keyed(score, within and within[name], absolute) for name, score in scores.items()}
+    keyed = {name: Keyed(score, None if within is None else within[name], absolute) for name, score in scores.items()}
     groups = [keyed] if scope == "global" else [{name: one} for name, one in keyed.items()]
-    mask = {}
+    mask: Mask = {}
     for group in groups:
-        k = count(sum(map(len, group.values())), sparsity)
+        k = pruned_count(sparsity, sum(map(len, group.values())))
         _check_room(group, k)
         mask |= _pruned(group, k)
     return mask
@@ -125,7 +128,8 @@ def _keep_on_cpu(tensors: Mapping[str, Keyed], threshold: Threshold) -> Mask:
 
 def _keep_on_device(tensors: Mapping[str, Keyed], threshold: Threshold) -> Mask:
     """As on a CPU, but ties are counted with running sums, so that nothing waits for the device."""
-    mask, seen = {}, torch.zeros_like(threshold.ties)
+    mask: Mask = {}
+    seen: int | Tensor = 0
     for name, one in tensors.items():
         keys = one.keys()
         tied = keys == threshold.key

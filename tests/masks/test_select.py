@@ -58,7 +58,7 @@ def test_floor_of_the_share_without_float_traps(count, sparsity, k):
     ],
 )
 def test_pruned_counts_of_the_sheets_models(weights, sparsity, k):
-    assert select.count(weights, sparsity) == k
+    assert masks.pruned_count(sparsity, weights) == k
 
 
 def tensors(kind: str, seed: int) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, finder):
         absolute = {name: score.abs() for name, score in scores.items()}
         count = sum(score.numel() for score in scores.values())
         for sparsity in (0.002, 0.1, 0.3, 0.5, 0.9, 0.998):
-            k = select.count(count, sparsity)
+            k = masks.pruned_count(sparsity, count)
             assert pruned(masks.smallest(scores, sparsity)) == sorted_mask(scores, k)
             assert pruned(masks.magnitude(scores, sparsity)) == sorted_mask(absolute, k)
 
