@@ -68,6 +68,7 @@ def run(
     ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
+        screen.stale([outcome.paper for outcome in ended], scale, results_dir)
     screen.outcomes(ended)
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
 

@@ -45,6 +45,19 @@ def outcomes(ended: Sequence[Outcome]) -> None:
             trouble(f"{outcome.paper}: and {len(outcome.failures) - SHOWN_FAILURES} more")
 
 
+def stale(papers: Sequence[str], scale: str, results_dir: str) -> None:
+    """Print of every paper how many records its source has left behind, and the ways out; nothing where none are."""
+    from effi.records import adoption
+
+    for paper in papers:
+        try:
+            count = len(adoption.stale(results_dir, scale, paper))
+        except EffiError:  # records that cannot be read are told by what shows them
+            continue
+        if count:
+            plain_console(soft_wrap=True).print(f"{paper}: {adoption.ways_out(paper, count)}")
+
+
 def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     """Print both verdicts on every claim of every paper, then their counts and where the executed notebooks lie."""
     if not papers:
