@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
 
 from effi import paths
 from effi.claims import Results, judge, papers
 from effi.claims.results import failed
-from effi.errors import ParameterError, TrainingError
+from effi.errors import ParameterError, RecordError, TrainingError
 from effi.report import canvas
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
@@ -60,6 +62,20 @@ class Page:
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Save a figure beside the records without showing it, under its name without what a file's may not hold."""
         return canvas.save_figure(figure, paths.figures_dir(*self.place), re.sub(r"[^\w.-]", "_", name))
+
+    def pictures(self, name: str, draw: Callable[[str], Figure], of: Iterable[str], shown: int | None = None) -> None:
+        """Save a figure of each and show the first `shown`; one whose arms are not there is left out with a line."""
+        from IPython.display import Image, display  # absent from the command line's start
+
+        saved = []
+        for each in of:
+            try:
+                saved.append(self.save_figure(draw(each), f"{name}_{each}"))
+            except (ParameterError, RecordError) as error:
+                plt.close("all")  # a notebook would show what was begun
+                print(f"No picture {name} of {each}: {error}")
+        for path in saved[:shown]:
+            display(Image(path))
 
     def claims(self) -> Table:
         """The paper against ours."""

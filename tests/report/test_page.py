@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 from effi import paths, report
 from effi.errors import ParameterError, TrainingError
@@ -83,6 +84,25 @@ def test_figures_are_saved_under_names_that_a_file_may_have(tmp_path: Path) -> N
     assert path == paths.figures_dir(tmp_path, "cpu", "minimal") / "heat_folder__my_data_ä.png"
     picture = found.show(plt.figure(), "loss")
     assert picture.data == (path.parent / "loss.png").read_bytes()
+    assert not plt.get_fignums()
+
+
+def test_a_picture_without_its_arms_is_left_out_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda image: shown.append(image.data))
+    found, options = page(tmp_path), {"title": "Which?"}
+    results = found.results
+
+    def draw(arm: str) -> Figure:
+        return report.bars_with_intervals(results, ["test_accuracy"], arms=[arm], **options)
+
+    found.pictures("which", draw, ["mnist/minimum", "mnist/nothing", "mnist/nomlp-h1"], shown=1)
+    folder = paths.figures_dir(tmp_path, "cpu", "minimal")
+    assert {path.stem for path in folder.iterdir()} == {"which_mnist_minimum", "which_mnist_nomlp-h1"}
+    assert shown == [(folder / "which_mnist_minimum.png").read_bytes()]
+    assert capsys.readouterr().out.startswith("No picture which of mnist/nothing: Unknown arm 'mnist/nothing'")
     assert not plt.get_fignums()
 
 
