@@ -67,7 +67,7 @@ class Ticket:
 def exact(mask: Mask, ratio: float, scope: Scope = "global") -> bool:
     """Whether exactly floor(ratio N) weights are pruned, of all matrices together or ("tensor") of each."""
     groups = [mask] if scope == "global" else [{name: kept} for name, kept in mask.items()]
-    return all(_pruned(group) == int(ratio * _weights(group) + 1e-9) for group in groups)
+    return all(_pruned(group) == masks.pruned_count(ratio, _weights(group)) for group in groups)
 
 
 def _weights(mask: Mask) -> int:

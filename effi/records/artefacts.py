@@ -24,6 +24,10 @@ class Artefact(NamedTuple):
     facts: dict[str, float]
 
 
+# What makes artefacts may lie in rooms that know nothing of records, and gives tensors and facts as any pair.
+Make = Callable[[Any, int], tuple[dict[str, Tensor], dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Artefacts:
     """Files of what one function makes of settings and a seed; `same` is what else must not have changed.
@@ -32,13 +36,13 @@ class Artefacts:
     """
 
     folder: Path
-    function: Callable[[Any, int], Artefact]
+    function: Make
     same: Mapping[str, Any]
     sources: tuple[str, ...] = ("",)
     reads: Reads = field(default_factory=Reads)
 
     @property
-    def counted(self) -> Callable[[Any, int], Artefact]:
+    def counted(self) -> Make:
         """What of this counts for a function that uses it: how the files are made."""
         return self.function
 
@@ -48,15 +52,15 @@ class Artefacts:
         with store.locked(path, path.stem, what=f"{self.function.__name__} of seed {seed}"):
             found = next(filter(None, map(_read, self._paths(settings, seed))), None)
             if found is None:
-                found = self.function(settings, seed)
+                found = Artefact(*self.function(settings, seed))
                 self._write(path, found)
             return found
 
-    def keep(self, settings: Any, seed: int, found: Artefact) -> None:
+    def keep(self, settings: Any, seed: int, found: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
         """Keep what was made elsewhere, such as by an arm whose training is timed."""
         path = self._path(settings, seed)
         with store.locked(path, path.stem):
-            self._write(path, found)
+            self._write(path, Artefact(*found))
 
     def _path(self, settings: Any, seed: int) -> Path:
         return next(self._paths(settings, seed))

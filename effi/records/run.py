@@ -17,7 +17,7 @@ from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.records import adoption, names, store
 from effi.records.arms import Arm, sentence
-from effi.records.artefacts import Artefact, Artefacts
+from effi.records.artefacts import Artefacts, Make
 from effi.records.identity import agree, canonical, essential, identity, non_default
 from effi.records.machine import device_class
 from effi.records.names import Name
@@ -97,8 +97,9 @@ class Run:
         *,
         of: Sequence[Record],
         seed: int = 0,
+        settings: Any = None,
     ) -> None:
-        """Record the metrics that `function(records)` gives of finished records.
+        """Record the metrics that `function(records)` gives of finished records; `settings` say what these are.
 
         They go stale with those records and with the function's own text and that of its helpers: with no other edit.
         """
@@ -108,7 +109,7 @@ class Run:
         effi = source_hash(read.modules) if read.modules else ""
         source = Source(effi, identity(read.code), tuple(sorted(read.modules)))
         parents = [record["checksum"] for record in of]
-        with self._single(self._arm(name, (index(seed),), None, source, read, parents)) as arm:
+        with self._single(self._arm(name, (index(seed),), settings, source, read, parents)) as arm:
             if not arm.done:
                 arm.record(function(list(of)))
 
@@ -146,7 +147,7 @@ class Run:
             arm.report = self._report
             _train(function, arm)
 
-    def artefacts(self, function: Callable[[Any, int], Artefact]) -> Artefacts:
+    def artefacts(self, function: Make) -> Artefacts:
         """Files beside the records of what `function(settings, seed)` makes, for arms that share it.
 
         They go stale with the sources that the records go stale with, and with the function's own.
