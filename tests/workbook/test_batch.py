@@ -192,3 +192,32 @@ def test_progress_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
     assert child.counts().summary == "1 trained, 2 from records, 1 failed"
     old.write_text('{"trained": 1')
     assert child.counts().total is None
+
+
+RUN = """
+from effi.errors import TrainingError
+from effi.records import Run
+
+def train(arm):
+    if arm.seed > 0:
+        raise TrainingError("the loss is nan in epoch 1; lower the learning rate")
+    arm.record({"accuracy": 1.0})
+
+run = Run("real", scale, results_dir=results_dir, uses=["effi.errors"])
+run.each(train, {"d/thin": {}, "d/wide": {}}, seeds, jobs=1)
+"""
+
+
+def test_a_run_is_counted_as_it_counts_itself(tmp_path: Path) -> None:
+    write(tmp_path / "1_real.ipynb", RUN)
+    place = {"scale": "smoke", "results_dir": str(tmp_path / "results"), "quiet": True, "folder": tmp_path}
+    (first,) = run(parameters={"seeds": [0, 1]}, **place)
+    assert first.error == "2 of 4 arms failed; run again to retry them." and first.judged
+    thin, wide = first.failures
+    records = tmp_path / "results" / "smoke" / "real" / "records.jsonl"
+    sentence = "the loss is nan in epoch 1; lower the learning rate"
+    assert thin == ("d/thin", (1,), sentence, str(records)) and wide.arm == "d/wide"
+    (notebook,) = find([], tmp_path)
+    child = batch.start(batch.prepare(notebook, "smoke", {"seeds": [0]}, str(tmp_path / "results")))
+    child.process.wait()
+    assert child.counts().summary == "0 trained, 2 from records" and child.outcome().error is None
