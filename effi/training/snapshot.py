@@ -53,7 +53,7 @@ def _made_of(loop: Loop) -> dict[str, Any]:
         "seeds": [history.seed for history in loop.histories],
         "steps": [loop.first_epoch, loop.steps],
         "data": [loop.data.name, loop.data.checksum, len(loop.data.train)],
-        "listeners": [type(listener).__name__ for listener in (*loop.before_step, *loop.after_step)],
+        "listeners": [type(listener).__name__ for listener in _restorable(loop)],
         "shapes": {name: list(value.shape) for name, value in loop.network.tensors().items()},
     }
 
@@ -79,7 +79,7 @@ def restore(loop: Loop, kept: Kept, lost_seconds: float, file: Path) -> None:
         history.curves, history.best_epoch = own["curves"], own["best_epoch"]
         history.best_state = {name: v.to(loop.device) for name, v in under(tensors, f"best/{place}/").items()}
     loop.ledger.restore(facts["ledger"], lost_seconds)
-    for place, listener in _restorable(loop):
+    for place, listener in enumerate(_restorable(loop)):
         listener.load_state_dict(under(tensors, f"listener/{place}/") | facts["listeners"][str(place)])
 
 
@@ -121,12 +121,11 @@ def _set_stream(loop: Loop, name: str, state: Tensor) -> None:
         (loop.orders if kind == "order" else loop.augments)[int(place)].set_state(state)
 
 
-def _restorable(loop: Loop) -> list[tuple[int, Any]]:
-    """Listeners that keep a state, each once, with their place among all."""
-    everyone = (*loop.before_step, *loop.after_step)
-    once = {id(listener): (place, listener) for place, listener in enumerate(everyone)}
-    return [each for each in once.values() if hasattr(each[1], "load_state_dict")]
+def _restorable(loop: Loop) -> list[Any]:
+    """Listeners that keep a state, each once."""
+    once = {id(listener): listener for listener in (*loop.before_step, *loop.after_step)}
+    return [listener for listener in once.values() if hasattr(listener, "load_state_dict")]
 
 
 def _listeners(loop: Loop) -> list[tuple[int, dict[str, Any]]]:
-    return [(place, listener.state_dict()) for place, listener in _restorable(loop)]
+    return [(place, listener.state_dict()) for place, listener in enumerate(_restorable(loop))]

@@ -14,18 +14,14 @@ from torch.nn import functional as F
 from effi.cost import Ledger, train_flops
 from effi.data import Dataset, augment, normalise
 from effi.errors import ParameterError, TrainingError
-from effi.models.vit import ViT, ViTShape
+from effi.models.vit import ViT
 from effi.seeds import generator
 from effi.training import Classification, History, Step, Training, bf16_pays, evaluate, fit
 from tests.training.curves import learnt
+from tests.training.tiny import SHAPE, vit
 
-SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=4, width=8, depth=1, hidden=12)
 TRAINING = Training(epochs=3, batch_size=16, lr=1e-2)
 STILL = 1e-12
-
-
-def vit(seed: int = 0, **changes: object) -> ViT:
-    return ViT(replace(SHAPE, **changes), heads=2, seed=seed)
 
 
 def trained(
