@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from effi.bench import suites, tickets
 from effi.bench.rounds import Case, save, table, timed
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "vit": suites.vit,
@@ -27,9 +26,7 @@ def main(name: str | None = None, *, results_dir: str | Path = "results", budget
     `budget_s` is the time for one case of a benchmark. ParameterError for an unknown name.
     """
     if name is not None and name not in BENCHES:
-        close = get_close_matches(name, BENCHES, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise ParameterError(f'there is no benchmark "{name}": {meant}choose from {", ".join(BENCHES)}')
+        raise ParameterError(f'there is no benchmark "{name}"{did_you_mean(name, BENCHES)}')
     for each in [name] if name else BENCHES:
         rows = [row for case in BENCHES[each]() for row in timed(case, budget_s)]
         if not rows:

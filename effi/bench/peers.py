@@ -23,16 +23,16 @@ def needed(module: str, package: str) -> ModuleType:
         raise Missing(f"does not load: {error}") from error
 
 
+def _called(names: str, shape: ViTShape, heads: int) -> dict[str, int]:
+    """Sizes of a ViT by a library's names for image, patch, channels, classes, width, depth and heads, in order."""
+    sizes = (shape.image_size, shape.patch_size, shape.channels, shape.classes, shape.width, shape.depth, heads)
+    return dict(zip(names.split(), sizes, strict=True))
+
+
 def timm(shape: ViTShape, heads: int) -> nn.Module:
     """timm's VisionTransformer without class token, pooled by mean."""
     return needed("timm.models", "timm").VisionTransformer(
-        img_size=shape.image_size,
-        patch_size=shape.patch_size,
-        in_chans=shape.channels,
-        num_classes=shape.classes,
-        embed_dim=shape.width,
-        depth=shape.depth,
-        num_heads=heads,
+        **_called("img_size patch_size in_chans num_classes embed_dim depth num_heads", shape, heads),
         mlp_ratio=shape.hidden / shape.width,
         class_token=False,
         global_pool="avg",
@@ -42,13 +42,7 @@ def timm(shape: ViTShape, heads: int) -> nn.Module:
 def simple_vit(shape: ViTShape, heads: int) -> nn.Module:
     """vit-pytorch's SimpleViT; its attention has no biases."""
     return needed("vit_pytorch", "vit-pytorch").SimpleViT(
-        image_size=shape.image_size,
-        patch_size=shape.patch_size,
-        channels=shape.channels,
-        num_classes=shape.classes,
-        dim=shape.width,
-        depth=shape.depth,
-        heads=heads,
+        **_called("image_size patch_size channels num_classes dim depth heads", shape, heads),
         mlp_dim=shape.hidden,
         dim_head=shape.width // heads,
     )
@@ -88,14 +82,9 @@ class Logits(nn.Module):
 def transformers(shape: ViTShape, heads: int) -> nn.Module:
     """transformers' ViTForImageClassification, class token included."""
     library = needed("transformers", "transformers")
+    names = "image_size patch_size num_channels num_labels hidden_size num_hidden_layers num_attention_heads"
     config = library.ViTConfig(
-        image_size=shape.image_size,
-        patch_size=shape.patch_size,
-        num_channels=shape.channels,
-        num_labels=shape.classes,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=heads,
+        **_called(names, shape, heads),
         intermediate_size=shape.hidden,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from effi.bench.peers import needed
 from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import trained
 from effi.early_bird.structured import draw
+from effi.models.attention import SelfAttention
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT
 from effi.seeds import generator
@@ -44,10 +46,11 @@ def torch_pruning(model: ViT, keep: Mapping[str, Sequence[int]]) -> ViT:
         if rows:
             graph.get_pruning_group(layer, library.prune_linear_out_channels, idxs=rows).prune()
 
-    for index, block in enumerate(model.blocks):
+    for index, block in enumerate(model.each_block()):
         heads, neurons = (keep[f"blocks.{index}.{axis}"] for axis in ("attention.heads", "mlp.neurons"))
-        remove(block.mlp[0], _without(block.mlp[0].out_features, neurons))
-        attention = block.attention
+        assert block.mlp is not None
+        remove(cast(nn.Linear, block.mlp[0]), _without(block.mlp.hidden, neurons))
+        attention = cast(SelfAttention, block.attention)
         every = torch.arange(attention.qkv.out_features).view(3, attention.heads, -1)
         remove(attention.qkv, every[:, _without(attention.heads, heads)].flatten().tolist())
         attention.heads, attention.out.in_features = len(heads), attention.out.weight.shape[1]
@@ -68,7 +71,7 @@ def slimming(model: ViT | None = None, batch: int = BATCH, device: str = "cpu") 
         smaller = operation(model, keep)
         return Competitor(lambda: operation(model, keep), sum(p.numel() for p in smaller.parameters()))
 
-    steps = {
+    steps: dict[str, Callable[[], nn.Module]] = {
         "dense": lambda: copy.deepcopy(model),
         "slim": partial(slim, model, keep),
         "torch-pruning": partial(torch_pruning, model, keep),

@@ -48,7 +48,7 @@ def trained(make: Callable[[], nn.Module], shape: ViTShape, batch: int, precisio
 
 def vit(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> list[Case]:
     """Our ViT beside those of other libraries, in fp32 and bf16."""
-    makers = {"effi": partial(ViT, shape, heads=heads)}
+    makers: dict[str, Callable[[], nn.Module]] = {"effi": partial(ViT, shape, heads=heads)}
     makers |= {name: partial(make, shape, heads) for name, make in PEERS.items()}
 
     def case(precision: str) -> Case:

@@ -99,7 +99,9 @@ def extra_bytes(way: str, tensors: int, sides: tuple[int, int]) -> int | None:
         pass
     with ledger.phase("search") as search:
         WAYS[way](weights)
-    return None if search.peak_bytes is None else search.peak_bytes - before.peak_bytes
+    if search.peak_bytes is None or before.peak_bytes is None:
+        return None
+    return search.peak_bytes - before.peak_bytes
 
 
 def tracking(model: ViT | None = None, batch: int = BATCH, images: int = EPOCH) -> Case:

@@ -65,7 +65,7 @@ def test_table_and_saved_rows(tmp_path):
     assert "threads, torch" in shown.notes[0]
     for _ in range(2):
         save("naps", rows, tmp_path)
-    held = store.records(paths.bench_file(tmp_path, "naps"))
+    held = store.rows(paths.bench_file(tmp_path, "naps"))
     assert [row["competitor"] for row in held] == ["short", "long", "gone"] * 2
     assert held[1]["seconds"] == rows[1].seconds
     assert held[0]["provenance"]["versions"]["torch"] == version("torch")
@@ -183,12 +183,12 @@ def test_main_prints_and_appends_every_benchmark(monkeypatch, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "Benchmark one" in out
     assert "more naps" in out
-    assert len(store.records(paths.bench_file(tmp_path, "one"))) == 3
-    assert len(store.records(paths.bench_file(tmp_path, "two"))) == 6
+    assert len(store.rows(paths.bench_file(tmp_path, "one"))) == 3
+    assert len(store.rows(paths.bench_file(tmp_path, "two"))) == 6
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones():
-    with pytest.raises(ParameterError, match=r'no benchmark "vits": did you mean vit.* choose from vit, minimal, loop'):
+    with pytest.raises(ParameterError, match=r'no benchmark "vits"; did you mean .vit.\? Known: vit, minimal, loop'):
         bench.main("vits")
 
 
