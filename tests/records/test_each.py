@@ -31,7 +31,7 @@ class Fussy(Exception):
 
 
 def make(tmp_path: Path) -> Run:
-    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.claims.stats"])
+    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.seeds"])
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -147,7 +147,7 @@ def train(arm):
     arm.record({"value": factorial(4)})
 
 if __name__ == "__main__":
-    run = Run("minimal", "smoke", results_dir=folder, uses=["effi.claims.stats"], quiet=True)
+    run = Run("minimal", "smoke", results_dir=folder, uses=["effi.seeds"], quiet=True)
     run.each(train, {"quick": None}, [0], jobs=1)
     run.each(train, {"slow": None}, [0], jobs=int(sys.argv[1]) if sys.argv[1:] else 1)
 """

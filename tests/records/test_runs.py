@@ -18,7 +18,7 @@ from effi.records import Arm, Name, Record, Run, records, source, store
 
 
 def make(tmp_path: Path, **options: object) -> Run:
-    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.claims.stats"], **options)
+    return Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.seeds"], **options)
 
 
 def lesson(arm: Arm) -> None:
