@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from effi import paths
 from effi.claims import JUDGED, ClaimRow, Results, count, judge, papers
 from effi.claims.papers import KINDS
 from effi.claims.stats import State
@@ -23,7 +24,8 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     try:
         found = {scale: Results.read(results_dir, scale, paper) for scale in JUDGED}
     except RecordError as error:
-        return Table(f"The last results cannot be shown: {error}", (), ())
+        # A stored page names no machine.
+        return Table(f"The last results cannot be shown: {error}".replace(f"{paths.ROOT}/", ""), (), ())
     if not any(found.values()):
         return Table("Nothing is recorded yet: make reproduce.", (), ())
     scale = next(scale for scale in reversed(JUDGED) if found[scale])
