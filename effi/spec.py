@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -240,7 +240,10 @@ def _is(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if origin in (Union, UnionType):
-        return any(_is(value, each) for each in inner)
+        return any(_is(value, each) for each in _choices(inner))
+    if is_dataclass(hint) and isinstance(value, dict):
+        hints = get_type_hints(hint)
+        return all(name in hints and _is(each, hints[name]) for name, each in value.items())
     if origin is Literal:
         return value in inner
     if origin is tuple and inner[-1] is not Ellipsis:
@@ -254,6 +257,12 @@ def _is(value: Any, hint: Any) -> bool:
     return type(value) is hint
 
 
+def _choices(hints: Sequence[Any]) -> list[Any]:
+    """Types of a union: where a dict stands for a dataclass, the dataclass says what it may hold."""
+    dataclasses = any(map(is_dataclass, hints))
+    return [hint for hint in hints if not (dataclasses and get_origin(hint) in (dict, Mapping))]
+
+
 def _number(value: Any, kind: type = float) -> bool:
     """Whether a value is a finite number; a bool, which Python counts among the ints, is none."""
     return type(value) in (int, kind) and isfinite(value)
@@ -263,7 +272,9 @@ def _described(hint: Any) -> str:
     """An annotation in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(map(_described, inner))
+        return " or ".join(map(_described, _choices(inner)))
+    if is_dataclass(hint):
+        return f"dicts with {', '.join(get_type_hints(hint))}"
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in (tuple, list, Sequence):

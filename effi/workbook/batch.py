@@ -85,6 +85,8 @@ def prepare(notebook: Notebook, scale: str, parameters: Mapping[str, object], re
     ours = {"scale": scale, "results_dir": results_dir}
     for name in ours.keys() & parameters.keys():
         raise ParameterError(f"{name} decides where results go: give it as --{name.replace('_', '-')}, not with --set.")
+    if not results_dir:
+        raise ParameterError("--results-dir is empty; name the folder where results go.")
     checked = check(notebook, {**ours, **parameters})
     hold_to_rules(notebook, checked)
     return Job(notebook, checked, notebook.path.parent, paths.run_dir(results_dir, scale, notebook.paper))

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
 Cell = Mapping[str, Any]
 SCALES = ("smoke", "cpu", "gpu", "paper")
-_EXAMPLES = {"list": [0, 1], "list[int]": [0, 1, 2], "list[str]": ["a", "b"], "dict": {"a": 1}, "int": 1, "str": "a"}
+_EXAMPLES = {
+    "list": [0, 1],
+    "list[int]": [0, 1, 2],
+    "list[str]": ["a", "b"],
+    "list[float]": [0.1, 0.3],
+    "dict": {"a": 1},
+    "int": 1,
+    "str": "a",
+}
 _ARTICLES = {"int": "an int", "float": "a float", "str": "text", "bool": "True or False"}
 
 

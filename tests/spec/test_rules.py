@@ -14,6 +14,14 @@ from effi.errors import DataError, ParameterError
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """A part of the options, written as a dict."""
+
+    of: str
+    height: float | None = None
+
+
+@dataclass(frozen=True)
 class Oven:
     """Options of every type that ours have."""
 
@@ -25,6 +33,7 @@ class Oven:
     range: tuple[float, float] = (0.0, 1.0)
     dials: Mapping[str, int] | None = None
     light: bool = False
+    shelves: tuple[Shelf | Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.heat > 300:
@@ -58,6 +67,7 @@ RULES = {
         ("names", ["x"]),
         ("oven", {}),
         ("oven", {"hours": 2, "heat": 200, "mode": "grill", "limit": None, "trays": ["a"], "range": [0, 1.5]}),
+        ("oven", {"shelves": [{"of": "wood", "height": 3}, {"of": "tin"}]}),
         ("oven", {"limit": 3, "dials": {"left": 1}, "light": True}),
         ("bake", {"width": 4, "layers": [3], "dropout": 0.1}),
         ("each", {"a": {"width": 1}, "b": {"hours": 3}}),
@@ -104,6 +114,16 @@ def test_what_is_right_passes(name: str, value: object) -> None:
             "oven",
             {"dials": {"left": "x"}},
             "oven dials is {'left': 'x'}; it wants a dict of whole numbers from 1 on or None.",
+        ),
+        (
+            "oven",
+            {"shelves": [{"hight": 1}]},
+            "oven shelves is [{'hight': 1}]; it wants a list of dicts with of, height.",
+        ),
+        (
+            "oven",
+            {"shelves": [{"of": "tin", "height": "x"}]},
+            "oven shelves is [{'of': 'tin', 'height': 'x'}]; it wants",
         ),
         ("oven", {"light": 1}, "oven light is 1; it wants True or False."),
         (

@@ -113,6 +113,7 @@ def test_what_a_failed_notebook_showed_is_kept(ran: tuple[dict[str, Outcome], Pa
         ({"scale": "huge"}, "no scale 'huge'"),
         ({"names": ["third"]}, "no paper 'third'"),
         ({"jobs": 0}, "jobs is 0"),
+        ({"results_dir": ""}, "--results-dir is empty"),
     ],
 )
 def test_nothing_runs_unless_everything_is_right(tmp_path: Path, options: dict[str, object], sentence: str) -> None:
