@@ -89,7 +89,7 @@ def test_what_counts_as_an_import() -> None:
     silent = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import effi.cli\nimport torch\n"
     wanted = {"effi.data.text", "effi.masks.b", "effi.cost", "effi.seeds.seeded"}
     assert imported(text + silent, "effi.masks") == wanted
-    assert "effi.errors" in EDGES["effi.spec"] and "effi.workbook.batch" in EDGES["effi.workbook.plan"]
+    assert "effi.errors" in EDGES["effi.spec.rules"] and "effi.workbook.batch" in EDGES["effi.workbook.plan"]
 
 
 def test_every_room_has_its_place_and_they_are_few() -> None:

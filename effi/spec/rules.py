@@ -1,0 +1,152 @@
+"""What a parameter may be: rules, (parameter, value) -> None or an error that names the mend.
+
+A paper's room holds its own in `parameters.py`: parameter -> rule. `effi run` asks them before a kernel starts and the
+notebook in its first cell, so that a mistake is the same sentence in both places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from effi import data
+from effi.errors import ParameterError
+from effi.spec.options import check_options, choose, is_number, options_in
+
+Rule = Callable[[str, Any], None]
+PURPOSES = {"images": "images", "texts": "labelled texts", "corpus": "a corpus without labels"}
+
+
+def check(rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
+    """Hold every value that has a rule, one of `rules` or of those that all notebooks share, against it.
+
+    `values` may hold more, such as a notebook's globals(). Raises ParameterError and DataError.
+    """
+    for name, rule in {**SHARED, **rules}.items():
+        if name in values:
+            rule(name, values[name])
+
+
+def one_of(*known: str) -> Rule:
+    """One of these words."""
+
+    def rule(name: str, value: Any) -> None:
+        choose(name, value, dict.fromkeys(known))
+
+    return rule
+
+
+def between(low: float, high: float) -> Rule:
+    """A number inside an open interval."""
+
+    def rule(name: str, value: Any) -> None:
+        if not (is_number(value) and low < value < high):
+            raise ParameterError(f"{name} is {value!r}; give a number between {low:g} and {high:g}, both left out.")
+
+    return rule
+
+
+def at_least(least: float, kind: type = float) -> Rule:
+    """A finite number, of type `kind`, not below `least`."""
+    noun = "whole number" if kind is int else "number"
+
+    def rule(name: str, value: Any) -> None:
+        if not (is_number(value, kind) and value >= least):
+            raise ParameterError(f"{name} is {value!r}; give a {noun} of at least {least:g}.")
+
+    return rule
+
+
+def several(rule: Rule) -> Rule:
+    """A list, perhaps empty, of different values that each keep `rule`."""
+
+    def each(name: str, values: Any) -> None:
+        if not isinstance(values, list | tuple):
+            raise ParameterError(f"{name} is {values!r}; give a list.")
+        for value in values:
+            rule(name, value)
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ParameterError(f"{name} holds {twice[0]!r} more than once; give each value once.")
+
+    return each
+
+
+def text(name: str, value: Any) -> None:
+    """Words."""
+    if not isinstance(value, str) or not value:
+        raise ParameterError(f"{name} is {value!r}; give text.")
+
+
+def options_of(what: Callable[..., Any], *more: str, base: Mapping[str, Any] | None = None) -> Rule:
+    """A dict of options of a dataclass or of a function's keyword arguments.
+
+    `more` names numbers that are read beside them. With `base`, options that the notebook gives itself, the dataclass
+    is made, so that what it refuses is refused.
+    """
+    wanted = options_in(what) | dict.fromkeys(more, float)
+
+    def rule(name: str, given: Any) -> None:
+        if not isinstance(given, dict):
+            raise ParameterError(
+                f"{name} is {given!r}; give a dict of options, for example {{{next(iter(wanted))!r}: ...}}."
+            )
+        check_options(name, wanted, given)
+        if base is not None:
+            what(**{**base, **given})
+
+    return rule
+
+
+def per(rules: Mapping[str, Rule]) -> Rule:
+    """A dict whose keys are these names and whose values keep the rule of their key."""
+
+    def rule(name: str, given: Any) -> None:
+        if not isinstance(given, dict):
+            raise ParameterError(f"{name} is {given!r}; give a dict with {' or '.join(rules)}.")
+        for key, value in given.items():
+            choose(f"key of {name}", key, rules)(f"{name}[{key!r}]", value)
+
+    return rule
+
+
+def holding(*kinds: str) -> Rule:
+    """A data set of one of these kinds, "images", "texts" or "corpus", that is here or can be downloaded; or "auto"."""
+
+    def rule(name: str, value: Any) -> None:
+        text(name, value)
+        if value != "auto" and (found := data.holds(value)) not in kinds:
+            wanted = " or ".join(PURPOSES[each] for each in kinds)
+            fitting = ", ".join(data.listed(*kinds))
+            raise ParameterError(f"{name}={value} holds {PURPOSES[found]}, and {wanted} are wanted: give {fitting}.")
+        _available(name, value)
+
+    return rule
+
+
+def _available(name: str, value: Any) -> None:
+    text(name, value)
+    data.resolve(value, ())
+
+
+def _device(name: str, value: Any) -> None:
+    one_of("auto", "cpu", "cuda")(name, value)
+    if value == "cuda" and not torch.cuda.is_available():
+        raise ParameterError("device='cuda' was asked for, but torch sees no GPU here; use device='auto' or 'cpu'.")
+
+
+def _seeds(name: str, value: Any) -> None:
+    whole = isinstance(value, list | tuple) and all(is_number(seed, int) and seed >= 0 for seed in value)
+    if not whole or len(set(value)) < len(value):
+        given = list(value) if isinstance(value, tuple) else value
+        raise ParameterError(f"{name}={given} must be different whole numbers from 0 on, for example [0, 1, 2].")
+
+
+SHARED: Mapping[str, Rule] = {
+    "seeds": _seeds,
+    "device": _device,
+    "dataset": _available,
+    "price_per_gpu_hour": at_least(0),
+}
