@@ -82,6 +82,22 @@ def verify(results_dir: Results = "results") -> None:
 
 
 @app.command()
+def adopt(
+    papers: Annotated[list[str] | None, typer.Argument(help="Papers; all of them when none is named.")] = None,
+    results_dir: Results = "results",
+) -> None:
+    """Show that changed source computes the bits of stale records, which then count; fails where it does not.
+
+    Runs the notebook at smoke scale from the commit that made the records and from here.
+    """
+    from effi.workbook import adoption
+
+    found = adoption.adopt(papers or (), results_dir=results_dir)
+    print(*found, sep="\n")
+    raise typer.Exit(int(any(each.adopted < each.stale for each in found)))
+
+
+@app.command()
 def report() -> None:
     """Rewrite the part of README.md that is drawn from results."""
     from effi.cli import front_page

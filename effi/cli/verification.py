@@ -9,14 +9,18 @@ from pathlib import Path
 from effi import paths, report
 from effi.cli import front_page
 from effi.errors import RecordError
+from effi.records import store
 from effi.workbook import SCALES, notebooks
 
 
 def verify(results_dir: str = "results") -> list[Path]:
     """Files that are what their records give; RecordError names the first that is missing or differs, and the line.
 
-    With the workbook's own results the generated part of README.md is held to them, too.
+    Records that are torn, emptied or edited are told as that, before any table is. With the workbook's own results
+    the generated part of README.md is held to them, too.
     """
+    for scale, paper in runs(results_dir):
+        store.records(paths.records_file(results_dir, scale, paper), whole=True)
     checked = [file for scale, paper in runs(results_dir) for file in _tables(results_dir, scale, paper)]
     if not checked:
         raise RecordError(f"{paths.results(results_dir)} holds no records; run something first.")

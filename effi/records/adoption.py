@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -53,10 +53,16 @@ def stale(results_dir: str | Path, scale: str, paper: str) -> list[Record]:
     Facts that are computed from records are none: they cost nothing. A changed function of a notebook is found by
     its run alone.
     """
-    found = store.current(paths.records_file(results_dir, scale, paper))
-    trained = [record for record in found if record["status"] == "done" and record["parents"] is None]
-    fresh = {key: _is_present(key, trained, results_dir) for key in {_key(record) for record in trained}}
-    return [record for record in trained if not fresh[_key(record)]]
+    found = trained(paths.records_file(results_dir, scale, paper))
+    makers = {_key(record): Source.read(record["source"]) for record in found}
+    known = {key: same_as(source, results_dir, key[1]) for key, source in makers.items()}
+    fresh = {key for key, sources in known.items() if any(map(_exists, sources))}
+    return [record for record in found if _key(record) not in fresh]
+
+
+def trained(path: Path) -> list[Record]:
+    """Finished records of what the newest run asked for that were measured, not computed from other records."""
+    return [record for record in store.current(path) if record["status"] == "done" and record["parents"] is None]
 
 
 def ways_out(paper: str, count: int) -> str:
@@ -72,11 +78,6 @@ def _key(record: Record) -> tuple[str, str]:
     return Source.read(record["source"]).key, record["device"]
 
 
-def _is_present(key: tuple[str, str], trained: Sequence[Record], results_dir: str | Path) -> bool:
-    source = Source.read(next(record["source"] for record in trained if _key(record) == key))
-    return any(_exists(each) for each in same_as(source, results_dir, key[1]))
-
-
 def _exists(source: Source, root: Path = paths.ROOT) -> bool:
     try:
         return source_hash(source.uses, root) == source.effi
@@ -87,29 +88,31 @@ def _exists(source: Source, root: Path = paths.ROOT) -> bool:
 # --- the commit of a source ----------------------------------------------------------------------------------
 
 
-def commits_of(record: Record, notebook: str, root: Path = paths.ROOT) -> Iterator[str]:
-    """Commits whose source a record may have been made by, the likeliest first; no two with the same notebook.
+def commits_of(record: Record, notebook: str, scratch: Path, root: Path = paths.ROOT) -> Iterator[Path]:
+    """Commits whose source a record may have been made by, each laid out in a folder of its own, named by it.
 
-    The one that the record names, if its tree was clean; then those whose modules have the hash, newest first.
+    First the one that the record names, if its tree was clean; then those whose modules have the hash, newest first.
+    No two hold the same notebook, whose functions count, too.
     """
     source, facts = Source.read(record["source"]), record["provenance"]
     seen: set[bytes] = set()
     for commit in (facts["git_sha"], *_git(root, "log", "--format=%H", "--", "effi", "notebooks").decode().split()):
-        with tempfile.TemporaryDirectory(prefix="effi-") as folder:
-            there = lay_out(commit, Path(folder), root, "effi", notebook)
-            clean = commit == facts["git_sha"] and facts["git_dirty"] is None
-            if not there or not (clean or _exists(source, Path(folder))):
-                continue
-            text = (Path(folder) / notebook).read_bytes()
-        if text not in seen:
+        folder = scratch / commit
+        if folder.exists() or not lay_out(commit, folder, root):
+            continue
+        clean = commit == facts["git_sha"] and facts["git_dirty"] is None
+        file = folder / notebook
+        text = file.read_bytes() if file.exists() else b""
+        if text and text not in seen and (clean or _exists(source, folder)):
             seen.add(text)
-            yield commit
+            yield folder
+        shutil.rmtree(folder)
 
 
-def lay_out(commit: str, folder: Path, root: Path = paths.ROOT, *places: str) -> bool:
-    """Write the files of a commit, or those in some places of it, into a folder; False when there is no such commit."""
+def lay_out(commit: str, folder: Path, root: Path = paths.ROOT) -> bool:
+    """Write the files of a commit, results aside, into a folder; False when there is no such commit."""
     try:
-        packed = _git(root, "archive", "--format=tar", commit, *places)
+        packed = _git(root, "archive", "--format=tar", commit, "--", ".", ":(exclude)results")
     except RecordError:
         return False
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -128,8 +131,9 @@ def _git(root: Path, *words: str) -> bytes:
 
 
 def by_arm(records: Sequence[Record]) -> Bits:
-    """(arm, seed) -> its finished record."""
-    return {(record["arm"], record["seed"]): record for record in records if record["status"] == "done"}
+    """(arm, seed) -> its finished record, but for facts that are computed from records."""
+    found = [record for record in records if record["status"] == "done" and record["parents"] is None]
+    return {(record["arm"], record["seed"]): record for record in found}
 
 
 def differences(old: Record, new: Record) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -100,29 +100,27 @@ def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, st
 
 
 def _sources(records: Bits) -> dict[str, Source]:
-    """Sources of records by their key; records of the first versions do not say theirs."""
-    found = [Source.read(record["source"]) for record in records.values() if "source" in record]
+    """Sources of records by their key."""
+    found = [Source.read(record["source"]) for record in records.values()]
     return {source.key: source for source in found}
 
 
-def _compared(there: Bits, here: Bits) -> tuple[dict[str, tuple[Source, Source]], list[str]]:
-    """Sources there and here of which every arm has the same bits, and the first difference of each arm that has not."""
-    shared = [(there[key], here[key]) for key in there if key in here and "source" in there[key]]
-    pairs = {old["identity"]: (Source.read(old["source"]), Source.read(new["source"])) for old, new in shared}
-    differ = {old["identity"]: found for old, new in shared if (found := next(adoption.differences(old, new), None))}
-    bad = {(pairs[name][0].key, pairs[name][1].key) for name in differ}
-    same = {f"{old.key} {new.key}": (old, new) for old, new in pairs.values() if (old.key, new.key) not in bad}
-    return same, list({text.partition(" seed ")[0]: text for text in differ.values()}.values())
+def _compared(there: Bits, here: Bits) -> tuple[list[tuple[Source, Source]], list[str]]:
+    """Sources there and here of which all arms have the same bits; of each arm that has not, the first difference."""
+    shared = [(there[key], here[key]) for key in there if key in here]
+    differ = {old["arm"]: found for old, new in reversed(shared) if (found := next(adoption.differences(old, new), ""))}
+    pairs = [(old["arm"], Source.read(old["source"]), Source.read(new["source"])) for old, new in shared]
+    bad = {(old.key, new.key) for arm, old, new in pairs if arm in differ}
+    same = {(old.key, new.key): (old, new) for _, old, new in pairs if old.key != new.key}
+    return [pair for key, pair in same.items() if key not in bad], sorted(differ.values())
 
 
-def _line(
-    paper: str, commit: str, same: Mapping[str, tuple[Source, Source]], there: Bits, here: Bits
-) -> dict[str, object]:
+def _line(paper: str, commit: str, same: Sequence[tuple[Source, Source]], there: Bits, here: Bits) -> dict[str, object]:
     """What results/adopted.jsonl keeps of one comparison."""
     one = next(iter(here.values()))
     return {
         "paper": paper,
-        "sources": [{"old": old.plain(), "new": new.plain()} for old, new in same.values()],
+        "sources": [{"old": old.plain(), "new": new.plain()} for old, new in same],
         "commit": commit,
         "device": one["device"],
         "machine": device_class("cuda" if one["device"] == "cuda" else "cpu"),
@@ -139,8 +137,8 @@ def _smoke(notebook: Path, root: Path, folder: Path) -> Bits:
     """
     results = folder / f"results of {root.name}"
     output = folder / f"{root.name}.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar", "-k", "python3"]
-    command += ["--cwd", str(notebook.parent), "-p", "scale", SMOKE, "-p", "results_dir", str(results)]
+    command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar"]
+    command += ["-k", "python3", "-l", "python", "--cwd", str(notebook.parent), "-p", "scale", SMOKE, "-p", "results_dir", str(results)]
     downloads = paths.data_dir() / "downloads"
     places = {"PYTHONPATH": str(root), **({"EFFI_DATA": str(downloads)} if downloads.is_dir() else {})}
     done = subprocess.run(command, capture_output=True, env={**places, **os.environ, "PYTHONPATH": str(root)})
@@ -148,4 +146,4 @@ def _smoke(notebook: Path, root: Path, folder: Path) -> Bits:
         words = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise RecordError(f"{notebook.name} of {root.name} does not run to its end at smoke scale: {words[-1]}")
     (file,) = results.glob("*/*/records.jsonl")
-    return adoption.by_arm(store.records(file, sealed=False))
+    return adoption.by_arm(store.records(file))

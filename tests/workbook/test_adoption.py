@@ -1,0 +1,129 @@
+"""Records that survive a refactoring: adopted where the bits are the same, left stale where they are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from effi import paths
+from effi.records import machine, records, store
+from tests.workbook.tiny import write
+
+METHOD = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Options:
+    lr: float = 0.5
+
+FACTOR = 3
+
+def train(arm):
+    value = arm.seed * FACTOR + arm.settings["options"].lr
+    arm.record({"value": value, "train_seconds": next_time()}, {"loss": [value, value / 3]})
+
+def other(arm):
+    arm.record({"value": arm.seed})
+
+def next_time():
+    import time
+    return time.time()
+
+def count(found):
+    return {"n": len(found)}
+"""
+REFACTORED = (
+    METHOD.replace("lr: float = 0.5", "lr: float = 0.5\n    momentum: float = 0.0")
+    .replace("value = arm.seed * FACTOR", "scaled = FACTOR * arm.seed\n    value = scaled")
+    .replace("value / 3", "value / (2 + 1)")
+)
+PARAMETERS = 'scale: str = "smoke"\nresults_dir: str = "results"\n'
+CELLS = (
+    "from effi.records import Name, Run\nfrom effi.method import Options, count, other, train",
+    'run = Run("tiny", scale, uses=["effi.method"], results_dir=results_dir)\n'
+    'options = {"options": Options()}\n'
+    'run.each(train, {Name("d", None, "dense"): options}, [0, 1] if scale == "smoke" else [0, 1, 2], jobs=1)\n'
+    'run.each(other, {Name("d", None, "other"): None}, [0], jobs=1)',
+    'run.derived("check/C1", count, of=run.records())',
+)
+
+
+class Repository:
+    """A checkout of the workbook with one notebook and one method; each change of the method is committed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(paths.PACKAGE, root / "effi", ignore=shutil.ignore_patterns("__pycache__"))
+        write(root / "notebooks" / "1_tiny.ipynb", *CELLS, parameters=PARAMETERS)
+        self.git("init", "-q")
+
+    def git(self, *words: str) -> str:
+        author = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(["git", *author, *words], cwd=self.root, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, method: str) -> str:
+        (self.root / "effi" / "method.py").write_text(method)
+        self.git("add", "effi", "notebooks")
+        self.git("commit", "-qm", "a change")
+        return self.git("rev-parse", "HEAD")
+
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(self.root)}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
+
+    def run(self) -> dict[str, Any]:
+        """Run the notebook's cells at cpu scale: what the run says of its progress, and how many were stale before."""
+        ask = 'from effi.records import adoption\nprint(len(adoption.stale("results", "cpu", "tiny")))'
+        done = self.python("\n".join([PARAMETERS, 'scale = "cpu"', ask, *CELLS]))
+        assert not done.returncode, done.stderr
+        return json.loads((self.records.parent / "progress.json").read_text()) | {"before": int(done.stdout)}
+
+    def adopt(self) -> subprocess.CompletedProcess[str]:
+        return self.python("import sys; sys.argv = ['effi', 'adopt', 'tiny']; from effi.cli import main; main()")
+
+    @property
+    def records(self) -> Path:
+        return self.root / "results" / "cpu" / "tiny" / "records.jsonl"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository(tmp_path_factory.mktemp("repository"))
+
+
+def test_a_neutral_refactoring_is_adopted_and_a_changed_constant_is_refused(repository: Repository) -> None:
+    # Made on an unclean tree: the records name a commit that has another source.
+    named = repository.commit(METHOD.replace("FACTOR = 3", "FACTOR = 2"))
+    (repository.root / "effi" / "method.py").write_text(METHOD)
+    assert repository.run()["trained"] == 5
+    made = repository.records.read_bytes()
+    (record, *_) = records(repository.records)
+    assert record["provenance"]["git_sha"] == named and record["provenance"]["git_dirty"]
+    maker = repository.commit(METHOD)
+
+    repository.commit(REFACTORED)
+    done = repository.adopt()
+    assert (done.returncode, done.stdout) == (0, "tiny: 4 of 4 stale records adopted\n"), done.stderr
+    (line,) = store.rows(repository.root / "results" / "adopted.jsonl")
+    assert (line["commit"], line["device"], line["arms"]) == (maker, "cpu", ["d/dense", "d/other"])
+    assert line["machine"] == machine.cpu() and line["versions"]["torch"]
+    assert all(pair["old"]["effi"] != pair["new"]["effi"] for pair in line["sources"])
+    again = repository.run()
+    assert (again["trained"], again["kept"], again["stale"], again["before"]) == (0, 5, 0, 0)
+    assert repository.records.read_bytes() == made
+
+    repository.commit(REFACTORED.replace("FACTOR = 3", "FACTOR = 4"))
+    refused = repository.adopt()
+    told = "tiny: 0 of 4 stale records adopted\n  d/dense seed 1: metrics value was 3.5, now is 4.5\n"
+    assert (refused.returncode, refused.stdout) == (1, told), refused.stderr
+    anew = repository.run()
+    assert (anew["trained"], anew["kept"], anew["stale"], anew["before"]) == (5, 0, 4, 4)
