@@ -10,6 +10,7 @@ from torch import nn
 
 from effi.cost import Ledger
 from effi.data import Examples
+from effi.models.language import TextSize, language_model
 from effi.training import LanguageModelling, Training, evaluate, evaluation, fit
 from tests.training.tiny import WORDS, Reader, sentences
 
@@ -131,3 +132,18 @@ def test_the_mode_of_the_model_is_given_back():
     model = Reader().train()
     evaluate(model, TEXT.test, TEXT, LanguageModelling())
     assert model.training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "head"), [("gpt2", "lm_head"), ("roberta", "lm_head.decoder")])
+def test_language_models_of_the_library_make_pieces_too(monkeypatch, kind, head):
+    """Two tokens at once of a row of six, some of whose tokens are padding."""
+    text = sentences()
+    text.test.inputs[::2, 3:], text.test.labels[::2, 3:] = 0, -100
+    size = TextSize(width=8, depth=1, heads=2, hidden=16)
+    model = language_model(kind, size=size, vocabulary=WORDS, length=6, dropout=0.0)
+    expected = evaluate(model, text.test, text, LanguageModelling())
+    alive = Alive(model.net.get_submodule(head))
+    allow(monkeypatch, 2 * WORDS)
+    assert evaluate(model, text.test, text, LanguageModelling()) == pytest.approx(expected, rel=1e-5)
+    assert (alive.calls, alive.most) == (9 * 3, 2 * WORDS)
