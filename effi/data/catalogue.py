@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from effi import paths
 from effi.data import corpora, docstrings, files, folder, grammar, own, readers
-from effi.data.examples import Dataset, Examples, Source
+from effi.data.examples import Dataset, Examples
+from effi.data.sources import Corpus, Source, TextSource, cut
 from effi.data.splits import hold_out, shorten
-from effi.data.texts import Corpus, TextSource, cut
 from effi.data.transforms import check_resize, resized, statistics
 from effi.errors import DataError, did_you_mean
 
@@ -43,6 +44,7 @@ READ_BY = {
 }
 NAMES: Mapping[str, Mapping[str, object]] = {"images": NAMED, "texts": TEXTS, "corpus": CORPORA}
 SCHEMES: Mapping[str, Mapping[str, object]] = {"images": OWN, "texts": OWN_TEXTS, "corpus": OWN_CORPORA}
+T = TypeVar("T")
 EMBEDDED = {"images": "digits", "text": "docstrings"}
 
 
@@ -75,16 +77,22 @@ def load(
     pixels, reached by resize "bilinear" or "pad". Downloads what is absent. Raises DataError, ParameterError.
     """
     check_resize(size, resize)
-    source = _read(name, size if resize == "bilinear" else None, seed)
+    _expect(name, "images")
+    shrunk = size if resize == "bilinear" else None
+    source = _read(name, NAMED, lambda scheme, path: OWN[scheme](path, shrunk, seed))
     parts = (*hold_out(source.train, train, validation, seed), shorten(source.test, test, seed))
-    splits = [Examples(resized(part.inputs, size, resize), part.labels) for part in parts]
+    chosen, held, tested = (Examples(resized(part.inputs, size, resize), part.labels) for part in parts)
+    mean, std = statistics(chosen.inputs)
     return Dataset(
         label(name),
-        *splits,
+        chosen,
+        held,
+        tested,
         classes=source.classes,
         checksum=source.checksum,
         variant=source.variant,
-        **dict(zip(("mean", "std"), statistics(splits[0].inputs), strict=True)),
+        mean=mean,
+        std=std,
         notice=source.notice,
     )
 
@@ -92,15 +100,15 @@ def load(
 def read_text(name: str, seed: int) -> TextSource:
     """Labelled texts by name, or `csv:PATH`, before any subset; DataError for a set that has none."""
     _expect(name, "texts")
-    return _read_words(name, seed)
+    return _read(name, TEXTS, lambda scheme, path: OWN_TEXTS[scheme](path, seed))
 
 
 def read_corpus(name: str, seed: int) -> Corpus:
     """A corpus by name, or `text:PATH`; of a labelled set its unlabelled text, or else its training texts."""
     _expect(name, "corpus", "texts")
-    source = _read_words(name, seed)
-    if isinstance(source, Corpus):
-        return source
+    if holds(name) == "corpus":
+        return _read(name, CORPORA, lambda scheme, path: OWN_CORPORA[scheme](path, seed))
+    source = read_text(name, seed)
     pieces = tuple(source.unlabelled() if source.unlabelled else source.train.texts)
     return Corpus(*cut(pieces), source.variant, source.checksum, running=False, notice=source.notice)
 
@@ -168,21 +176,13 @@ def fetch(name: str) -> Path:
     return where
 
 
-def _read(name: str, size: int | None, seed: int) -> Source:
-    _expect(name, "images")
+def _read(name: str, named: Mapping[str, Callable[[files.Entry, Path], T]], own: Callable[[str, Path], T]) -> T:
+    """What the reader of a named set finds, or `own` for a form of name and a path."""
     scheme, _, place = name.partition(":")
     if place:
-        return OWN[scheme](_own(place), size, seed)
+        return own(scheme, _own(place))
     entry = _entry(name)
-    return NAMED[name](entry, files.locate(entry))
-
-
-def _read_words(name: str, seed: int) -> TextSource | Corpus:
-    scheme, _, place = name.partition(":")
-    if place:
-        return (OWN_TEXTS | OWN_CORPORA)[scheme](_own(place), seed)
-    entry = _entry(name)
-    return (TEXTS | CORPORA)[name](entry, files.locate(entry))
+    return named[name](entry, files.locate(entry))
 
 
 def _expect(name: str, *wanted: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from effi.data.files import Entry, verified
-from effi.data.texts import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
+from effi.data.sources import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
 
 SENTIMENT = {"neg": 0, "pos": 1}
 
@@ -41,9 +41,8 @@ def _reviews(archive: bytes) -> Iterator[tuple[tuple[str, str], str]]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             place = member.name.split("/")
-            if member.isfile() and len(place) == 4:
-                text = tar.extractfile(member).read().decode("utf-8")
-                yield (place[1], place[2]), text.replace("<br />", "\n")
+            if member.isfile() and len(place) == 4 and (content := tar.extractfile(member)):
+                yield (place[1], place[2]), content.read().decode("utf-8").replace("<br />", "\n")
 
 
 def sst2(entry: Entry, folder: Path) -> TextSource:
@@ -66,8 +65,9 @@ def _table(raw: bytes) -> list[tuple[str, int]]:
 def wikitext(entry: Entry, folder: Path) -> Corpus:
     """WikiText-2 in its three official parts."""
     variant, content = verified(entry, folder)
-    parts = [_lines(raw) for raw in content.values()]
-    return Corpus(*parts, variant, corpus_checksum(*parts), notice=_notice(entry, variant))
+    train, validation, test = (_lines(raw) for raw in content.values())
+    content_hash = corpus_checksum(train, validation, test)
+    return Corpus(train, validation, test, variant, content_hash, notice=_notice(entry, variant))
 
 
 def shakespeare(entry: Entry, folder: Path) -> Corpus:

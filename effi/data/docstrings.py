@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from effi.data.files import Entry
-from effi.data.texts import Texts, TextSource, checksum
+from effi.data.sources import Texts, TextSource, checksum
 from effi.errors import DataError
 
 # Docstrings per library: what the smallest of them has in plenty, so that the classes are of a size.
@@ -48,7 +48,9 @@ def _docstrings(library: str, seen: set[str]) -> tuple[list[str], list[str]]:
     for file in _files(root):
         # Test files come first, so that a library of fewer docstrings has fewer to train on.
         part, most = (parts[1], TEST) if len(parts[1]) < TEST else (parts[0], TRAIN)
-        fresh = [text for text in _masked(file) if text not in seen and not seen.add(text)]
+        # A dictionary drops what a file repeats and keeps the order.
+        fresh = [text for text in dict.fromkeys(_masked(file)) if text not in seen]
+        seen.update(fresh)
         part += fresh[: most - len(part)]
         if len(parts[0]) == TRAIN:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -41,20 +41,8 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A whole data set as its reader found it, before any subset."""
-
-    train: Examples
-    test: Examples
-    classes: tuple[str, ...]
-    variant: str
-    checksum: str
-    notice: str | None = None
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images in three splits; `mean` and `std` per channel of train in [0, 1], `checksum` of the whole set."""
+class Splits:
+    """What every data set has: three splits, the names of its classes, and the `checksum` of the whole set."""
 
     name: str
     train: Examples
@@ -63,6 +51,17 @@ class Dataset:
     classes: tuple[str, ...]
     checksum: str
     variant: str
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data set with its three splits on a device."""
+        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
+
+
+@dataclass(frozen=True)
+class Dataset(Splits):
+    """Images in three splits; `mean` and `std` per channel of train in [0, 1]."""
+
     mean: tuple[float, ...]
     std: tuple[float, ...]
     notice: str | None = None
@@ -76,33 +75,22 @@ class Dataset:
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation on the device of the images, so that a batch waits for no copy."""
-        return tuple(torch.tensor(values, device=self.train.inputs.device) for values in (self.mean, self.std))
+        device = self.train.inputs.device
+        return torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """What a model reads: uint8 (..., channels, height, width) to normalised float32."""
         return normalise(inputs, *self._scale)
 
-    def to(self, device: torch.device | str) -> Dataset:
-        """The same data set with its three splits on a device."""
-        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
-        return replace(self, train=train, validation=validation, test=test)
-
 
 @dataclass(frozen=True)
-class TextDataset:
+class TextDataset(Splits):
     """Token ids in three splits, padded at the end with `pad`; `vocabulary` counts the ids.
 
     `corpus` holds token ids int32 (n, length) of unlabelled text of the same kind, full rows without padding;
     `tokenizer` made all ids. Labels that are ids have no `classes`.
     """
 
-    name: str
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: tuple[str, ...]
-    checksum: str
-    variant: str
     vocabulary: int
     corpus: Tensor
     pad: int = 0
@@ -114,16 +102,11 @@ class TextDataset:
         used = (inputs != self.pad).flatten(0, -2).any(0).nonzero()
         return inputs[..., : int(used.max()) + 1 if len(used) else 1].long()
 
-    def to(self, device: torch.device | str) -> TextDataset:
-        """The same data set with its three splits on a device."""
-        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
-        return replace(self, train=train, validation=validation, test=test)
-
 
 def checksum(train: Examples, test: Examples) -> str:
     """`sha256:...` over every input and label, training set first."""
     content = hashlib.sha256()
     for part in (train, test):
-        content.update(part.inputs.contiguous().numpy())
-        content.update(part.labels.contiguous().numpy())
+        content.update(part.inputs.contiguous().numpy().data)
+        content.update(part.labels.contiguous().numpy().data)
     return f"sha256:{content.hexdigest()}"

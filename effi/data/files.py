@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from effi import paths
@@ -77,7 +76,10 @@ def searched() -> list[Path]:
 
 def _package(entry: Entry) -> Path:
     """Folder of an installed package, found without importing it."""
-    return Path(find_spec(entry.package).origin).parent
+    spec = find_spec(entry.package)
+    if spec is None or spec.origin is None:
+        raise DataError(f"{entry.name} needs {entry.package}, which is not installed: install effi again")
+    return Path(spec.origin).parent
 
 
 def downloads() -> Path:
@@ -184,7 +186,7 @@ def read(entry: Entry, path: Path) -> bytes:
         raise DataError(f"{entry.name}: {path} cannot be read ({error.strerror}): mend that or remove it") from error
 
 
-def matches(content: bytes | np.ndarray, checksum: str) -> bool:
+def matches(content: bytes | memoryview, checksum: str) -> bool:
     """Whether `content` has the checksum "md5:..." or "sha256:..."."""
     kind, _, digest = checksum.partition(":")
     return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == digest

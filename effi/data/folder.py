@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from effi.data.examples import Examples, Source
+from effi.data.examples import Examples
+from effi.data.sources import Source
 from effi.data.splits import fifth
 from effi.errors import DataError
 

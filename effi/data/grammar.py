@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from effi.data.files import Entry
-from effi.data.texts import Texts, TextSource, checksum
+from effi.data.sources import Texts, TextSource, checksum
 
 TRAIN, TEST, MORE = 3000, 600, 40_000
 Rule = tuple[float, tuple[str, ...]]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from effi.data.sources import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
 from effi.data.splits import fifth
-from effi.data.texts import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
 from effi.errors import DataError
 
 COLUMNS = ("text", "label")
@@ -49,9 +49,10 @@ def _rows(path: Path) -> list[tuple[str, str]]:
             f"{', '.join(reader.fieldnames or ()) or 'empty'}): name the columns text,label in the first row"
         )
     try:
-        rows = [tuple((row[column] or "").strip() for column in COLUMNS) for row in reader]
+        cells = [[(row[column] or "").strip() for column in COLUMNS] for row in reader]
     except csv.Error as error:
         raise DataError(f"{path} is no CSV file ({error} in line {reader.line_num}): export it again") from error
+    rows = [(text, label) for text, label in cells]
     _check_filled(path, rows)
     return rows
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from effi.data.cifar import read_batch
-from effi.data.examples import Examples, Source, checksum
+from effi.data.examples import Examples, checksum
 from effi.data.files import Entry, damaged, matches, read, verified
+from effi.data.sources import Source
 
 GZIP = 31  # zlib's window size for gzip files, checksum included
 DIGITS_TEST = 360
@@ -75,7 +76,7 @@ def digits(entry: Entry, folder: Path) -> Source:
 
 def _variant(entry: Entry, pixels: np.ndarray, labels: np.ndarray) -> str | None:
     """Name of the variant that holds exactly these values."""
-    content = {"pixels": pixels, "labels": labels}
+    content = {"pixels": pixels.data, "labels": labels.data}
     for name, variant in entry.variants.items():
         if all(matches(content[key], variant[key]) for key in content):
             return name

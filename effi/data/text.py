@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from effi.data import catalogue, tokens
 from effi.data.examples import IGNORED, Examples, TextDataset
+from effi.data.sources import Corpus, Texts, TextSource
 from effi.data.splits import hold_out, shorten
-from effi.data.texts import Texts, TextSource
 from effi.data.tokens import SPECIAL_IDS, Tokenizer
 from effi.errors import DataError, ParameterError
 
@@ -45,18 +45,9 @@ def load_text(
     tested = source.test.at(shorten(source.test.indexed(), test, seed))
     words = _words(tokenizer, pool.texts, vocabulary, seed)
     more = source.unlabelled() if source.unlabelled else pool.texts
-    return TextDataset(
-        catalogue.label(name),
-        *(Examples(words.rows(part.texts, length), part.labels) for part in (chosen, held, tested)),
-        classes=source.classes,
-        checksum=source.checksum,
-        variant=source.variant,
-        vocabulary=words.vocabulary,
-        corpus=words.pack(more if corpus != 0 else (), length, corpus),
-        notice=source.notice,
-        pad=words.special[0],
-        tokenizer=words,
-    )
+    splits = [Examples(words.rows(part.texts, length), part.labels) for part in (chosen, held, tested)]
+    packed = words.pack(more if corpus != 0 else (), length, corpus)
+    return _dataset(name, source, words, splits, packed, source.classes)
 
 
 def load_corpus(
@@ -86,18 +77,7 @@ def load_corpus(
             "add text, or ask for more tokens or shorter rows"
         )
     views = [_view(part, objective, words.vocabulary, seed + k, words.special) for k, part in enumerate(parts)]
-    return TextDataset(
-        catalogue.label(name),
-        *views,
-        classes=(),
-        checksum=source.checksum,
-        variant=source.variant,
-        vocabulary=words.vocabulary,
-        corpus=parts[0],
-        notice=source.notice,
-        pad=words.special[0],
-        tokenizer=words,
-    )
+    return _dataset(name, source, words, views, parts[0])
 
 
 def corpus_dataset(
@@ -117,8 +97,8 @@ def corpus_dataset(
     order = torch.randperm(len(data.corpus), generator=torch.Generator().manual_seed(seed))
     parts = [data.corpus[rows] for rows in (order[2 * held :], order[:held], order[held : 2 * held])]
     special = data.tokenizer.special if data.tokenizer else SPECIAL_IDS
-    views = [_view(part, objective, data.vocabulary, seed + k, special) for k, part in enumerate(parts)]
-    return replace(data, **dict(zip(("train", "validation", "test"), views, strict=True)), classes=(), corpus=parts[0])
+    train, held_out, test = (_view(part, objective, data.vocabulary, seed + k, special) for k, part in enumerate(parts))
+    return replace(data, train=train, validation=held_out, test=test, classes=(), corpus=parts[0])
 
 
 def causal(rows: Tensor) -> Examples:
@@ -151,6 +131,31 @@ def masked(
     other = others[torch.randint(len(others), rows.shape, generator=stream)]
     shown = torch.where(fate < 0.8, torch.full_like(rows, mask), torch.where(fate < 0.9, other, rows))
     return Examples(torch.where(guessed, shown, rows), torch.where(guessed, rows.long(), IGNORED))
+
+
+def _dataset(
+    name: str,
+    source: TextSource | Corpus,
+    words: Tokenizer,
+    splits: Iterable[Examples],
+    corpus: Tensor,
+    classes: tuple[str, ...] = (),
+) -> TextDataset:
+    train, validation, test = splits
+    return TextDataset(
+        catalogue.label(name),
+        train,
+        validation,
+        test,
+        classes=classes,
+        checksum=source.checksum,
+        variant=source.variant,
+        vocabulary=words.vocabulary,
+        corpus=corpus,
+        notice=source.notice,
+        pad=words.special[0],
+        tokenizer=words,
+    )
 
 
 def _view(rows: Tensor, objective: str, vocabulary: int, seed: int, special: tuple[int, ...]) -> Examples:

@@ -1,4 +1,4 @@
-"""What a reader of text hands on: labelled texts, or a corpus, before any subset and any token."""
+"""What a reader hands on: images, labelled texts or a corpus, before any subset and any token."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ import torch
 from torch import Tensor
 
 from effi.data.examples import Examples
+
+
+@dataclass(frozen=True)
+class Source:
+    """A whole data set as its reader found it, before any subset."""
+
+    train: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    variant: str
+    checksum: str
+    notice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def checksum(*parts: Texts) -> str:
     for part in parts:
         for text in part.texts:
             content.update(text.encode("utf-8", "surrogatepass") + b"\0")
-        content.update(part.labels.contiguous().numpy())
+        content.update(part.labels.contiguous().numpy().data)
     return f"sha256:{content.hexdigest()}"
 
 
