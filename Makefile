@@ -9,7 +9,7 @@ RUN := $(BIN)/effi run
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke test outputs lab bench lock
+.PHONY: help setup reproduce smoke quick test outputs lab bench lock
 
 help: ## Show the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
@@ -23,8 +23,13 @@ reproduce: $(STAMP) ## Run every notebook at cpu scale, then show the verdicts; 
 smoke: $(STAMP) ## Run every notebook at smoke scale (a minute each)
 	$(RUN) --scale smoke $(ARGS)
 
-test: $(STAMP) ## Lint, unit tests, then every notebook's stored outputs against a fresh run
+quick: $(STAMP) ## Lint and the tests that take no long, for every few minutes' work
 	$(BIN)/ruff check
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
+	$(BIN)/ruff check
+	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
 	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
 
