@@ -2,6 +2,7 @@
 
 from effi.data.catalogue import Listing, available, fetch, holds, kind, listed, load, resolve
 from effi.data.examples import IGNORED, Dataset, Examples, TextDataset
+from effi.data.opening import Opened, open_parts
 from effi.data.text import causal, corpus_dataset, load_corpus, load_text, masked
 from effi.data.transforms import augment, normalise
 
@@ -10,6 +11,7 @@ __all__ = [
     "Dataset",
     "Examples",
     "Listing",
+    "Opened",
     "TextDataset",
     "augment",
     "available",
@@ -24,5 +26,6 @@ __all__ = [
     "load_text",
     "masked",
     "normalise",
+    "open_parts",
     "resolve",
 ]
