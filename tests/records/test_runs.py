@@ -150,6 +150,15 @@ def test_recording_twice_or_what_is_done_is_an_error(tmp_path: Path) -> None:
     assert [record["metrics"]["value"] for record in records(run.path)] == [1.0]
 
 
+def test_an_edited_record_stops_a_run_and_the_one_after(tmp_path: Path) -> None:
+    make(tmp_path).each(lesson, {"a": None, "b": None}, [0], jobs=1)
+    path = make(tmp_path).path
+    path.write_text(path.read_text().replace('"loss": [2.0', '"loss": [3.0', 1))
+    for _ in range(2):
+        with pytest.raises(RecordError, match=r"line 1 of .* \(arm a, seed 0\) was changed after it was written"):
+            make(tmp_path).each(lesson, {"b": None}, [0], jobs=1)
+
+
 def test_an_error_after_the_record_keeps_the_record(tmp_path: Path) -> None:
     run = make(tmp_path)
     with pytest.raises(TrainingError), run.arm("a", 0) as arm:
