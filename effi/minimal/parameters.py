@@ -33,7 +33,7 @@ def _variant(name: str, value: Any) -> None:
     spec.options_of(Variant, base={})(name, value)
     if named := [option for option in DEFINING if option in value]:
         raise ParameterError(f"{', '.join(named)} of {name} would relabel the arms; edit them in the notebook.")
-    if (width := value.get("width", HEADS)) < 1 or width % HEADS:
+    if (width := value.get("width", HEADS)) % HEADS:
         raise ParameterError(f"width={width} of {name} is cut into up to {HEADS} heads; give a multiple of {HEADS}.")
 
 

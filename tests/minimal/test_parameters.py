@@ -23,7 +23,7 @@ def test_patches_divide_an_image(patches: int, pixels: int, wanted: int) -> None
         ({"loss": "hinge"}, "unknown loss 'hinge'"),
         ({"variant": {"depth": 2}}, "depth of variant would relabel the arms"),
         ({"variant": {"width": 50}}, "width=50 of variant is cut into up to 4 heads; give a multiple of 4"),
-        ({"variant": {"width": -4}}, "give a multiple of 4"),
+        ({"variant": {"width": -4}}, "width is -4"),
         ({"training": {"loss": "mse"}}, "unknown option of training 'loss'"),
     ],
 )
