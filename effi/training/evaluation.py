@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effi.data import Dataset, Examples, TextDataset
+from effi.errors import TrainingError
 from effi.training import metrics
 from effi.training.history import PLACES
 from effi.training.objectives import Classification, Objective, fitting
@@ -42,7 +43,9 @@ class Tally:
         self.counted += int(objective.counted(labels).sum())
 
     def means(self) -> dict[str, float]:
-        """Mean loss, and where labels can be met accuracy in [0, 1], per counted label."""
+        """Mean loss, and where labels can be met accuracy in [0, 1], per counted label; TrainingError without any."""
+        if not self.counted:
+            raise TrainingError("no label of these examples counts: evaluate on more of them")
         accuracy = {} if self.hits is None else {"accuracy": self.hits / self.counted}
         return {"loss": self.loss / self.counted, **accuracy}
 

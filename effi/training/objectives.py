@@ -74,6 +74,10 @@ class LanguageModelling(Classification):
 
     per_token: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.loss != "cross_entropy":
+            raise ParameterError(f"unknown loss {self.loss!r} of a language model; use cross_entropy")
+
 
 @dataclass(frozen=True)
 class Regression(_Labelled):

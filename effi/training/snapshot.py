@@ -29,7 +29,7 @@ def snapshot(loop: Loop) -> Kept:
         **{f"stream/{name}": value for name, value in _streams(loop).items()},
         **{f"mask/{name}": kept for name, kept in (loop.step.mask or {}).items()},
         **{name: value for kept in listeners for name, value in kept.tensors.items()},
-        **{f"queue/{place}": index_RB for place, index_RB in enumerate(loop.queue)},
+        **({"queue": torch.cat(loop.queue[::-1], dim=1)} if loop.queue else {}),
         "sums": loop.sums,
     }
     # Copies: a listener may keep the very mask that is held, and a file takes no tensor twice.
@@ -40,7 +40,7 @@ def snapshot(loop: Loop) -> Kept:
 def _facts(loop: Loop) -> dict[str, Any]:
     kept = [{"curves": h.curves, "best_epoch": h.best_epoch} for h in loop.histories]
     own = {str(place): split(state, "").facts for place, state in _listeners(loop)}
-    standing = {"done": loop.done, "evaluated": loop.evaluated, "bf16": loop.bf16, "queue": len(loop.queue)}
+    standing = {"done": loop.done, "evaluated": loop.evaluated, "bf16": loop.bf16}
     standing["masked"] = loop.step.mask is not None
     return standing | {"made_of": _made_of(loop), "histories": kept, "ledger": loop.ledger.state(), "listeners": own}
 
@@ -72,7 +72,8 @@ def restore(loop: Loop, kept: Kept, lost_seconds: float, file: Path) -> None:
     _restore_moments(loop, tensors, facts["moments"])
     for name, state in under(tensors, "stream/").items():
         _set_stream(loop, name, state)
-    loop.queue = [tensors[f"queue/{place}"].to(loop.device) for place in range(facts["queue"])]
+    if "queue" in tensors:
+        loop.queue = list(tensors["queue"].to(loop.device).split(loop.training.batch_size, dim=1))[::-1]
     loop.sums, loop.bf16 = tensors["sums"].to(loop.device), facts["bf16"]
     loop.done, loop.evaluated = facts["done"], facts["evaluated"]
     for place, (history, own) in enumerate(zip(loop.histories, facts["histories"], strict=True)):

@@ -46,7 +46,10 @@ class Step:
 
 
 class Listener(Protocol):
-    """Called before or after the optimiser's step; one with state_dict() and load_state_dict() survives a kill."""
+    """Called before or after the optimiser's step; one with state_dict() and load_state_dict() survives a kill.
+
+    That state is flat: names with tensors, or with what JSON can hold. It comes back on the CPU.
+    """
 
     def __call__(self, step: Step) -> None:
         """Look at a step, or act on it."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from effi.cost import Ledger
 from effi.data import IGNORED, Dataset, Examples
-from effi.errors import ParameterError
+from effi.errors import ParameterError, TrainingError
 from effi.training import Classification, Contrastive, LanguageModelling, Regression, Training, evaluate, fit, outcome
 from effi.training.evaluation import predict, score
 from effi.training.objectives import fitting
@@ -168,6 +168,11 @@ def test_language_modelling_counts_what_is_not_ignored():
     assert LanguageModelling().losses(logits, labels)[~counted].eq(0).all()
 
 
+def test_no_label_that_counts_is_one_sentence():
+    with pytest.raises(TrainingError, match="no label of these examples counts: evaluate on more of them"):
+        score(torch.zeros(1, 3, 7), torch.full((1, 3), IGNORED), LanguageModelling())
+
+
 def test_labels_are_cut_where_the_text_was():
     labels, outputs = torch.arange(12).view(2, 6), torch.zeros(2, 4, 9)
     assert torch.equal(fitting(labels, outputs, LanguageModelling()), labels[:, :4])
@@ -264,6 +269,8 @@ def test_metrics_are_reported_of_last_and_best_weights(data: Dataset):
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ParameterError, match="unknown loss 'hinge' of a classification; use cross_entropy or mse"):
         Classification("hinge")
+    with pytest.raises(ParameterError, match="unknown loss 'mse' of a language model; use cross_entropy"):
+        LanguageModelling("mse")
 
 
 def test_examples_of_numbers_keep_their_type(data):
