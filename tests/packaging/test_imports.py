@@ -43,6 +43,7 @@ def test_what_only_looks_at_notebooks_loads_no_library_of_numbers() -> None:
     assert printed(LIGHT) == "[]\n"
 
 
+@pytest.mark.slow
 def test_effi_costs_little_beside_torch() -> None:
     # The least of three: a busy machine slows one import at times, not always the same one.
     assert min(float(printed(RACE)) for _ in range(3)) <= 1.5

@@ -49,11 +49,13 @@ def outputs(results: Path, paper: str) -> list[str]:
     return ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ())]
 
 
+@pytest.mark.slow
 def test_outcomes_come_in_the_order_of_the_notebooks(ran: tuple[dict[str, Outcome], Path]) -> None:
     assert list(ran[0]) == ["fine", "arms", "failing", "killed", "leaving", "mistaken", "nothing", "page"]
     assert [outcome.status for outcome in ran[0].values()] == ["done"] + ["failed"] * 7
 
 
+@pytest.mark.slow
 def test_a_notebook_gets_its_parameters_runs_in_its_folder_and_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
     _, printed = outputs(ran[1], "fine")
     width, scale, folder, threads = printed.split()
@@ -62,6 +64,7 @@ def test_a_notebook_gets_its_parameters_runs_in_its_folder_and_is_kept(ran: tupl
     assert int(threads) == max(1, os.cpu_count() // 2)
 
 
+@pytest.mark.slow
 def test_two_jobs_run_at_once(ran: tuple[dict[str, Outcome], Path]) -> None:
     (began, ended), (other_began, other_ended) = (
         map(float, outputs(ran[1], paper)[0].split()) for paper in ("fine", "arms")
@@ -69,6 +72,7 @@ def test_two_jobs_run_at_once(ran: tuple[dict[str, Outcome], Path]) -> None:
     assert began < other_ended and other_began < ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("paper", "sentence"),
     [
@@ -85,21 +89,25 @@ def test_a_failure_is_one_sentence(ran: tuple[dict[str, Outcome], Path], paper: 
     assert error.startswith(sentence) and "\n" not in error
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_from_other_errors(ran: tuple[dict[str, Outcome], Path]) -> None:
     assert [paper for paper, outcome in ran[0].items() if outcome.mistake] == ["mistaken"]
     assert ran[0]["mistaken"].error == "no such [set]"
 
 
+@pytest.mark.slow
 def test_where_every_arm_failed_the_page_is_no_news(ran: tuple[dict[str, Outcome], Path]) -> None:
     nothing = ran[0]["nothing"]
     assert nothing.error == "3 of 3 arms failed; run again to retry them."
     assert nothing.failures == (("d/thin", (2,), "loss is nan", "records.jsonl"),) * 3
 
 
+@pytest.mark.slow
 def test_only_a_run_with_records_of_its_own_is_judged(ran: tuple[dict[str, Outcome], Path]) -> None:
     assert [paper for paper, outcome in ran[0].items() if outcome.judged] == ["arms", "page"]
 
 
+@pytest.mark.slow
 def test_what_a_failed_notebook_showed_is_kept(ran: tuple[dict[str, Outcome], Path]) -> None:
     (path,) = (ran[1] / "cpu" / "failing").glob("*.ipynb")
     assert '"ename": "ValueError"' in path.read_text()
@@ -146,6 +154,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see whether a process lives")
 def test_stopping_ends_the_kernel(tmp_path: Path) -> None:
     note = tmp_path / "pid"
@@ -161,6 +170,7 @@ def test_stopping_ends_the_kernel(tmp_path: Path) -> None:
     assert not alive(kernel) and child.process.returncode != 0
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_by_its_signal(tmp_path: Path) -> None:
     child = begin(tmp_path, "1")
     child.process.send_signal(signal.SIGKILL)
@@ -177,6 +187,7 @@ def test_a_process_that_cannot_begin_says_its_last_words(tmp_path: Path, monkeyp
     assert child.outcome().error == "The notebook could not be executed: ImportError: no papermill here"
 
 
+@pytest.mark.slow
 def test_progress_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "smoke" / "first"
     folder.mkdir(parents=True)
@@ -209,6 +220,7 @@ run.each(train, {"d/thin": {}, "d/wide": {}}, seeds, jobs=1)
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_counted_as_it_counts_itself(tmp_path: Path) -> None:
     write(tmp_path / "1_real.ipynb", RUN)
     place = {"scale": "smoke", "results_dir": str(tmp_path / "results"), "quiet": True, "folder": tmp_path}

@@ -62,6 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["run", "all"])
 def test_a_killed_run_leaves_nothing(tmp_path: Path, place: Path, victim: str) -> None:
     note = tmp_path / "note"

@@ -17,6 +17,7 @@ class Run:
 """
 
 
+@pytest.mark.slow
 def test_the_plan_is_asked_for_after_the_cell_tagged_run(tmp_path: Path) -> None:
     write(tmp_path / "1_x.ipynb", PLANNER, cell("run = Run()", "run"), "raise SystemError('past the plan')")
     rows = dry_run("x", "gpu", {"width": "5"}, tmp_path)
@@ -38,6 +39,7 @@ def test_a_notebook_without_a_cell_tagged_run_is_told(tmp_path: Path) -> None:
         dry_run("x", folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
     write(tmp_path / "1_x.ipynb", "from effi.errors import DataError\nraise DataError('no such set')", cell("1", "run"))
     with pytest.raises(ParameterError, match=r"^x: no such set$"):
