@@ -4,6 +4,7 @@ from effi.early_bird.building import VISION, build, narrow
 from effi.early_bird.criteria import scores
 from effi.early_bird.detector import RULES, TicketDetector, first_draw
 from effi.early_bird.experiment import Experiment
+from effi.early_bird.groups import LANGUAGE, kinds, text_model, vision_model
 from effi.early_bird.outcome import distance_ratios, outcome
 from effi.early_bird.search import Found, Search, reading, summary
 from effi.early_bird.settings import Model, Pretraining, Removal, Settings
@@ -11,6 +12,7 @@ from effi.early_bird.structured import Log, Penalty, draw, draw_step, kept_share
 from effi.early_bird.ticket import Ticket, exact
 
 __all__ = [
+    "LANGUAGE",
     "RULES",
     "VISION",
     "Experiment",
@@ -31,10 +33,13 @@ __all__ = [
     "exact",
     "first_draw",
     "kept_share",
+    "kinds",
     "narrow",
     "outcome",
     "reading",
     "relative_cost",
     "scores",
     "summary",
+    "text_model",
+    "vision_model",
 ]

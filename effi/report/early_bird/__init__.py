@@ -3,6 +3,7 @@
 from effi.report.early_bird.distances import distance_curves, stability_curves
 from effi.report.early_bird.heat import heat_maps
 from effi.report.early_bird.layers import layer_bars, survival
+from effi.report.early_bird.strictness import strictness
 from effi.report.early_bird.tables import bytes_table, draws_table, looking_table, seeds_table, thresholds_table
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "looking_table",
     "seeds_table",
     "stability_curves",
+    "strictness",
     "survival",
     "thresholds_table",
 ]

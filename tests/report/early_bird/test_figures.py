@@ -139,3 +139,12 @@ def test_what_was_not_recorded_is_named() -> None:
         early_bird.heat_maps(Results(records), (0.1,), arm=ARM, title="?")
     with pytest.raises(ParameterError, match="Unknown arm 'd/vit/dens'"):
         early_bird.stability_curves(runs(), (0.1,), arm="d/vit/dens", title="?")
+
+
+def test_what_a_threshold_asks_for_is_the_share_of_the_pruned_weights() -> None:
+    axes = early_bird.strictness((0.1, 0.01), title="How strict?").axes[0]
+    asked, tight, chance = ({round(p, 2): share for p, share in line.get_xydata()} for line in axes.lines)
+    # At p = 0.1 two masks settle at 0.1 with half of the pruned weights in common, at 0.3 with five sixths.
+    assert [asked[0.1], asked[0.3], tight[0.1]] == pytest.approx([50, 100 * 5 / 6, 95])
+    assert asked[0.02] == 0 and chance[0.3] == pytest.approx(30)
+    assert [text.get_text() for text in axes.texts] == ["ε = 0.1", "ε = 0.01", "shared by chance"]
