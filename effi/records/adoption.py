@@ -61,8 +61,9 @@ def stale(results_dir: str | Path, scale: str, paper: str) -> list[Record]:
 
 
 def trained(path: Path) -> list[Record]:
-    """Finished records of what the newest run asked for that were measured, not computed from other records."""
-    return [record for record in store.current(path) if record["status"] == "done" and record["parents"] is None]
+    """Finished records of what the newest run asked for that were measured by some source, not computed from others."""
+    measured = [record for record in store.current(path) if "source" in record and record["parents"] is None]
+    return [record for record in measured if record["status"] == "done"]
 
 
 def ways_out(paper: str, count: int) -> str:

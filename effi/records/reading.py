@@ -108,11 +108,9 @@ class _Reader:
         yield from ((f"{name}({each.name})", each.default) for each in given if each.default is not each.empty)
         enclosed = dict(_enclosed(value, name))
         for key, attribute in sorted(_loaded(value.__code__), key=str):
-            if key in UNCOUNTED:
-                continue
             if f"{name}.{key}" in enclosed:
                 yield self._part(f"{name}.{key}", enclosed[f"{name}.{key}"], attribute)
-            elif key in value.__globals__:
+            elif key in value.__globals__ and key not in UNCOUNTED:
                 yield self._part(key, value.__globals__[key], attribute)
 
     def _part(self, name: str, value: Any, attribute: str | None) -> tuple[str, Any]:
@@ -173,7 +171,7 @@ def _held(value: Any) -> dict[str, Any]:
 def _enclosed(value: Any, name: str) -> list[tuple[str, Any]]:
     """What a function has from the function that made it."""
     held = inspect.getclosurevars(value).nonlocals if isinstance(value, FunctionType) else {}
-    return [(f"{name}.{key}", each) for key, each in held.items() if key not in UNCOUNTED]
+    return [(f"{name}.{key}", each) for key, each in held.items()]
 
 
 def _members(owner: type, name: str) -> Iterator[tuple[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from effi import paths
+from effi.records import store
 from tests.cli.conftest import Said
 
 BREAK: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -38,3 +41,17 @@ def test_verify_says_that_the_note_of_what_was_asked_for_is_torn(root: Path, eff
     said = effi("verify")
     assert said.status == 2 and f"{file} is torn" in said.err
     assert len(said.err.splitlines()) == 1
+
+
+def test_records_of_older_versions_are_compared_but_not_verified(root: Path, effi: Callable[..., Said]) -> None:
+    file = paths.records_file("results", "cpu", "made_up")
+    old = root / "old" / "records.jsonl"
+    old.parent.mkdir()
+    known = ("checksum", "dataset", "model", "variant", "ratio")
+    rows = [{key: value for key, value in row.items() if key not in known} for row in store.rows(file)]
+    old.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = effi("compare", str(old), str(file))
+    assert said.status == 0 and "d/half" in said.out
+    shutil.copy(old, file)
+    refused = effi("verify")
+    assert refused.status == 2 and "older version" in refused.err and len(refused.err.splitlines()) == 1

@@ -61,7 +61,7 @@ def test_stale_records_and_both_ways_out_are_told(
     effi: Effi, root: Path, asked: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adoption, "stale", lambda *where: [{}] * 3 if where == ("results", "cpu", "made_up") else [])
-    told = effi("run").out.splitlines()[-1]
+    told = effi("run").out.splitlines()[0]
     assert told.startswith("made_up: 3 records are stale") and "`effi adopt made_up`" in told and "trains anew" in told
     asked["is"] = [Outcome("made_up", "failed", 1.0, "Cell [3] stopped with ValueError: bad")]
     assert "3 records are stale" in effi("run").out
