@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from effi import early_bird
 from effi.errors import ParameterError
 from effi.records.artefacts import Artefact, Artefacts
 from effi.records.identity import identity
@@ -263,3 +264,8 @@ def test_closely_functions_of_effi_count_by_their_own_text(tmp_path: Path) -> No
     assert read.modules == set()
     assert {"fact", "effi.claims.stats.interval", "effi.claims.stats.welch"} <= set(read.code)
     assert reads(load(tmp_path, FACT).fact, closely=True).modules == {"effi.masks"}
+
+
+def test_the_fact_of_paper_1_survives_every_edit_but_its_own() -> None:
+    read = reads(early_bird.distance_ratios, closely=True)
+    assert read.modules == set() and list(read.code) == ["distance_ratios"]

@@ -275,6 +275,8 @@ def test_a_derived_fact_goes_stale_with_its_parents_and_its_function_alone(
     edited._asked = dict.fromkeys(record["identity"] for record in run.records())
     assert derive(edited) == first and first["source"]["uses"] == []
     assert derive(edited, double)["metrics"] == {"mean": 1.0}
+    edited.derived("check/C4", mean, of=run.records()[:2], seed=1, settings={"full": 1})
+    assert edited.records()[-1]["settings"] == {"full": 1} and edited.records()[-1] != first
     retrained = make(tmp_path)
     retrained.each(lesson, {"a": None}, [0, 1], jobs=1)
     assert derive(retrained)["parents"] != first["parents"]
