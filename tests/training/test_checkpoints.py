@@ -82,15 +82,35 @@ def test_a_checkpoint_costs_nothing_that_is_paid(data, tmp_path, often):
     assert ledger.total()["flops"] == other.total()["flops"]
 
 
-@pytest.mark.parametrize("cut", range(1, 12))
+def spoil(step: Step) -> None:
+    """The last epoch but one is the best."""
+    if step.index == 10:
+        step.model.head.weight.data.neg_()
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
 def test_cut_off_at_any_step_it_goes_on_to_the_same_bits(data, tmp_path, often, cut):
-    trained(data, tmp_path / "arm", cut=cut)
-    model, history, ledger = trained(data, tmp_path / "arm")
-    undisturbed, expected, other = trained(data)
+    trained(data, tmp_path / "arm", cut=cut, before_step=[spoil])
+    model, history, ledger = trained(data, tmp_path / "arm", before_step=[spoil])
+    undisturbed, expected, other = trained(data, before_step=[spoil])
     assert learnt(history) == learnt(expected)
     assert (history.best_epoch, history.held_bytes) == (expected.best_epoch, expected.held_bytes)
+    assert history.best_epoch == 3
     assert same(model, undisturbed)
+    assert history.best_state.keys() == expected.best_state.keys()
+    assert all(torch.equal(history.best_state[name], value) for name, value in expected.best_state.items())
     assert ledger.total()["flops"] == other.total()["flops"]
+
+
+def test_seconds_since_the_checkpoint_are_paid_as_lost(data, tmp_path, often):
+    """The run that was cut off had worked on for half a minute when it was killed."""
+    trained(data, tmp_path / "arm", cut=5)
+    beat = tmp_path / "arm.beat"
+    os.utime(beat, (json.loads(beat.read_text())["since"] + 30,) * 2)
+    _, history, ledger = trained(data, tmp_path / "arm")
+    assert ledger.total()["phases"]["lost"]["seconds"] == pytest.approx(30, abs=0.1)
+    assert ledger.total()["seconds"] > 30
+    assert history.curves["seconds"][0] < 30 < history.curves["seconds"][1]
 
 
 def test_a_training_that_was_done_is_not_made_again(data, tmp_path, often):
@@ -173,6 +193,33 @@ def test_a_mask_that_was_given_up_does_not_come_back(data, tmp_path, often):
     assert learnt(history) == learnt(expected) and same(model, undisturbed)
     revived = torch.cat([weights_of(model)[name][~kept] for name, kept in mask.items()])
     assert revived.count_nonzero() > 0.9 * len(revived)
+
+
+class Keeper:
+    """Holds a mask from step 2 on, which is its own state too."""
+
+    def __init__(self) -> None:
+        self.mask: dict[str, torch.Tensor] = {}
+
+    def __call__(self, step: Step) -> None:
+        if step.index == 2:
+            self.mask = masks.magnitude(masks.prunable(step.model), 0.5)
+            step.hold(self.mask)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.mask
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.mask = dict(state)
+
+
+def test_a_listener_may_keep_the_mask_that_is_held(data, tmp_path, often):
+    keeper = Keeper()
+    trained(data, tmp_path / "arm", cut=7, before_step=[Keeper()])
+    model, history, _ = trained(data, tmp_path / "arm", before_step=[keeper])
+    undisturbed, expected, _ = trained(data, before_step=[Keeper()])
+    assert learnt(history) == learnt(expected) and same(model, undisturbed)
+    assert keeper.mask and not any(model.get_parameter(name)[~kept].any() for name, kept in keeper.mask.items())
 
 
 def test_a_listener_before_and_after_keeps_its_state_once(data, tmp_path, often):
