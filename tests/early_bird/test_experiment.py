@@ -13,6 +13,7 @@ from effi import axes, masks
 from effi.cost import Ledger
 from effi.data import load_text
 from effi.early_bird import Experiment, Found, Model, Removal, Settings, Ticket, build, distance_ratios, narrow, removal
+from effi.records.source import closure
 from effi.training import Training, fit
 from effi.training import checkpoint as checkpoints
 from tests.training.conftest import data as data
@@ -302,7 +303,14 @@ def test_masks_of_the_worst_language_model_are_compared_with_the_vits() -> None:
     assert distance_ratios(records) == {"distance_ratio_0.1": 0.4, "distance_ratio_0.3": 0.4}
 
 
-# --- plans and interruptions ---------------------------------------------------------------------------------
+# --- sources, plans and interruptions ---------------------------------------------------------------------------------
+
+
+def test_what_makes_an_arm_stale_holds_the_search_and_no_records() -> None:
+    read = closure(["effi.early_bird.experiment"])
+    assert {"effi.early_bird.search", "effi.masks.select", "effi.models.swin", "effi.training.loop"} <= set(read)
+    others = ("effi.records", "effi.claims", "effi.report", "effi.spec", "effi.early_bird.parameters")
+    assert not [name for name in read if name.startswith(others)]
 
 
 def test_a_dry_run_measures_every_kind_of_arm_and_records_nothing(data) -> None:
