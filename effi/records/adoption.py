@@ -21,8 +21,9 @@ from effi.records import store
 from effi.records.source import Source, source_hash
 from effi.records.store import Record
 
-# Measured by a clock, so different in every run: seconds, joules, ratios of times, what tracking took of a training.
-TIMED = re.compile(r"(^|_)(seconds|joules|time_ratio)($|/)|^tracking_share$")
+# Measured by a clock, so different in every run: seconds, joules, ratios of times and the slope that these have, and
+# the share of a training that tracking took.
+TIMED = re.compile(r"(^|_)(seconds|joules|time_ratio|slope)($|/)|^tracking_share$")
 Bits = Mapping[tuple[str, int], Record]
 
 
