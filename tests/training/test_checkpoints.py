@@ -254,6 +254,20 @@ def test_a_ledger_goes_on_with_what_came_before_the_training(data, tmp_path, oft
     assert 0.05 <= phases["lost"]["seconds"] < 0.2, "the search that was made again"
 
 
+def test_a_phase_that_is_open_now_and_was_not_then_goes_on():
+    ledger, before = Ledger(), Ledger()
+    before.charge("train", 5, 2.0)
+    with ledger.phase("ticket"):
+        time.sleep(0.02)
+        ledger.restore(before.state())
+        ledger.add_flops(3)
+        time.sleep(0.01)
+    phases = ledger.total()["phases"]
+    assert (phases["train"]["flops"], phases["train"]["seconds"], phases["ticket"]["flops"]) == (5, 2.0, 3)
+    assert phases["ticket"]["seconds"] >= 0.01 and phases["lost"]["seconds"] >= 0.02
+    assert phases["ticket"]["seconds"] + phases["lost"]["seconds"] < 0.2
+
+
 def test_the_beat_counts_what_no_checkpoint_holds(tmp_path):
     """Two runs of 30 and 12 seconds before any checkpoint, then one whose checkpoint is 7 seconds old."""
     file = tmp_path / "arm"
