@@ -119,7 +119,8 @@ class Page:
         )
 
     def save(self) -> None:
-        """Save every table that `effi verify` derives, beside the records, and print how many."""
+        """Save every table that `effi verify` derives, beside the records, and print how many; the run is at its end."""
+        self.run.tidy()
         tables = derive(*self.place)
         save_tables(tables, paths.run_dir(*self.place))
         print(f"{len(tables)} tables saved")

@@ -24,6 +24,9 @@ class Run:
     done: list[dict[str, Any]]
     lost: list[dict[str, Any]] = field(default_factory=list)
 
+    def tidy(self) -> None:
+        store.tidy(self.path)
+
     @property
     def path(self) -> Path:
         return paths.records_file(self.folder, "cpu", "minimal")
@@ -128,7 +131,10 @@ def test_saving_derives_every_table_from_the_disk(tmp_path: Path, capsys: pytest
     file = paths.records_file(tmp_path, "cpu", "minimal")
     file.parent.mkdir(parents=True)
     store.append(file, [{**each, "identity": str(i)} for i, each in enumerate(DONE)])
+    store.append(file, [{**DONE[0], "identity": "of older settings"}])
+    store.point(file, [str(i) for i in range(len(DONE))])
     page(tmp_path).save()
+    assert len(store.records(file)) == len(DONE)
     assert capsys.readouterr().out == "5 tables saved\n"
     tables = report.derive(tmp_path, "cpu", "minimal")
     assert {path.stem for path in file.parent.glob("*.csv")} == set(tables)
