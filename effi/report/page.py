@@ -119,7 +119,7 @@ class Page:
         )
 
     def save(self) -> None:
-        """Save every table that `effi verify` derives, beside the records, and print how many; the run is at its end."""
+        """At the end of a run: save the tables that `effi verify` derives, beside the records, and print how many."""
         self.run.tidy()
         tables = derive(*self.place)
         save_tables(tables, paths.run_dir(*self.place))
