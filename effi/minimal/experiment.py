@@ -60,6 +60,9 @@ def time_steps(arms: Mapping[str, Settings], data: Dataset, baseline: str, repea
     """
     device = data.train.inputs.device
     models = {name: settings.model(data).to(device) for name, settings in arms.items()}
-    steps = {name: stepper(models[name], data, settings.training) for name, settings in arms.items()}
+    steps = {
+        name: stepper(models[name], data, settings.training, objective=Classification(settings.loss))
+        for name, settings in arms.items()
+    }
     seconds = {name: min(times) for name, times in measure(steps, repeats=repeats, budget_s=20).items()}
     return savings(seconds, sizes_of(arms, data), baseline)

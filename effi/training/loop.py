@@ -76,9 +76,11 @@ def fit(
     return loop.histories
 
 
-def stepper(model: nn.Module, data: Data, training: Training, *, seed: int = 0) -> Callable[[], object]:
+def stepper(
+    model: nn.Module, data: Data, training: Training, *, objective: Objective = CLASSES, seed: int = 0
+) -> Callable[[], object]:
     """A call that makes one training step on one and the same batch: what `effi.cost.measure` times."""
-    loop = Loop(Single(model), model, data, training, CLASSES, (seed,), Ledger(str(data.train.inputs.device)))
+    loop = Loop(Single(model), model, data, training, objective, (seed,), Ledger(str(data.train.inputs.device)))
     index_RB = loop.batch()
     return lambda: loop.update(index_RB)
 

@@ -13,6 +13,7 @@ from effi.errors import ParameterError, did_you_mean
 _LEAST = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "lr": 1e-12, "eps": 0}
 _LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0, "clip": 0, "momentum": 0}
 _CHOICES = ("optimizer", "schedule", "precision")
+Augmentation = Literal["flip", "crop", "randaugment"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Training:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0
     clip: float | None = None
-    augment: tuple[str, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     compile: bool = False
     steps: int | None = None

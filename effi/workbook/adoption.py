@@ -138,7 +138,8 @@ def _smoke(notebook: Path, root: Path, folder: Path) -> Bits:
     results = folder / f"results of {root.name}"
     output = folder / f"{root.name}.ipynb"
     command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar"]
-    command += ["-k", "python3", "-l", "python", "--cwd", str(notebook.parent), "-p", "scale", SMOKE, "-p", "results_dir", str(results)]
+    command += ["-k", "python3", "-l", "python", "--cwd", str(notebook.parent)]
+    command += ["-p", "scale", SMOKE, "-p", "results_dir", str(results)]
     downloads = paths.data_dir() / "downloads"
     places = {"PYTHONPATH": str(root), **({"EFFI_DATA": str(downloads)} if downloads.is_dir() else {})}
     done = subprocess.run(command, capture_output=True, env={**places, **os.environ, "PYTHONPATH": str(root)})
