@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from effi.errors import ParameterError, did_you_mean
 
 _LEAST = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "lr": 1e-12, "eps": 0}
 _LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0, "clip": 0, "momentum": 0}
-_CHOICES = ("optimizer", "schedule", "precision")
 Augmentation = Literal["flip", "crop", "randaugment"]
 
 
@@ -69,8 +69,7 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ParameterError(f"training {name}={value} is too small; give at least {least:g}")
-        for name in _CHOICES:
-            known = get_args(get_type_hints(Training)[name])
+        for name, known in _choices().items():
             if getattr(self, name) not in known:
                 raise ParameterError(f"unknown {name} {getattr(self, name)!r} of a training; use {', '.join(known)}")
         if (self.epochs is None) == (self.steps is None):
@@ -103,6 +102,12 @@ class Training:
         done = (step - warm) / max(1, steps - warm)
         left = 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
         return self.lr * (self.floor + (1 - self.floor) * left)
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    hints = get_type_hints(Training)
+    return {name: get_args(hints[name]) for name in ("optimizer", "schedule", "precision")}
 
 
 def _group(given: Group | Mapping[str, Any]) -> Group:
