@@ -38,6 +38,7 @@ def test_selection_reports_extra_memory(monkeypatch):
     assert {row.extra_bytes for row in found.values()} == {7}
 
 
+@pytest.mark.slow
 def test_extra_memory_is_that_of_the_mask_at_least():
     weights = 4 * 1000 * 1000
     extra = tickets.apart("effi", 4, (1000, 1000))

@@ -302,6 +302,7 @@ def test_official_mnist() -> None:
     assert loaded.std == pytest.approx([0.3081], abs=5e-5)
 
 
+@pytest.mark.slow
 def test_official_cifar10() -> None:
     loaded = official("cifar10", validation=0)
     assert (len(loaded.train), len(loaded.test), loaded.shape) == (50_000, 10_000, (3, 32, 32))

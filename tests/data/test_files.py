@@ -123,6 +123,7 @@ def test_a_source_that_falls_silent(house: House, server: Server, monkeypatch: p
     wake.set()
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_cleared_and_its_lock_is_free(house: House, server: Server) -> None:
     wake = threading.Event()
 

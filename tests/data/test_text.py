@@ -277,6 +277,7 @@ def test_auto_serves_text(house: House, server: Server, tmp_path: Path) -> None:
         data.resolve("csv:/no/where", ("imdb",))
 
 
+@pytest.mark.slow
 def test_importing_data_loads_no_tokenizer() -> None:
     code = "import sys, effi.data; print(*({'tokenizers', 'transformers', 'pandas', 'sklearn'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -288,6 +289,7 @@ def official(name: str) -> None:
         pytest.skip(f"{name} is not on this machine; set EFFI_DATA to a folder that holds it")
 
 
+@pytest.mark.slow
 def test_official_sst2() -> None:
     official("sst2")
     loaded = data.load_text("sst2", validation=872 if data.load_text("sst2", train=9).notice is None else 0, length=16)
@@ -308,6 +310,7 @@ def test_official_shakespeare() -> None:
     assert loaded.tokenizer.text(loaded.train.inputs[0]).startswith("First Citizen:\nBefore we proceed any further")
 
 
+@pytest.mark.slow
 def test_official_imdb() -> None:
     official("imdb")
     loaded = data.load_text("imdb", train=200, validation=20, test=100, corpus=2000, vocabulary=1000)

@@ -64,6 +64,7 @@ def test_no_text_gives_no_rows() -> None:
     assert WORDS.rows([], 16).shape == (0, 16)
 
 
+@pytest.mark.slow
 def test_another_process_trains_the_same_without_a_word() -> None:
     code = (
         "import os; from effi.data import tokens\n"

@@ -71,6 +71,7 @@ def test_identical_masks_fire_the_code_at_the_fifth_and_the_queue_when_full():
     assert found("queue", [pruned(1, 2)] * 5, 0.02) is None
 
 
+@pytest.mark.slow
 def test_the_matrix_says_what_the_detector_saw():
     torch.manual_seed(0)
     walk = torch.randn(60, 200).mul(0.05).cumsum(0) + torch.randn(200)

@@ -24,6 +24,7 @@ def printed(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchvision", "transformers"])
 def test_the_libraries_of_the_papers_import(name: str) -> None:
     assert int(printed(f"import {name}; print({name}.__version__)").partition(".")[0]) >= 0

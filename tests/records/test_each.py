@@ -54,6 +54,7 @@ def alive(pid: int) -> bool:
 # --- workers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_fail_alone_until_a_bug_stops_the_run(tmp_path: Path) -> None:
     def train(arm: Arm) -> None:
         (tmp_path / arm.name).touch()
@@ -89,6 +90,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_records_what_they_did(tmp_path: Path, interruptible: None) -> None:
     def train(arm: Arm) -> None:
         (tmp_path / "pid").write_text(str(os.getpid()))
@@ -212,6 +214,7 @@ def test_a_killed_process_is_resumed_from_its_finished_arms(script: Path, monkey
     check_resumed(script, monkeypatch)
 
 
+@pytest.mark.slow
 def test_workers_leave_with_their_killed_main_process(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (script.parent / "trap").touch()
     process = subprocess.Popen([sys.executable, str(script), "2"], stderr=subprocess.DEVNULL)

@@ -100,6 +100,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository(tmp_path_factory.mktemp("repository"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_neutral_refactoring_is_adopted_and_a_changed_constant_is_refused(repository: Repository) -> None:
     # Made on an unclean tree: the records name a commit that has another source.
