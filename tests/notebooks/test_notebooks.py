@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from statistics import median
 
 import papermill
 import pytest
@@ -106,6 +107,18 @@ def test_one_heading_says_what_the_notebook_asks(notebook: Notebook) -> None:
 def test_code_follows_text(notebook: Notebook) -> None:
     kinds = [cell["cell_type"] for cell in cells(notebook.path)]
     assert kinds[0] == "markdown" and kinds.count("markdown") >= 10
+
+
+@every
+def test_it_reads_like_an_essay(notebook: Notebook) -> None:
+    lengths = [len(source(cell).strip().splitlines()) for cell in code(notebook)]
+    assert len(lengths) <= 30 and median(lengths) <= 8 and max(lengths) <= 25
+
+
+@every
+def test_ten_pictures_at_most_are_shown(notebook: Notebook) -> None:
+    outputs = [output for cell in code(notebook) for output in cell["outputs"]]
+    assert 1 <= sum("image/png" in output.get("data", {}) for output in outputs) <= 10
 
 
 @every
