@@ -22,6 +22,6 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "only": spec.several(spec.text),
     "vision": spec.per({"vit": spec.options_of(cifar_vit), "swin": spec.options_of(swin)}),
     "language": spec.options_of(TextSize, "dropout"),
-    "training": spec.options_of(Training, base={"epochs": 1}),
-    "fine_tuning": spec.options_of(Training, base={"epochs": 1}),
+    "training": spec.in_epochs(spec.options_of(Training, base={"epochs": 1})),
+    "fine_tuning": spec.in_epochs(spec.options_of(Training, base={"epochs": 1})),
 }

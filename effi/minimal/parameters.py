@@ -42,6 +42,6 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "patches": _patches,
     "only": spec.several(spec.text),
     "variant": _variant,
-    "training": spec.options_of(Training, base={"epochs": 1}),
+    "training": spec.in_epochs(spec.options_of(Training, base={"epochs": 1})),
     "loss": spec.one_of(*get_args(Loss)),
 }

@@ -75,6 +75,11 @@ def _bar(axes: Axes, y: float, height: float, values: Sequence[float], metric: s
     axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
+def _short_number(value: float, place: float) -> str:
+    """Thousands as k, millions as M; below, the plain number: "250m" seconds would be read as minutes."""
+    return EngFormatter(sep="")(value) if value >= 1000 else f"{value:g}"
+
+
 def _frontier(points: Sequence[tuple[float, float]], lower: bool) -> list[tuple[float, float]]:
     """Points that no other beats: from the smallest x on, each better in y than all before."""
     kept: list[tuple[float, float]] = []
@@ -113,7 +118,7 @@ def pareto(
     axes.set(xscale="log", xlabel=f"{measures.title(x)}, logarithmic", ylabel=measures.title(y), title=title)
     axes.margins(0.14)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(_short_number)
     points = [(xs[arm].mean, ys[arm].mean, name, _colour(chosen, arm)) for arm, name in chosen.labels().items()]
     points += [(*spot, name, "#666666") for name, spot in others.items()]
     lines = [((xs[arm].mean, low), (xs[arm].mean, high)) for arm, (low, high) in drawn.items()]

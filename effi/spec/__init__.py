@@ -2,7 +2,7 @@
 
 from effi.spec.options import choose, options
 from effi.spec.resolution import Spec, resolve
-from effi.spec.rules import Rule, at_least, between, check, holding, one_of, options_of, per, several, text
+from effi.spec.rules import Rule, at_least, between, check, holding, in_epochs, one_of, options_of, per, several, text
 
 __all__ = [
     "Rule",
@@ -12,6 +12,7 @@ __all__ = [
     "check",
     "choose",
     "holding",
+    "in_epochs",
     "one_of",
     "options",
     "options_of",

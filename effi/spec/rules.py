@@ -100,6 +100,17 @@ def options_of(what: Callable[..., Any], *more: str, base: Mapping[str, Any] | N
     return rule
 
 
+def in_epochs(rule: Rule) -> Rule:
+    """Options of a training that the notebook counts in epochs, which its figures and tables need."""
+
+    def counted(name: str, given: Any) -> None:
+        if isinstance(given, dict) and (given.get("steps") is not None or given.get("epochs", 1) is None):
+            raise ParameterError(f"{name} is counted in epochs here; give epochs instead of steps.")
+        rule(name, given)
+
+    return counted
+
+
 def per(rules: Mapping[str, Rule]) -> Rule:
     """A dict whose keys are these names and whose values keep the rule of their key."""
 

@@ -25,6 +25,8 @@ def test_patches_divide_an_image(patches: int, pixels: int, wanted: int) -> None
         ({"variant": {"width": 50}}, "width=50 of variant is cut into up to 4 heads; give a multiple of 4"),
         ({"variant": {"width": -4}}, "width is -4"),
         ({"training": {"loss": "mse"}}, "unknown option of training 'loss'"),
+        ({"training": {"steps": 500}}, "training is counted in epochs here; give epochs instead of steps"),
+        ({"training": {"epochs": None, "steps": 500}}, "training is counted in epochs here"),
     ],
 )
 def test_a_mistake_is_one_sentence(values: dict, message: str) -> None:
