@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from effi import masks
 from effi.early_bird.detector import RULES, Rule, TicketDetector, first_draw
+from effi.errors import TrainingError
 from effi.masks import Mask, Scope
 from effi.training import Step
 
@@ -42,10 +43,18 @@ class Search:
         self.look()
 
     def __call__(self, step: Step) -> None:
-        """Look, where a snapshot is due; the training does not pay for it."""
+        """Look, where a snapshot is due; the training does not pay for it. TrainingError for weights not a number."""
         if step.index * self.per_epoch // self.steps > (step.index - 1) * self.per_epoch // self.steps:
             with step.ledger.phase("watch", aside=True):
+                self._check(step)
                 self.look()
+
+    def _check(self, step: Step) -> None:
+        broken = [name for name, weight in self.weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise TrainingError(
+                f"{broken[0]} is not a number in epoch {step.epoch}; lower the learning rate, or warm up"
+            )
 
     def look(self) -> None:
         """Take a snapshot."""

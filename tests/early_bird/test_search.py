@@ -10,7 +10,7 @@ import torch
 from effi import masks
 from effi.cost import Ledger
 from effi.early_bird import Found, Search, Ticket, exact, reading, scores, summary
-from effi.errors import ParameterError
+from effi.errors import ParameterError, TrainingError
 from effi.models.vit import ViT, ViTShape
 from effi.training import Training, fit
 from tests.training.conftest import data as data
@@ -89,10 +89,18 @@ def test_snapshots_are_spread_over_an_epoch_and_end_with_it(data, steps, wanted,
     look = Search(torch.nn.Identity(), weights, (0.3,), steps, wanted, 0.1)
     ledger = Ledger()
     for step in range(1, steps + 1):
-        look(SimpleNamespace(index=step, steps=3 * steps, ledger=ledger))
+        look(SimpleNamespace(index=step, steps=3 * steps, epoch=1, ledger=ledger))
         if step == steps - 1:
             assert len(look.rows[0.3]) == taken
     assert len(look.rows[0.3]) == 1 + taken == 1 + look.per_epoch
+
+
+def test_weights_that_are_no_numbers_fail_the_training_and_not_the_run(data):
+    model = ViT(SHAPE, heads=2, seed=0)
+    look = Search(model, masks.prunable(model), RATIOS, 3, 1, 0.1)
+    training = Training(epochs=4, batch_size=16, lr=1e30)
+    with pytest.raises(TrainingError, match=r"weight is not a number in epoch 1; lower the learning rate, or warm up"):
+        fit(model, data, training, seeds=[0], ledger=Ledger(), after_step=[look])
 
 
 def test_one_snapshot_an_epoch_is_what_the_paper_draws_from():

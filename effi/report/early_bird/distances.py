@@ -25,6 +25,7 @@ def distance_curves(
     first arm. Raises RecordError for an arm that failed or keeps no distances.
     """
     chosen = results.where(arms=arms)
+    chosen.remembering(f"distance_{ratios[0]:g}")
     figure, grid = plt.subplots(len(ratios), 1, figsize=(SIZE[0], 0.5 + 2.4 * len(ratios)), sharex=True, squeeze=False)
     for axes, ratio in zip(grid[:, 0], ratios, strict=True):
         _learning_rate(axes, history(chosen, chosen.arms[0], "learning_rate")[0])

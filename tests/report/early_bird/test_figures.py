@@ -139,6 +139,9 @@ def test_what_was_not_recorded_is_named() -> None:
         early_bird.heat_maps(Results(records), (0.1,), arm=ARM, title="?")
     with pytest.raises(ParameterError, match="Unknown arm 'd/vit/dens'"):
         early_bird.stability_curves(runs(), (0.1,), arm="d/vit/dens", title="?")
+    lost = {**trained(ARM, 0, 0.8), "status": "failed", "error": "the loss is nan"}
+    with pytest.raises(RecordError, match=r"history of distance_0.1: d/vit/dense failed \(the loss is nan\)"):
+        early_bird.distance_curves(Results([lost]), (0.1,), arms=[ARM], threshold=0.1, title="?")
 
 
 def test_what_a_threshold_asks_for_is_the_share_of_the_pruned_weights() -> None:
