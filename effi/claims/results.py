@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effi import paths
 from effi.claims import measures
@@ -26,8 +26,9 @@ class Pair(NamedTuple):
 class Results:
     """Records of one scale by arm and seed: of each the newest that finished.
 
-    Seeds whose settings differ from those of the arm's newest record are left out. Raises ParameterError for records
-    of several scales, and RecordError for those that do not say their data set and variant.
+    Seeds whose settings do not agree with those of the arm's newest record are left out; a key that only one of them
+    has is a new field with its default. Raises ParameterError for records of several scales, and RecordError for those
+    that do not say their data set and variant.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -231,4 +232,12 @@ def _newest(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
 
 def _alike(seeds: Mapping[int, Record]) -> dict[int, Record]:
     newest = next(reversed(list(seeds.values())))["settings"]
-    return {seed: seeds[seed] for seed in sorted(seeds) if seeds[seed]["settings"] == newest}
+    return {seed: seeds[seed] for seed in sorted(seeds) if _agree(seeds[seed]["settings"], newest)}
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if one == other:
+        return True
+    from effi.records.identity import agree  # costs the import of torch, as above
+
+    return agree(one, other)

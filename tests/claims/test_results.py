@@ -32,8 +32,17 @@ def test_the_newest_record_of_a_seed_counts_in_the_order_of_seeds() -> None:
 
 
 def test_seeds_of_other_settings_than_the_newest_do_not_count() -> None:
-    found = Results([*arm("d/x", [1.0, 2.0], settings={"width": 8}), record("d/x", 1, loss=3.0)])
+    found = Results([*arm("d/x", [1.0, 2.0], settings={"training": {"epochs": 8}}), record("d/x", 1, loss=3.0)])
     assert found.values("d/x", "loss") == [3.0]
+
+
+def test_seeds_recorded_before_and_after_a_new_option_count_together() -> None:
+    before, after = {"training": {"lr": 1}}, {"training": {"lr": 1, "momentum": 0.0}}
+    records = [record("d/x", seed, settings=before, loss=1.0) for seed in range(3)]
+    records += [record("d/x", seed, settings=after, loss=1.0) for seed in (3, 4)]
+    assert list(Results(records).seeds("d/x")) == [0, 1, 2, 3, 4]
+    changed = record("d/x", 5, settings={"training": {"lr": 2, "momentum": 0.0}}, loss=1.0)
+    assert list(Results([*records, changed]).seeds("d/x")) == [5]
 
 
 def test_accuracies_are_in_percent() -> None:
