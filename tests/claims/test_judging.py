@@ -305,7 +305,7 @@ def test_newer_records_replace_older_ones() -> None:
 
 
 def test_seeds_of_other_settings_than_the_newest_are_left_out() -> None:
-    old_run = arm("d/new", NEW, settings={"training": {"epochs": 10}, "width": 8})
+    old_run = arm("d/new", NEW, settings={"training": {"epochs": 8}})
     found = judged(BETTER, [*old_run, record("d/new", 0, loss=0.5), *arm("d/old", OLD)])
     assert found.evidence[0].verdict.n == 1
 
