@@ -14,24 +14,27 @@ from effi.errors import RecordError
 if TYPE_CHECKING:
     from effi.records.store import Record
 
-_SPLITS = {
-    "train": "train {}",
-    "validation": "validation {}",
-    "test": "test {}",
-    "best_test": "test {} at the best epoch",
-}
-_SCORES = {
-    "loss": "loss",
-    "accuracy": "accuracy",
+# Splits that are evaluated while a model trains give the first two scores only.
+_TRAINING = {"train": "train {}", "validation": "validation {}"}
+_TESTED = {"test": "test {}", "best_test": "test {} at the best epoch"}
+_FIRST = {"loss": "loss", "accuracy": "accuracy"}
+_MORE = {
     "perplexity": "perplexity",
     "f1": "F1",
     "mcc": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
 }
+
+
+def _named(splits: Mapping[str, str], scores: Mapping[str, str]) -> dict[str, str]:
+    return {f"{split}_{score}": text.format(name) for split, text in splits.items() for score, name in scores.items()}
+
+
 # What any paper may record; a paper's file adds its own under [words].
 COMMON: Mapping[str, str] = {
-    **{f"{split}_{score}": text.format(name) for split, text in _SPLITS.items() for score, name in _SCORES.items()},
+    **_named(_TRAINING, _FIRST),
+    **_named(_TESTED, {**_FIRST, **_MORE}),
     "scaled_test_loss": "test loss at the best temperature",
     "calibration_error": "calibration error",
     "best_epoch": "best epoch",

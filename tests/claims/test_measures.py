@@ -48,3 +48,10 @@ def test_values_are_metrics_costs_and_differences() -> None:
     assert measures.value(held, "cost.seconds") == 3.0
     with pytest.raises(RecordError, match=r"d/x holds no 'cost.joules': it has flops, seconds"):
         measures.value(held, "cost.joules")
+
+
+def test_more_than_loss_and_accuracy_is_measured_on_the_test_split_only() -> None:
+    assert all(measures.is_known(f"{split}_loss", {}) for split in ("train", "validation", "test", "best_test"))
+    assert measures.is_known("test_f1", {}) and measures.is_known("best_test_perplexity", {})
+    for never in ("validation_f1", "train_mcc", "validation_perplexity", "train_spearman"):
+        assert not measures.is_known(never, {})
