@@ -54,7 +54,11 @@ def stale(results_dir: str | Path, scale: str, paper: str) -> list[Record]:
     Facts that are computed from records are none: they cost nothing. A changed function of a notebook is found by
     its run alone.
     """
-    found = trained(paths.records_file(results_dir, scale, paper))
+    return outdated(trained(paths.records_file(results_dir, scale, paper)), results_dir)
+
+
+def outdated(found: Sequence[Record], results_dir: str | Path) -> list[Record]:
+    """Those of the records whose modules of effi have changed since, without adoption."""
     makers = {_key(record): Source.read(record["source"]) for record in found}
     known = {key: same_as(source, results_dir, key[1]) for key, source in makers.items()}
     fresh = {key for key, sources in known.items() if any(map(_exists, sources))}
@@ -133,13 +137,16 @@ def _git(root: Path, *words: str) -> bytes:
 
 
 def by_arm(records: Sequence[Record]) -> Bits:
-    """(arm, seed) -> its finished record, but for facts that are computed from records."""
-    found = [record for record in records if record["status"] == "done" and record["parents"] is None]
+    """(arm, seed) -> its record, finished where one is, else failed; but for facts that are computed from records."""
+    found = [record for record in store.latest(records).values() if record["parents"] is None]
     return {(record["arm"], record["seed"]): record for record in found}
 
 
 def differences(old: Record, new: Record) -> Iterator[str]:
-    """Where metrics and histories of two records differ in a bit; what a clock measured is passed over."""
+    """Where metrics and histories of two records differ in a bit, or whether one failed; clocks are passed over."""
+    if old["status"] != new["status"]:
+        yield f"{_who(old)}: was {_ended(old)}, now is {_ended(new)}"
+        return
     for kind in ("metrics", "history"):
         for name in sorted({*old[kind], *new[kind]}):
             if TIMED.search(name):
@@ -148,7 +155,20 @@ def differences(old: Record, new: Record) -> Iterator[str]:
             for index, (was, now) in enumerate(zip_longest(one, other)):
                 if was != now:
                     place = f"[{index}]" if kind == "history" else ""
-                    yield f"{old['arm']} seed {old['seed']}: {kind} {name}{place} was {was!r}, now is {now!r}"
+                    yield f"{_who(old)}: {kind} {name}{place} was {was!r}, now is {now!r}"
+
+
+def missing(old: Record) -> str:
+    """What is said of a record that has no partner now."""
+    return f"{_who(old)}: was {_ended(old)}, now is missing"
+
+
+def _who(record: Record) -> str:
+    return f"{record['arm']} seed {record['seed']}"
+
+
+def _ended(record: Record) -> str:
+    return "done" if record["status"] == "done" else f"failed ({record['error']})"
 
 
 def _values(value: Any) -> list[Any]:

@@ -6,13 +6,13 @@ Shown by the paper's notebook at smoke scale, run on this machine from the commi
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from effi import paths
 from effi.errors import RecordError
@@ -22,6 +22,7 @@ from effi.records.machine import device_class
 from effi.records.source import Source
 from effi.records.store import Record
 from effi.workbook import scratch
+from effi.workbook.batch import Job, start
 from effi.workbook.notebook import SCALES, Notebook, find
 
 SMOKE = "smoke"
@@ -47,7 +48,7 @@ class Adoption:
 def adopt(names: Sequence[str] = (), *, results_dir: str = "results") -> list[Adoption]:
     """Compare the source of stale records with the present one, paper by paper; write down what computes the same.
 
-    Raises RecordError where there is no git checkout, and when a notebook does not run to its end.
+    Raises RecordError where there is no git checkout, and when a notebook does not run to its end from here.
     """
     scratch.clean()
     return [_adopt(notebook, results_dir) for notebook in find(names)]
@@ -56,18 +57,34 @@ def adopt(names: Sequence[str] = (), *, results_dir: str = "results") -> list[Ad
 def _adopt(notebook: Notebook, results_dir: str) -> Adoption:
     files = [paths.records_file(results_dir, scale, notebook.paper) for scale in SCALES]
     trained = [record for file in files if file.exists() for record in adoption.trained(file)]
-    if not trained:
-        return Adoption(notebook.paper, 0, 0)
+    parts = []
+    for device in sorted({record["device"] for record in trained}):
+        on_it = [record for record in trained if record["device"] == device]
+        if device == "cuda" and not torch.cuda.is_available():
+            parts.append(_postponed(notebook.paper, on_it, results_dir))
+        else:
+            parts.append(_adopt_on(device, on_it, notebook, results_dir))
+    stale, adopted = (sum(part.stale for part in parts), sum(part.adopted for part in parts))
+    return Adoption(notebook.paper, stale, adopted, tuple(reason for part in parts for reason in part.reasons))
+
+
+def _postponed(paper: str, records: Sequence[Record], results_dir: str) -> Adoption:
+    """Records of a GPU where there is none."""
+    stale = len(adoption.outdated(records, results_dir))
+    return Adoption(paper, stale, 0, (f"{stale} were made on a GPU, which this machine lacks; adopt them on one",))
+
+
+def _adopt_on(device: str, trained: Sequence[Record], notebook: Notebook, results_dir: str) -> Adoption:
     with scratch.folder() as folder:
-        here = _smoke(notebook.path, paths.ROOT, folder)
+        here = _smoke(notebook, paths.ROOT, device, folder)
         stale = _stale(trained, here, results_dir)
         makers = {Source.read(record["source"]).key: record for record in stale}
         reasons: list[str] = []
         while makers:
             _, record = makers.popitem()
-            there, commit = _made_by(record, notebook, folder)
+            there, commit, why_not = _made_by(record, notebook, folder)
             if not there:
-                reasons.append(f"{record['arm']}: no commit's smoke run has the source that made it")
+                reasons += [f"{record['arm']}: {why_not[0]}", *why_not[1:]]
                 continue
             makers = {key: each for key, each in makers.items() if key not in _sources(there)}
             same, differences = _compared(there, here)
@@ -88,15 +105,22 @@ def _stale(records: Sequence[Record], here: Bits, results_dir: str) -> list[Reco
     return [record for record in records if not counts(record)]
 
 
-def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, str]:
-    """Smoke records that the source of a record makes, and its commit; none where no commit has that source."""
-    relative = str(notebook.path.relative_to(paths.ROOT))
+def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, str, list[str]]:
+    """Smoke records that the source of a record makes, and its commit; without such a commit the reasons why not."""
+    relative = notebook.path.relative_to(paths.ROOT)
     key = Source.read(record["source"]).key
-    for tree in islice(adoption.commits_of(record, relative, folder), TRIED):
-        found = _smoke(tree / relative, tree, folder)
+    tried, broken = 0, []
+    for tree in islice(adoption.commits_of(record, str(relative), folder), TRIED):
+        tried += 1
+        try:
+            found = _smoke(replace(notebook, path=tree / relative), tree, record["device"], folder)
+        except RecordError as error:
+            broken.append(str(error))
+            continue
         if key in _sources(found):
-            return found, tree.name
-    return {}, ""
+            return found, tree.name, []
+    commits = "no commit" if not tried else "1 commit" if tried == 1 else f"{tried} commits"
+    return {}, "", [f"no smoke run has the source that made it ({commits} tried, of at most {TRIED})", *broken]
 
 
 def _sources(records: Bits) -> dict[str, Source]:
@@ -106,13 +130,23 @@ def _sources(records: Bits) -> dict[str, Source]:
 
 
 def _compared(there: Bits, here: Bits) -> tuple[list[tuple[Source, Source]], list[str]]:
-    """Sources there and here of which all arms have the same bits; of each arm that has not, the first difference."""
-    shared = [(there[key], here[key]) for key in there if key in here]
-    differ = {old["arm"]: found for old, new in reversed(shared) if (found := next(adoption.differences(old, new), ""))}
-    pairs = [(old["arm"], Source.read(old["source"]), Source.read(new["source"])) for old, new in shared]
-    bad = {(old.key, new.key) for arm, old, new in pairs if arm in differ}
-    same = {(old.key, new.key): (old, new) for _, old, new in pairs if old.key != new.key}
-    return [pair for key, pair in same.items() if key not in bad], sorted(differ.values())
+    """Sources there and here of which all arms have the same bits; of each arm that has not, the first difference.
+
+    An arm that is finished there and missing here refuses its source whatever else that made; one that is here alone
+    is none of its business.
+    """
+    gone = [old for key, old in there.items() if key not in here and old["status"] == "done"]
+    refused = {Source.read(old["source"]).key for old in gone}
+    differ = {old["arm"]: adoption.missing(old) for old in reversed(gone)}
+    bad, same = set(), {}
+    for old, new in reversed([(there[key], here[key]) for key in there if key in here]):
+        was, now = Source.read(old["source"]), Source.read(new["source"])
+        same[was.key, now.key] = was, now
+        if found := next(adoption.differences(old, new), ""):
+            differ[old["arm"]] = found
+            bad.add((was.key, now.key))
+    kept = [(was, now) for (was, now) in same.values() if was.key != now.key and was.key not in refused]
+    return [(was, now) for was, now in kept if (was.key, now.key) not in bad], sorted(differ.values())
 
 
 def _line(paper: str, commit: str, same: Sequence[tuple[Source, Source]], there: Bits, here: Bits) -> dict[str, object]:
@@ -130,21 +164,26 @@ def _line(paper: str, commit: str, same: Sequence[tuple[Source, Source]], there:
     }
 
 
-def _smoke(notebook: Path, root: Path, folder: Path) -> Bits:
-    """(arm, seed) -> record of the notebook at smoke scale with the effi that lies in `root`.
+def _smoke(notebook: Notebook, root: Path, device: str, folder: Path) -> Bits:
+    """(arm, seed) -> record of the notebook at smoke scale with the effi that lies in `root`; RecordError without any.
 
-    The process that executes it is none of effi's, so that the notebook may be of any version.
+    This effi executes the notebook, whose kernel imports the other one.
     """
-    results = folder / f"results of {root.name}"
-    output = folder / f"{root.name}.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar"]
-    command += ["-k", "python3", "-l", "python", "--cwd", str(notebook.parent)]
-    command += ["-p", "scale", SMOKE, "-p", "results_dir", str(results)]
+    place = folder / f"{root.name} {device}"
+    parameters = {"scale": SMOKE, "results_dir": str(place / "results"), "device": device}
     downloads = paths.data_dir() / "downloads"
-    places = {"PYTHONPATH": str(root), **({"EFFI_DATA": str(downloads)} if downloads.is_dir() else {})}
-    done = subprocess.run(command, capture_output=True, env={**places, **os.environ, "PYTHONPATH": str(root)})
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise RecordError(f"{notebook.name} of {root.name} does not run to its end at smoke scale: {words[-1]}")
-    (file,) = results.glob("*/*/records.jsonl")
-    return adoption.by_arm(store.records(file))
+    data = {"EFFI_DATA": str(downloads)} if downloads.is_dir() and "EFFI_DATA" not in os.environ else {}
+    job = Job(notebook, parameters, notebook.path.parent, place)
+    child = start(job, surroundings={**data, "PYTHONPATH": str(root)})
+    try:
+        child.process.wait()
+    finally:
+        child.stop()
+    if error := child.outcome().error:
+        raise RecordError(f"{notebook.path.name} of {root.name} does not run to its end at smoke scale: {error}")
+    files = list((place / "results").glob("*/*/records.jsonl"))
+    if len(files) != 1:
+        raise RecordError(
+            f"{notebook.path.name} of {root.name} left {len(files)} files of records at smoke scale, not 1"
+        )
+    return adoption.by_arm(store.records(files[0]))

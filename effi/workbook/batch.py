@@ -140,8 +140,11 @@ class Child:
         return Stop(f"The notebook could not be executed: {words[-1]}")
 
 
-def start(job: Job, jobs: int = 1) -> Child:
-    """Begin to execute a notebook in a process of its own; raises ParameterError if its results have no place."""
+def start(job: Job, jobs: int = 1, surroundings: Mapping[str, str] | None = None) -> Child:
+    """Begin to execute a notebook in a process of its own, with `surroundings` in its environment.
+
+    Raises ParameterError if its results have no place.
+    """
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -153,8 +156,9 @@ def start(job: Job, jobs: int = 1) -> Child:
     order |= {"parameters": dict(job.parameters), "parent": os.getpid()}
     command = [sys.executable, "-m", "effi.workbook.child", json.dumps(order)]
     # A group of its own: Ctrl-C on the terminal must reach it once, through `stop`, and not interrupt its cleaning up.
+    environment = {**_environment(jobs), **(surroundings or {})}
     process = subprocess.Popen(
-        command, stdout=answer, stderr=words, cwd=paths.ROOT, env=_environment(jobs), start_new_session=True
+        command, stdout=answer, stderr=words, cwd=paths.ROOT, env=environment, start_new_session=True
     )
     return Child(job, process, answer, words)
 

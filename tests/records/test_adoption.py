@@ -152,6 +152,13 @@ def test_bits_that_differ_are_told_and_what_a_clock_measured_is_not(old: Record,
     assert all(text.startswith("a seed 1: ") and said in text for text, said in zip(found, told, strict=True))
 
 
+def test_an_arm_that_fails_on_one_side_only_differs() -> None:
+    done, failed = record({"loss": 0.5}), record({}) | {"status": "failed", "error": "nan"}
+    assert list(adoption.differences(done, failed)) == ["a seed 1: was done, now is failed (nan)"]
+    assert list(adoption.differences(failed, done)) == ["a seed 1: was failed (nan), now is done"]
+    assert list(adoption.differences(failed, failed)) == []
+
+
 def test_the_ways_out_are_both_named() -> None:
     told = adoption.ways_out("minimal", 62)
     assert told.startswith("62 records are stale") and "`effi adopt minimal`" in told and "trains anew" in told

@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from effi import paths
-from effi.records import machine, records, store
+from effi.errors import RecordError
+from effi.records import Record, machine, records, store
+from effi.records.source import Source
+from effi.workbook import adoption
+from effi.workbook.notebook import find
 from tests.workbook.tiny import write
 
 METHOD = """
@@ -129,3 +133,70 @@ def test_a_neutral_refactoring_is_adopted_and_a_changed_constant_is_refused(repo
     assert (refused.returncode, refused.stdout) == (1, told), refused.stderr
     anew = repository.run()
     assert (anew["trained"], anew["kept"], anew["stale"], anew["before"]) == (5, 0, 4, 4)
+
+
+def made(arm: str, effi: str, status: str = "done", seed: int = 0) -> Record:
+    source = Source(effi, None, ("effi.seeds",)).plain()
+    facts: dict[str, Any] = {"arm": arm, "seed": seed, "status": status, "parents": None, "source": source}
+    return {**facts, "error": "nan", "metrics": {"loss": 0.5} if status == "done" else {}, "history": {}}
+
+
+def compared(there: list[Record], here: list[Record]) -> tuple[list[str], list[str]]:
+    """Sources there that are the same as one here, and what differs."""
+    old, new = ({(each["arm"], each["seed"]): each for each in side} for side in (there, here))
+    same, differences = adoption._compared(old, new)
+    return sorted(str(was.effi) for was, _ in same), differences
+
+
+def test_arms_of_one_source_with_the_same_bits_make_it_the_same() -> None:
+    there = [made("a", "1"), made("b", "2"), made("c", "1", "failed")]
+    here = [made("a", "3"), made("b", "2"), made("c", "3", "failed"), made("only here", "4")]
+    assert compared(there, here) == (["1"], [])
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ("done", "failed", "b seed 0: was done, now is failed (nan)"),
+        ("failed", "done", "b seed 0: was failed (nan), now is done"),
+        ("done", None, "b seed 0: was done, now is missing"),
+    ],
+)
+def test_an_arm_that_fails_or_disappears_refuses_the_source_it_shares(was: str, now: str | None, told: str) -> None:
+    there = [made("a", "1"), made("b", "1", was), made("c", "2")]
+    here = [made("a", "3"), made("c", "4"), *([made("b", "3", now)] if now else [])]
+    assert compared(there, here) == (["2"], [told])
+
+
+def test_a_failure_that_is_gone_is_no_loss() -> None:
+    assert compared([made("a", "1"), made("b", "1", "failed")], [made("a", "3")]) == (["1"], [])
+
+
+def candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcomes: list[Any]) -> list[str]:
+    """Commits named by number, whose smoke runs give the outcomes; devices that they were asked for."""
+    asked: list[str] = []
+
+    def smoke(notebook: object, root: Path, device: str, folder: Path) -> Any:
+        asked.append(device)
+        outcome = outcomes[int(root.name)]
+        if isinstance(outcome, RecordError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(adoption, "_smoke", smoke)
+    trees = [tmp_path / str(number) for number in range(len(outcomes))]
+    monkeypatch.setattr(adoption.adoption, "commits_of", lambda *_: iter(trees))
+    return asked
+
+
+def test_a_commit_that_does_not_run_leaves_the_next_to_be_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (notebook,) = find(["minimal"])
+    old = {**made("a", "1"), "device": "cpu"}
+    asked = candidates(monkeypatch, tmp_path, [RecordError("it is broken"), {("a", 0): old}])
+    assert adoption._made_by(old, notebook, tmp_path) == ({("a", 0): old}, "1", [])
+    assert asked == ["cpu", "cpu"]
+    other = {**made("a", "2"), "device": "cpu"}
+    told = ["no smoke run has the source that made it (2 commits tried, of at most 3)", "it is broken"]
+    assert adoption._made_by(other, notebook, tmp_path) == ({}, "", told)
