@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -130,9 +130,17 @@ class Arm:
         empty: list[dict[str, Any]] = [{}] * len(self.seeds)
         store.append(self.path, self._rows("failed", error, empty, empty))
 
-    def fail_unless_done(self, error: str) -> None:
-        """Record the failure of an arm whose own process can no longer do so."""
-        if not store.finished(self.path).keys() >= set(self.identities):
+    def fail_unless_told(self, error: str, before: Collection[str]) -> None:
+        """Record the failure of an arm whose own process can no longer do so, unless that has.
+
+        `before` holds the checksums of records that were there when the process began.
+        """
+        if store.finished(self.path).keys() >= set(self.identities):
+            return
+        told = {row["identity"] for row in store.every(self.path) if row["checksum"] not in before}
+        if told >= set(self.identities):
+            self.error = error
+        else:
             self.fail(error)
 
     def _forget_checkpoint(self) -> None:

@@ -262,6 +262,7 @@ class Run:
     def _side_by_side(self, function: Callable[[Arm], object], groups: Sequence[Arm], jobs: int) -> None:
         trouble: BaseException | None = None
         jobs = min(jobs, len(groups))
+        before = {record["checksum"] for record in store.every(self.path)}
         for arm in groups:
             arm.ledger.side_by_side *= jobs
         with Workers(jobs, _train, function) as workers:
@@ -269,7 +270,7 @@ class Run:
                 for arm, future in workers.run(groups):
                     error = future.exception()
                     if isinstance(error, BrokenExecutor):
-                        arm.fail_unless_done(KILLED)
+                        arm.fail_unless_told(KILLED, before)
                     elif error is not None:
                         trouble, arm.error = error, sentence(error)
                         workers.stop()
@@ -278,7 +279,7 @@ class Run:
                     self._report(arm)
             except BaseException as error:
                 for arm in workers.kill():
-                    arm.fail_unless_done(sentence(error))
+                    arm.fail_unless_told(sentence(error), before)
                 raise
         if trouble is not None:
             raise trouble

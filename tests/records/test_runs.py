@@ -529,3 +529,16 @@ def test_without_a_note_all_records_are_current(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     store.append(path, [{"identity": "x", "arm": "a", "seed": 0, "status": "done"}])
     assert store.current(path) == records(path)
+
+
+def test_an_interruption_leaves_one_row(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    arm = run.arm("a", 0)
+    arm.fail("an older failure")
+    before = {record["checksum"] for record in records(run.path)}
+    arm.fail("what its own process said")
+    arm.fail_unless_told("what the main process saw", before)
+    assert [record["error"] for record in records(run.path)] == ["an older failure", "what its own process said"]
+    assert arm.error == "what the main process saw"
+    arm.fail_unless_told("killed", {record["checksum"] for record in records(run.path)})
+    assert [record["error"] for record in records(run.path)][2:] == ["killed"]
