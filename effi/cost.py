@@ -49,7 +49,7 @@ class Ledger:
 
     `side_by_side` is the number of trainings that shared the machine: above 1, seconds are those of a busy machine.
     A training loop that sees `dry_run` measures a few steps, sets `steps` to their number and `planned_steps` to the
-    number that the whole training would take.
+    number that the whole training would take. `checkpoints` are those that its trainings go on from.
     """
 
     def __init__(self, device: str = "cpu", *, dry_run: bool = False, side_by_side: int = 1) -> None:
@@ -62,6 +62,7 @@ class Ledger:
         self._open: list[str] = []
         self._meter: _Meter | None = None
         self._measured = 0.0
+        self.checkpoints: set[Path] = set()
 
     @contextmanager
     def phase(self, name: str, *, aside: bool = False) -> Iterator[Phase]:

@@ -88,15 +88,16 @@ class Checkpoint:
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:
-        """SIGTERM asks for a last checkpoint before the process ends; only the main thread can hear it."""
+        """SIGTERM and Ctrl-C ask for a last checkpoint before they end it all; the main thread alone hears them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._end)
+        before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self.ending = True
@@ -104,7 +105,7 @@ class Checkpoint:
     def leave(self) -> None:
         """After the last checkpoint of a run that was asked to end."""
         if self.ending:
-            raise KeyboardInterrupt("ended by SIGTERM; run again to go on from the checkpoint")
+            raise KeyboardInterrupt("interrupted; run again to go on from the checkpoint")
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -58,7 +58,8 @@ def fit(
     zero. A schedule can be entered at `first_epoch`. `paper_flops(step, executed)` counts a step as the paper does.
     `checkpoint` names files from which a training that was cut off goes on, to the same bits. Under `ledger.dry_run`
     only one step is measured.
-    Raises TrainingError when a loss is not a number, ParameterError for a mask over several models.
+    Raises TrainingError when a loss is not a number, ParameterError for a mask over several models, and for a
+    checkpoint that an earlier training of the same ledger goes on from.
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
     network = Single(models[0]) if len(models) == 1 else Replicas(models)
@@ -70,10 +71,20 @@ def fit(
         if ledger.dry_run:
             loop.rehearse()
             return loop.histories
-        loop.run(None if checkpoint is None else Checkpoint(checkpoint))
+        loop.run(None if checkpoint is None else _own(checkpoint, ledger))
     loop.weigh()
     network.finish()
     return loop.histories
+
+
+def _own(checkpoint: Path, ledger: Ledger) -> Checkpoint:
+    """A checkpoint of this training alone: another's would be taken for this one's end."""
+    if checkpoint in ledger.checkpoints:
+        raise ParameterError(
+            f"an earlier training of this arm goes on from {checkpoint.name}; give this one a new name"
+        )
+    ledger.checkpoints.add(checkpoint)
+    return Checkpoint(checkpoint)
 
 
 def stepper(
@@ -245,11 +256,12 @@ class Loop:
         """Gradients of the mean loss of a batch, in as many parts as the settings say."""
         counted = self.objective.counted(self.data.train.labels[index_RB]).flatten(1).sum(1)
         parts = [self._part(part, counted) for part in index_RB.chunk(self.training.accumulate, dim=1)]
-        losses, hits = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
+        losses, hits, flops = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
+        self.ledger.add_flops(flops, self.paper_flops(self.step, flops) if self.paper_flops else flops)
         return losses, hits, counted
 
-    def _part(self, index_RB: Tensor, counted_R: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a part of a batch; its sums of losses and hits (R,)."""
+    def _part(self, index_RB: Tensor, counted_R: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Add the gradients of a part of a batch; its sums of losses and hits (R,), and its FLOPs."""
         x_RB = self.inputs(index_RB)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             outputs = self.forward(x_RB).float()
@@ -257,9 +269,9 @@ class Loop:
         loss_R = self.objective.losses(outputs, labels).flatten(1).sum(1)
         # A batch of text may happen to hide no token: it teaches nothing.
         (loss_R / counted_R.clamp_min(1)).sum().backward()
-        self._count("train", x_RB)
         hits = self.objective.hits(outputs.detach(), labels)
-        return loss_R.detach(), torch.zeros_like(counted_R) if hits is None else hits.flatten(1).sum(1)
+        met_R = torch.zeros_like(counted_R) if hits is None else hits.flatten(1).sum(1)
+        return loss_R.detach(), met_R, self._flops("train", x_RB)
 
     def _optimise(self) -> None:
         if self.held is not None:
@@ -275,7 +287,7 @@ class Loop:
         """Means of the objective of every replica on the same examples."""
         self.network.eval()
         for inputs, _ in batches(examples):
-            self._count("evaluate", self.data.prepare(inputs)[None])
+            self.ledger.add_flops(self._flops("evaluate", self.data.prepare(inputs)[None]))
         if isinstance(self.network, Single):
             return [tally(self.model, examples, self.data, self.objective).means()]
         tallies = [Tally() for _ in self.histories]
@@ -291,15 +303,13 @@ class Loop:
         for found, outputs in zip(tallies, outputs_R, strict=True):
             found.add(outputs, labels, self.objective)
 
-    def _count(self, phase: str, x_RB: Tensor) -> None:
-        """Add a batch's FLOPs; they are asked of the model anew whenever its `flops_version` says that they changed."""
+    def _flops(self, phase: str, x_RB: Tensor) -> int:
+        """FLOPs of a batch, asked of the model for every shape, and anew when its `flops_version` is another one."""
         key = phase, getattr(self.model, "flops_version", 0), x_RB.shape
         if key not in self.flops:
             one = train_flops(self.model, x_RB[0]) if phase == "train" else _forward(self.model, x_RB[0])
             self.flops[key] = one * len(self.histories)
-        executed = self.flops[key]
-        as_paper = self.paper_flops(self.step, executed) if self.paper_flops and phase == "train" else executed
-        self.ledger.add_flops(executed, as_paper)
+        return self.flops[key]
 
     def no_sums(self) -> Tensor:
         """Sums of losses, hits and labels (3, R) since the last evaluation, before there are any."""

@@ -88,7 +88,7 @@ def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon for matrices, AdamW for embeddings and everything else, at one rate.
+    """Muon for every matrix, that of the task head too, AdamW for embeddings, vectors and kernels, at one rate.
 
     Muon's updates are scaled to the root mean square of AdamW's (Liu et al. 2025, "Muon is scalable", Sec. 2.2).
     """

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from effi import masks
 from effi.cost import Ledger
-from effi.errors import TrainingError
+from effi.errors import ParameterError, TrainingError
 from effi.training import MovingAverage, Step, Training, checkpoint, fit
 from tests.training.curves import learnt
 from tests.training.tiny import vit, weights_of
@@ -313,3 +313,28 @@ def test_sigterm_in_the_last_evaluation_still_ends_the_run(data, tmp_path):
         signal.signal(signal.SIGTERM, before)
     _, history, _ = trained(data, tmp_path / "arm", training=TRAINING, after_step=[])
     assert learnt(history) == learnt(trained(data)[1])
+
+
+def test_ctrl_c_keeps_what_a_short_training_did(data, tmp_path):
+    """With one job the training runs where the interrupt arrives: it ends after its step, with a checkpoint."""
+
+    def interrupt(step: Step) -> None:
+        if step.index == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="run again to go on"):
+        trained(data, tmp_path / "arm", training=TRAINING, after_step=[interrupt])
+    seen: list[int] = []
+    watch = [lambda step: seen.append(step.index)]
+    _, history, _ = trained(data, tmp_path / "arm", training=TRAINING, after_step=watch)
+    assert seen[0] == 5
+    assert learnt(history) == learnt(trained(data, training=TRAINING, after_step=[])[1])
+
+
+def test_two_trainings_of_an_arm_have_checkpoints_of_their_own(data, tmp_path):
+    """The second would be taken for done by the first one's end, with its weights and without its mask."""
+    ledger = Ledger()
+    fit(vit(), data, TRAINING, seeds=[0], ledger=ledger, checkpoint=tmp_path / "arm")
+    with pytest.raises(ParameterError, match="an earlier training of this arm goes on from arm; give"):
+        fit(vit(1), data, TRAINING, seeds=[0], ledger=ledger, checkpoint=tmp_path / "arm")
+    fit(vit(1), data, TRAINING, seeds=[0], ledger=ledger, checkpoint=tmp_path / "arm.second")
