@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 RUNNING = ("train", "evaluate")
+LOST = "lost"
 
 
 def scaled(value: float, unit: str) -> str:
@@ -76,22 +77,38 @@ def _money(price: float) -> Callable[[Sequence[Pair]], str]:
 
 
 def running(record: Record, key: str) -> float:
-    """Cost that grows with the epochs: training and its validation. Everything else was paid before, as search."""
+    """Cost that grows with the epochs: training and its validation."""
     phases = record["cost"].get("phases", {})
     return sum(phases[name][key] for name in RUNNING if name in phases)
 
 
-def _searched(record: Record) -> float:
-    """Share of an arm's FLOPs spent on search."""
-    total = record["cost"].get("flops")
-    return 1 - running(record, "flops") / total if total and "train" in record["cost"].get("phases", {}) else 0.0
+def lost(record: Record, key: str) -> float:
+    """Cost of steps that an interruption threw away: of no method, so neither search nor in a matched budget."""
+    return record["cost"].get("phases", {}).get(LOST, {}).get(key) or 0.0
+
+
+def before(record: Record, key: str) -> float:
+    """Cost that was paid before training, as search: all that neither grows with the epochs nor was lost."""
+    return measures.value(record, f"cost.{key}") - running(record, key) - lost(record, key)
+
+
+def _share(record: Record, key: str, part: Callable[[Record, str], float]) -> float:
+    """A part of an arm's cost in %; none where its training is no phase of its own."""
+    total = record["cost"].get(key)
+    return 100 * part(record, key) / total if total and "train" in record["cost"].get("phases", {}) else 0.0
 
 
 def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
-    searched = {arm: [100 * _searched(pair.arm) for pair in ps] for arm, ps in pairs.items()}
+    searched = {arm: [_share(pair.arm, "flops", before) for pair in ps] for arm, ps in pairs.items()}
+    wasted = {arm: [_share(pair.arm, "seconds", lost) for pair in ps] for arm, ps in pairs.items()}
     notes = [
         f"{arm}: {shown(shares, '%', 1)} of its FLOPs are spent on search."
         for arm, shares in searched.items()
+        if any(shares)
+    ]
+    notes += [
+        f"{arm}: {shown(shares, '%', 1)} of its seconds were lost by interruptions."
+        for arm, shares in wasted.items()
         if any(shares)
     ]
     most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
@@ -123,8 +140,7 @@ def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
     """Epochs that fit the budget when the search is paid first."""
     if "train" not in record["cost"]["phases"]:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
-    grows = running(record, key)
-    return int(epochs * (budget - (record["cost"][key] - grows)) / grows + 1e-9)
+    return int(epochs * (budget - before(record, key)) / running(record, key) + 1e-9)
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
@@ -138,7 +154,7 @@ def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
     elif any(record["cost"].get(key) is None for record in pair):
         raise RecordError(f"{pair.arm['arm']} holds no cost {key!r}: measure it.")
     else:
-        budget = min(record["cost"][key] for record in pair)
+        budget = min(record["cost"][key] - lost(record, key) for record in pair)
         lengths = [_affordable(r, n, key, budget) for r, n in zip(pair, lengths, strict=True)]
     if min(lengths) < 1:
         raise RecordError(f"{pair.arm['arm']}: the budget does not reach one epoch.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from effi.claims import Results
 from effi.errors import ParameterError
-from effi.report import Table, arms_table, cost_table, matched_table
+from effi.report import Table, arms_table, cost_table, costs, matched_table
 from effi.report.costs import scaled
 from tests.report.synthetic import runs, trained
 
@@ -80,6 +82,26 @@ def test_matched_budgets_charge_the_search_first() -> None:
     assert cells(table, "d/ticket")["equal FLOPs"] == "-20.0 points"
     dear = [trained("d/dense", 0, 0.8), trained("d/ticket", 0, 0.8, search=90.0)]
     assert cells(matched_table(Results(dear), baseline="dense"), "d/ticket")["equal FLOPs"] == "not available"
+
+
+def interrupted(record: dict[str, Any], seconds: float) -> dict[str, Any]:
+    record["cost"]["phases"]["lost"] = {"flops": 0, "seconds": seconds, "joules": None}
+    record["cost"]["seconds"] += seconds
+    return record
+
+
+def test_what_an_interruption_threw_away_is_no_search_and_in_no_budget() -> None:
+    calm = [trained("d/dense", 0, 0.8), trained("d/ticket", 0, 0.8, search=50.0)]
+    other = [trained("d/dense", 0, 0.8), trained("d/ticket", 0, 0.8, search=50.0)]
+    killed = [interrupted(record, seconds) for record, seconds in zip(other, (7.0, 15.0), strict=True)]
+    tables = [matched_table(Results(records), baseline="dense") for records in (calm, killed)]
+    assert tables[0].rows == tables[1].rows and cells(tables[0], "d/ticket")["equal time"] == "-20.0 points"
+    assert costs.before(killed[1], "seconds") == 5.0
+    assert cost_table(Results(killed), baseline="dense", price=1.0).notes == (
+        "d/ticket: 33.3 % of its FLOPs are spent on search.",
+        "d/dense: 41.2 % of its seconds were lost by interruptions.",
+        "d/ticket: 50.0 % of its seconds were lost by interruptions.",
+    )
 
 
 def test_matched_budgets_without_history_are_not_available() -> None:

@@ -99,6 +99,16 @@ def test_costs_are_stacked_in_percent_of_the_baseline() -> None:
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["search", "train", "evaluate"]
 
 
+def test_what_was_lost_is_drawn_apart() -> None:
+    records = [trained("d/dense", 0, 0.8), trained("d/eb", 0, 0.8, search=30.0)]
+    records[1]["cost"]["phases"]["lost"] = {"flops": 0, "seconds": 2.0, "joules": None}
+    records[1]["cost"]["seconds"] += 2.0
+    drawn = report.cost_bars(Results(records), ["d/eb"], title="?", baseline="dense", key="seconds").axes[0]
+    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["search", "train", "evaluate", "lost"]
+    assert [bar.get_width() for bar in drawn.patches] == pytest.approx([30, 100, 0, 20])
+    assert drawn.patches[3].get_x() == pytest.approx(130)
+
+
 def test_costs_without_a_pair_or_a_measurement_are_refused() -> None:
     records = [trained("d/dense", 0, 0.8), trained("d/eb", 1, 0.8)]
     with pytest.raises(ParameterError, match="d/eb shares no finished seed with dense"):
