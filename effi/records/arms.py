@@ -45,6 +45,7 @@ class Arm:
     label: Name | None = None
     quiet: bool = False
     report: Callable[[Arm], None] | None = None
+    waits: Callable[[str, int | None], None] | None = None
     _recorded: bool = False
     _locks: ExitStack = field(default_factory=ExitStack)
 
@@ -83,7 +84,7 @@ class Arm:
         what = None if self.quiet else f"{self.header['paper']} {self.header['scale']} {self.name}"
         with ExitStack() as held:
             for name in sorted(self.identities):  # one order for all processes, so that none waits in a circle
-                held.enter_context(store.locked(self.path, name, what))
+                held.enter_context(store.locked(self.path, name, what, self._waits))
             finished = store.finished(self.path)
             left = [pair for pair in zip(self.seeds, self.identities, strict=True) if pair[1] not in finished]
             self.done = not left
@@ -142,6 +143,10 @@ class Arm:
             self.error = error
         else:
             self.fail(error)
+
+    def _waits(self, pid: int | None) -> None:
+        if self.waits:
+            self.waits(self.name, pid)
 
     def _forget_checkpoint(self) -> None:
         for file in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ class Progress:
     """Counts of (arm, seed) pairs of one run, written to the file `path` as it goes.
 
     total = trained + kept (from records of before) + failed + what is left; done = trained + kept; stale: pairs left
-    that have a record of another source. `failures` names arms with their error and the file of their record.
+    that have a record of another source. `failures` names arms with their error and the file of their record;
+    `waiting` an arm that another process is at, with its pid; `aside` counts rows that the run put aside at its end.
     """
 
     def __init__(self, path: Path, label: str, quiet: bool | None, records: Path) -> None:
@@ -28,7 +30,10 @@ class Progress:
         self.records = records
         self.quiet = not watched() if quiet is None else quiet
         self.total = self.trained = self.kept = self.failed = self.stale = 0
+        self.aside = 0
         self.failures: list[dict[str, Any]] = []
+        self._waiting: dict[str, int] = {}
+        self._lock = threading.Lock()  # threads that hear of workers save, too
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
 
@@ -46,11 +51,23 @@ class Progress:
 
     def skip(self, count: int, arm: str) -> None:
         """Pairs whose records turned out to be there."""
+        self._wait(arm, None)
         self.kept += count
         self._save(arm)
 
+    def waits(self, arm: str, pid: int | None) -> None:
+        """An arm waits for the process `pid`, which is at it; None when it is over."""
+        self._wait(arm, pid)
+        self._save(arm)
+
+    def put_aside(self, rows: int) -> None:
+        """Rows of records that the run did not ask for."""
+        self.aside += rows
+        self._save(None)
+
     def finished(self, arm: str, seeds: tuple[int, ...], error: str | None) -> None:
         """Pairs that were trained now, or failed."""
+        self._wait(arm, None)
         if error is None:
             self.trained += len(seeds)
         else:
@@ -61,6 +78,11 @@ class Progress:
         if not self.quiet:
             print(self._line(arm, seeds, error), file=sys.stderr, flush=True)
 
+    def _wait(self, arm: str, pid: int | None) -> None:
+        with self._lock:
+            others = {name: known for name, known in self._waiting.items() if name != arm}
+            self._waiting = others if pid is None else {**others, arm: pid}
+
     def _line(self, arm: str, seeds: tuple[int, ...], error: str | None) -> str:
         settled = self.done + self.failed
         pace = (time.monotonic() - self._start) / max(self.trained + self.failed, 1)
@@ -70,9 +92,10 @@ class Progress:
         return f"{self.label} {arm} seed {named} {outcome} | {settled}/{self.total} | {left} left"
 
     def _save(self, arm: str | None) -> None:
-        names = ("done", "trained", "kept", "failed", "stale", "total", "started", "failures")
-        counts = {**{name: getattr(self, name) for name in names}, "arm": arm}
-        with suppress(OSError):  # the records say what matters, and their errors are told
+        names = ("done", "trained", "kept", "failed", "stale", "total", "started", "failures", "aside")
+        with self._lock, suppress(OSError):  # the records say what matters, and their errors are told
+            waiting = next(({"arm": name, "pid": pid} for name, pid in self._waiting.items()), None)
+            counts = {**{name: getattr(self, name) for name in names}, "arm": arm, "waiting": waiting}
             paths.replace(self.path, json.dumps(counts))
 
 

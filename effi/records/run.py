@@ -26,7 +26,7 @@ from effi.records.provenance import provenance
 from effi.records.reading import Reads, reads
 from effi.records.source import Source, source_hash
 from effi.records.store import Record
-from effi.records.workers import Workers
+from effi.records.workers import Workers, tell
 
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
 
@@ -144,7 +144,7 @@ class Run:
             self._side_by_side(function, groups, jobs)
             return
         for arm in groups:
-            arm.report = self._report
+            arm.report, arm.waits = self._report, self._progress.waits
             _train(function, arm)
 
     def artefacts(self, function: Make) -> Artefacts:
@@ -170,9 +170,12 @@ class Run:
         return [{"arm": name, **ledger.forecast(count)} for name, (ledger, count) in self._planned.items()]
 
     def tidy(self) -> None:
-        """At the end of a run: put aside the records that it did not ask for, where they are found when asked for."""
+        """At the end of a run: put aside the records that it did not ask for, where they are found when asked for.
+
+        The run's progress says how many.
+        """
         if not self.dry_run:
-            store.tidy(self.path)
+            self._progress.put_aside(store.tidy(self.path))
 
     def _found(self, status: str) -> list[Record]:
         newest = store.latest(store.every(self.path))
@@ -186,7 +189,7 @@ class Run:
         else:
             store.point(self.path, list(self._asked))
             self._progress.expect(1)
-            arm.report = self._report
+            arm.report, arm.waits = self._report, self._progress.waits
         return arm
 
     def _arm(
@@ -265,7 +268,8 @@ class Run:
         before = {record["checksum"] for record in store.every(self.path)}
         for arm in groups:
             arm.ledger.side_by_side *= jobs
-        with Workers(jobs, _train, function) as workers:
+            arm.waits = tell
+        with Workers(jobs, _train, function, heard=self._progress.waits) as workers:
             try:
                 for arm, future in workers.run(groups):
                     error = future.exception()

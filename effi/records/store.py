@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from effi.records.identity import digest
 from effi.records.progress import watched
 
 Record = dict[str, Any]
+Waits = Callable[[int | None], None]
 CURRENT = "current.json"
 SUPERSEDED = "superseded.jsonl"
 NEEDED = ("identity", "arm", "seed", "status")
@@ -84,24 +85,26 @@ def current(path: Path) -> list[Record]:
     return [newest[name] for name in asked if name in newest]
 
 
-def tidy(path: Path) -> None:
+def tidy(path: Path) -> int:
     """Keep in the file what counts: rows that the newest run asked for, the newest of each; put the others aside.
 
-    Those lie in superseded.jsonl beside it and come back when a run asks for them again. Killed at any moment, this
-    leaves every row in one of the two files at least.
+    Those, which are counted, lie in superseded.jsonl beside it and come back when a run asks for them again. Killed at
+    any moment, this leaves every row in one of the two files at least.
     """
     aside = path.with_name(SUPERSEDED)
     with locked(path, "records"):
         asked = _asked(path)
         if asked is None or not path.exists():
-            return
-        lines = {row["checksum"]: (line + b"\n", row) for file in (aside, path) for line, row in _lines(file, NEEDED)}
+            return 0
+        there = {row["checksum"]: (line + b"\n", row) for line, row in _lines(path, NEEDED)}
+        lines = {row["checksum"]: (line + b"\n", row) for line, row in _lines(aside, NEEDED)} | there
         newest = latest([row for _, row in lines.values()])
         counts = {newest[name]["checksum"] for name in asked if name in newest}
         with _told(path):
             _replace(aside, b"".join(line for line, _ in lines.values()))
             _replace(path, b"".join(line for key, (line, _) in lines.items() if key in counts))
             _replace(aside, b"".join(line for key, (line, _) in lines.items() if key not in counts))
+        return len(there.keys() - counts)
 
 
 def append(path: Path, new: Sequence[Mapping[str, Any]]) -> None:
@@ -121,16 +124,17 @@ def seal(row: Mapping[str, Any]) -> Record:
 
 
 @contextmanager
-def locked(path: Path, name: str, what: str | None = None) -> Iterator[None]:
+def locked(path: Path, name: str, what: str | None = None, waits: Waits | None = None) -> Iterator[None]:
     """Hold the lock `name` beside a file of records; the system frees it when its process dies.
 
-    Who waits long says for which process, where a person watches, if `what` says what for.
+    Who waits long says for which process, where a person watches, if `what` says what for; and tells `waits`, which is
+    told None when it is over.
     """
     lock = FileLock(path.with_name("locks") / f"{name}.lock")
     holder = Path(lock.lock_file).with_suffix(".pid")
     try:
         holder.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, holder, what)
+        _acquire(lock, holder, what, waits or _nobody)
         holder.write_text(str(os.getpid()))
     except OSError as error:
         lock.release()
@@ -144,14 +148,23 @@ def locked(path: Path, name: str, what: str | None = None) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: FileLock, holder: Path, what: str | None) -> None:
+def _acquire(lock: FileLock, holder: Path, what: str | None, waits: Waits) -> None:
     try:
         lock.acquire(timeout=PATIENCE_S)
     except Timeout:
-        if what and watched():
-            with suppress(OSError):
-                print(f"{what}: waiting for process {holder.read_text()}, which is at it", file=sys.stderr, flush=True)
-        lock.acquire()
+        with suppress(OSError, ValueError):  # gone since, or not written yet
+            pid = int(holder.read_text())
+            waits(pid)
+            if what and watched():
+                print(f"{what}: waiting for process {pid}, which is at it", file=sys.stderr, flush=True)
+        try:
+            lock.acquire()
+        finally:
+            waits(None)
+
+
+def _nobody(pid: int | None) -> None:
+    """Whom nobody waits for is told nobody."""
 
 
 def _asked(path: Path) -> list[str] | None:

@@ -31,17 +31,28 @@ from effi.errors import ParameterError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GRACE_S = 10.0
+NOTICE = b"notice"  # no pickle begins so
+_TO_MAIN: list[IO[bytes]] = []
 Item = TypeVar("Item")
 
 
 class Workers(Generic[Item]):
-    """`jobs` processes that call `work(function, item)`; the function, with the data it holds, travels once to each."""
+    """`jobs` processes that call `work(function, item)`; the function, with the data it holds, travels once to each.
 
-    def __init__(self, jobs: int, work: Callable[[Any, Item], Any], function: Callable[..., Any]) -> None:
+    What they `tell` on the way is `heard` here, in a thread of its own.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        work: Callable[[Any, Item], Any],
+        function: Callable[..., Any],
+        heard: Callable[..., None] = lambda *_: None,
+    ) -> None:
         self.waiting: list[Item] = []
         self.running: dict[Future[Any], tuple[Item, _Worker]] = {}
         parcel = _packed(work, function)
-        self._idle = [_Worker(parcel) for _ in range(jobs)]
+        self._idle = [_Worker(parcel, heard) for _ in range(jobs)]
         self._threads = ThreadPoolExecutor(jobs)
 
     def __enter__(self) -> Workers[Item]:
@@ -85,8 +96,8 @@ class Workers(Generic[Item]):
 class _Worker:
     """One process, started when it is first called and again when it was killed."""
 
-    def __init__(self, parcel: bytes) -> None:
-        self._parcel = parcel
+    def __init__(self, parcel: bytes, heard: Callable[..., None]) -> None:
+        self._parcel, self._heard = parcel, heard
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = threading.Event()
 
@@ -96,7 +107,8 @@ class _Worker:
         try:
             process = self._running()
             _send(process.stdin, order)
-            answer = _receive(process.stdout)
+            while (answer := _receive(process.stdout)).startswith(NOTICE):
+                self._heard(*pickle.loads(answer.removeprefix(NOTICE)))
         except (OSError, EOFError, ValueError):
             self.wait(0)  # its pipes close before it is gone
             raise BrokenExecutor from None
@@ -146,6 +158,7 @@ def serve(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     orders = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
+    _TO_MAIN.append(answers)
     os.dup2(2, 1)  # what the work prints is no answer
     try:
         parcel = _receive(orders)
@@ -153,6 +166,12 @@ def serve(parent: int) -> None:
             _send(answers, _answer(parcel, _receive(orders)))
     except EOFError:
         return
+
+
+def tell(*said: Any) -> None:
+    """Let the main process hear something while the work goes on; nothing in a process that is no worker."""
+    for answers in _TO_MAIN:
+        _send(answers, NOTICE + cloudpickle.dumps(said))
 
 
 def _end_with(parent: int) -> None:

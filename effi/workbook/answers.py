@@ -28,7 +28,8 @@ class Failure(NamedTuple):
 class Counts(NamedTuple):
     """Arms of one notebook by how they went; `total` None until it says, `elapsed` in seconds since it began.
 
-    `kept` have their record from before; `stale` had one of another source when the run began.
+    `kept` have their record from before; `stale` had one of another source when the run began. `waiting` is the
+    process that an arm waits for, `aside` the number of rows that the run put aside at its end.
     """
 
     trained: int = 0
@@ -38,6 +39,8 @@ class Counts(NamedTuple):
     total: int | None = None
     elapsed: float = 0.0
     failures: tuple[Failure, ...] = ()
+    waiting: int | None = None
+    aside: int = 0
 
     @property
     def done(self) -> int:
@@ -67,5 +70,7 @@ def read(path: Path, began: float) -> Counts:
     failures = tuple(
         Failure(each["arm"], tuple(each["seeds"]), each["error"], each["record"]) for each in counts.get("failures", ())
     )
-    numbers = {name: counts[name] for name in ("trained", "kept", "failed", "stale", "total") if name in counts}
-    return Counts(**numbers, elapsed=time.time() - began, failures=failures)
+    names = ("trained", "kept", "failed", "stale", "total", "aside")
+    numbers = {name: counts[name] for name in names if name in counts}
+    waiting = (counts.get("waiting") or {}).get("pid")
+    return Counts(**numbers, elapsed=time.time() - began, failures=failures, waiting=waiting)

@@ -29,7 +29,8 @@ GRACE_S = 10
 class Outcome:
     """How one notebook went; `failed` also when it ran to its end but some of its arms did not.
 
-    `mistake` says that the error is the user's to mend, `judged` that the run has records of its own.
+    `mistake` says that the error is the user's to mend, `judged` that the run has records of its own; `aside` counts
+    rows of records that it put aside.
     """
 
     paper: str
@@ -39,6 +40,7 @@ class Outcome:
     mistake: bool = False
     judged: bool = False
     failures: tuple[Failure, ...] = ()
+    aside: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Child:
             mistake=stop.mistake,
             judged=counts.done > 0,
             failures=counts.failures,
+            aside=counts.aside,
         )
 
     def stop(self) -> None:

@@ -126,6 +126,11 @@ class Row:
         )
 
     @property
+    def waiting(self) -> str:
+        """For which process an arm waits; empty while none does."""
+        return f"waiting for process {self.counts.waiting}" if self.counts and self.counts.waiting else ""
+
+    @property
     def time(self) -> str:
         """Time taken, and time left at the pace since the first look: arms kept from before took no time now."""
         if self.counts is None:
@@ -148,7 +153,9 @@ class Row:
 
     @property
     def summary(self) -> Text:
-        """Verdicts so far, or that the notebook failed: why is a sentence too long for a row."""
+        """Verdicts so far, what it waits for, or that the notebook failed: why is a sentence too long for a row."""
+        if self.waiting and not self.ended:
+            return Text(self.waiting, style="yellow")
         return Text("failed", style="red") if self.ended == "failed" else tally(self.verdicts)
 
 
@@ -188,11 +195,13 @@ class Lines:
 
     def update(self, paper: str, counts: Counts) -> None:
         row, now = self.rows[paper], time.monotonic()
-        moved = row.update(counts)
+        before, moved = row.waiting, row.update(counts)
         if paper not in self._told:
             self._say(paper, f"started at scale {row.scale}")
         elif warning := row.warning():
             self._say(paper, warning)
+        elif row.waiting and row.waiting != before:
+            self._say(paper, row.waiting)
         elif moved and row.arms and now - self._told[paper] >= PLAIN_EVERY_S:
             self._say(paper, row.arms, row.time)
 

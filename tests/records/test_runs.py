@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -408,8 +410,12 @@ def test_each_goes_on_after_a_training_failure(tmp_path: Path) -> None:
     assert [record["arm"] for record in run.records()] == ["good"] and len(run.failed()) == 1
 
 
-def test_a_second_run_waits_for_the_first_and_skips(tmp_path: Path) -> None:
+def test_a_second_run_waits_for_the_first_and_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PATIENCE_S", 0.05)
     entered, seen = threading.Event(), []
+
+    def told() -> Any:
+        return json.loads((make(tmp_path).path.parent / "progress.json").read_text())["waiting"]
 
     def second() -> None:
         entered.wait()
@@ -421,10 +427,28 @@ def test_a_second_run_waits_for_the_first_and_skips(tmp_path: Path) -> None:
     with make(tmp_path).arm("a", 0) as arm:
         entered.set()
         time.sleep(0.3)
-        assert seen == []
+        assert seen == [] and told() == {"arm": "a", "pid": os.getpid()}
         lesson(arm)
     waiting.join()
-    assert seen == [True]
+    assert seen == [True] and told() is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_is_heard_of(tmp_path: Path) -> None:
+    progress = make(tmp_path).path.parent / "progress.json"
+    second = threading.Thread(target=lambda: make(tmp_path).each(lesson, {"a": None}, [0], jobs=2))
+    with make(tmp_path).arm("b", 0) as other:
+        lesson(other)
+    held = make(tmp_path)._groups(lesson, {"a": None}, [0], 1)[0][0]
+    with held:
+        second.start()
+        end = time.monotonic() + 60
+        while json.loads(progress.read_text())["waiting"] != {"arm": "a", "pid": os.getpid()}:
+            assert time.monotonic() < end, "nothing is said"
+            time.sleep(0.1)
+        lesson(held)
+    second.join()
+    assert json.loads(progress.read_text())["waiting"] is None and len(records(held.path)) == 2
 
 
 # --- dry run and progress ------------------------------------------------------------------------------------
@@ -495,7 +519,7 @@ def test_the_progress_file_counts_pairs(tmp_path: Path) -> None:
     run.each(fragile, {"good": None, "bad": None}, [0, 1], jobs=1)
     found = json.loads((run.path.parent / "progress.json").read_text())
     failures = [{"arm": "bad", "seeds": [seed], "error": "diverged", "record": str(run.path)} for seed in (0, 1)]
-    counts = {"done": 2, "trained": 2, "kept": 0, "failed": 2, "stale": 0, "total": 4}
+    counts = {"done": 2, "trained": 2, "kept": 0, "failed": 2, "stale": 0, "total": 4, "aside": 0, "waiting": None}
     assert found.pop("started") and found == counts | {"arm": "bad", "failures": failures}
     make(tmp_path).each(lesson, {"good": None}, [0, 1, 2], jobs=1)
     found = json.loads((run.path.parent / "progress.json").read_text())

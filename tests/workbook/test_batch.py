@@ -202,6 +202,9 @@ def test_progress_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
     os.utime(old, (child.began + 1,) * 2)
     assert child.counts()[:5] == (1, 2, 1, 0, 4) and child.counts().done == 3
     assert child.counts().summary == "1 trained, 2 from records, 1 failed"
+    old.write_text(json.dumps(counts | {"aside": 5, "waiting": {"arm": "a", "pid": 7}}))
+    os.utime(old, (child.began + 1,) * 2)
+    assert (child.counts().aside, child.counts().waiting) == (5, 7)
     old.write_text('{"trained": 1')
     assert child.counts().total is None
 

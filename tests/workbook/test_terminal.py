@@ -135,6 +135,18 @@ def test_bars_tell_stale_records_too(row: Row) -> None:
     assert file.getvalue().startswith("paper: 1 of 3 records are stale")
 
 
+def test_rows_and_lines_say_which_process_is_waited_for(row: Row) -> None:
+    file = io.StringIO()
+    lines = Lines(plain_console(file=file, width=300), {"paper": row})
+    for counts in (Counts(), Counts(waiting=7), Counts(waiting=7), Counts(kept=1, total=2)):
+        lines.update("paper", counts)
+    assert file.getvalue().splitlines() == ["paper: started at scale cpu", "paper: waiting for process 7"]
+    bars = Bars({"paper": row}, plain_console())
+    assert "waiting for process" not in drawn(bars)
+    bars.update("paper", Counts(kept=1, total=2, waiting=8))
+    assert "waiting for process 8" in drawn(bars)
+
+
 def test_what_a_user_typed_is_not_read_as_markup() -> None:
     file = io.StringIO()
     console = plain_console(file=file, width=120)
