@@ -65,11 +65,10 @@ def run(
     for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(name, _interrupt)
-    if not quiet:  # before it trains anew what might be adopted
-        screen.stale([notebook.paper for notebook in workbook.find(papers or ())], scale, results_dir)
     ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
+        screen.aside(ended)
     screen.outcomes(ended)
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
 

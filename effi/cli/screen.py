@@ -45,17 +45,15 @@ def outcomes(ended: Sequence[Outcome]) -> None:
             trouble(f"{outcome.paper}: and {len(outcome.failures) - SHOWN_FAILURES} more")
 
 
-def stale(papers: Sequence[str], scale: str, results_dir: str) -> None:
-    """Print of every paper how many records its source has left behind, and the ways out; nothing where none are."""
-    from effi.records import adoption
-
-    for paper in papers:
-        try:
-            count = len(adoption.stale(results_dir, scale, paper))
-        except EffiError:  # records that cannot be read are told by what shows them
-            continue
-        if count:
-            plain_console(soft_wrap=True).print(f"{paper}: {adoption.ways_out(paper, count)}")
+def aside(ended: Sequence[Outcome]) -> None:
+    """Print of every run how many rows of records.jsonl it did not ask for; nothing where there were none."""
+    for outcome in ended:
+        if outcome.aside:
+            rows = "1 row" if outcome.aside == 1 else f"{outcome.aside} rows"
+            said = (
+                f"{rows} of records.jsonl, not asked for by this run, put aside in superseded.jsonl, which git ignores"
+            )
+            plain_console(soft_wrap=True).print(f"{outcome.paper}: {said}; a run that asks for them takes them back")
 
 
 def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from effi import paths, workbook
-from effi.records import adoption
 from effi.workbook import Outcome
 from effi.workbook.answers import Failure
 from tests.cli.conftest import Said, keep
@@ -18,8 +17,7 @@ Effi = Callable[..., Said]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What `workbook.run` was asked for; it answers with outcomes["is"]. No record is stale: they name no source."""
-    monkeypatch.setattr(adoption, "stale", lambda *_: [])
+    """What `workbook.run` was asked for; it answers with outcomes["is"]."""
     outcomes: dict[str, object] = {"is": [Outcome("made_up", "done", 1.0, judged=True)]}
 
     def run(names: list[str], **options: object) -> object:
@@ -57,14 +55,11 @@ def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Pa
     assert said.out.splitlines()[-1] == f"report: {report}"
 
 
-def test_stale_records_and_both_ways_out_are_told(
-    effi: Effi, root: Path, asked: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(adoption, "stale", lambda *where: [{}] * 3 if where == ("results", "cpu", "made_up") else [])
-    told = effi("run").out.splitlines()[0]
-    assert told.startswith("made_up: 3 records are stale") and "`effi adopt made_up`" in told and "trains anew" in told
-    asked["is"] = [Outcome("made_up", "failed", 1.0, "Cell [3] stopped with ValueError: bad")]
-    assert "3 records are stale" in effi("run").out
+def test_rows_that_were_put_aside_are_counted(effi: Effi, root: Path, asked: dict[str, object]) -> None:
+    asked["is"] = [Outcome("made_up", "done", 1.0, aside=59), Outcome("other", "done", 1.0, aside=1)]
+    first, second = effi("run").out.splitlines()
+    assert first.startswith("made_up: 59 rows of records.jsonl, not asked for by this run, put aside")
+    assert second.startswith("other: 1 row of")
     assert effi("run", "--quiet").out == ""
 
 
