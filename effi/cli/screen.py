@@ -46,13 +46,11 @@ def outcomes(ended: Sequence[Outcome]) -> None:
 
 
 def aside(ended: Sequence[Outcome]) -> None:
-    """Print of every run how many rows of records.jsonl it did not ask for; nothing where there were none."""
+    """Print of every run how many rows of records.jsonl do not count for it; nothing where there were none."""
     for outcome in ended:
         if outcome.aside:
             rows = "1 row" if outcome.aside == 1 else f"{outcome.aside} rows"
-            said = (
-                f"{rows} of records.jsonl, not asked for by this run, put aside in superseded.jsonl, which git ignores"
-            )
+            said = f"{rows} of records.jsonl, not counted by this run, put aside in superseded.jsonl, which git ignores"
             plain_console(soft_wrap=True).print(f"{outcome.paper}: {said}; a run that asks for them takes them back")
 
 

@@ -58,7 +58,7 @@ def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Pa
 def test_rows_that_were_put_aside_are_counted(effi: Effi, root: Path, asked: dict[str, object]) -> None:
     asked["is"] = [Outcome("made_up", "done", 1.0, aside=59), Outcome("other", "done", 1.0, aside=1)]
     first, second = effi("run").out.splitlines()
-    assert first.startswith("made_up: 59 rows of records.jsonl, not asked for by this run, put aside")
+    assert first.startswith("made_up: 59 rows of records.jsonl, not counted by this run, put aside")
     assert second.startswith("other: 1 row of")
     assert effi("run", "--quiet").out == ""
 

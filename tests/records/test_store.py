@@ -142,13 +142,13 @@ def test_rows_that_were_not_asked_for_are_put_aside_and_come_back(path: Path) ->
     store.append(path, [row(1), row(2), row(3, "failed"), row(3), row(4, "failed")])
     whole = path.read_bytes()
     store.point(path, ["3", "4", "5"])
-    store.tidy(path)
+    assert store.tidy(path) == 3
     assert held(path) == (["3", "4"], ["1", "2", "3"])
     assert [each["status"] for each in records(path)] == ["done", "failed"]
     assert store.finished(path).keys() == {"1", "2", "3"}
     store.point(path, ["2", "1"])
     assert [each["identity"] for each in store.current(path)] == ["2", "1"]
-    store.tidy(path)
+    assert store.tidy(path) == 2
     assert held(path) == (["1", "2"], ["3", "3", "4"])
     store.point(path, ["1", "2", "3", "4"])
     store.tidy(path)
@@ -158,7 +158,7 @@ def test_rows_that_were_not_asked_for_are_put_aside_and_come_back(path: Path) ->
 
 def test_without_a_note_nothing_is_put_aside(path: Path) -> None:
     store.append(path, [row(1)])
-    store.tidy(path)
+    assert store.tidy(path) == 0
     assert held(path) == (["1"], [])
 
 
