@@ -110,8 +110,17 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A folder of results or a file of records.")],
     b: Annotated[Path, typer.Argument(help="Another.")],
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric, for example test_accuracy.")] = None,
+    bit_by_bit: Annotated[
+        bool, typer.Option("--bits", help="Every metric and history; fails where one differs.")
+    ] = False,
 ) -> None:
     """Compare two sets of records: per arm and metric the means, their difference and Welch's p."""
+    if bit_by_bit:
+        from effi.cli import bits
+
+        found = bits.compare(a, b)
+        print(found)
+        raise typer.Exit(int(bool(found.differences)))
     from effi.cli.comparison import compare
 
     print(compare(a, b, metric or ()).text())

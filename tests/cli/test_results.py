@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from effi.claims.stats import welch
 from effi.cli import front_page
 from effi.cli.verification import verify
 from effi.errors import EffiError, RecordError
+from effi.records import records
 from tests.cli.conftest import Said, keep
 
 Effi = Callable[..., Said]
@@ -122,6 +125,57 @@ def test_compare_shows_every_metric_that_both_hold(effi: Effi, root: Path) -> No
     for metric in ("test accuracy (%)", "test loss", "training FLOPs", "training time (s)"):
         assert metric in said.out
     assert "joules" not in said.out
+
+
+def rewritten(path: Path, change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> Path:
+    """Records as an older version left them, without checksums, each changed or left out."""
+    kept = [change(number, each) for number, each in enumerate(records(path))]
+    lines = [{key: value for key, value in each.items() if key != "checksum"} for each in kept if each]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_the_gate_counts_records_and_values_and_passes_over_what_only_one_side_has(effi: Effi, root: Path) -> None:
+    def change(number: int, record: dict[str, Any]) -> dict[str, Any]:
+        more = {"train_seconds": number, **({"new": 1.0} if number else {})}
+        return record | {"metrics": record["metrics"] | more, "paper": "made_up" if number else "other"}
+
+    ours = paths.records_file("results", "cpu", "made_up")
+    number = len(records(ours))
+    said = effi("compare", rewritten(keep(root / "a.jsonl"), change), ours, "--bits")
+    # Three metrics and four epochs of a history each.
+    assert said == Said(
+        0,
+        f"{number - 1} records and {7 * (number - 1)} values compared, all of the same bits\n"
+        "only on one side and passed over: keys 1, records 2\n",
+        "",
+    )
+
+
+def test_the_gate_names_every_difference_and_fails(effi: Effi, root: Path) -> None:
+    def change(number: int, record: dict[str, Any]) -> dict[str, Any] | None:
+        if number == 0:
+            metrics = record["metrics"] | {"test_loss": record["metrics"]["test_loss"] + 1e-15}
+            return record | {"metrics": metrics, "settings": {"training": {"epochs": 7}}}
+        if number == 1:
+            return record | {"status": "failed", "error": "nan", "metrics": {}, "history": {}}
+        return None if number == 2 else record
+
+    ours = paths.records_file("results", "cpu", "made_up")
+    said = effi("compare", ours, rewritten(keep(root / "b.jsonl"), change), "--bits")
+    first, second, third = (f"{record['arm']} seed {record['seed']}" for record in records(ours)[:3])
+    told = said.out.splitlines()
+    assert said.status == 1 and said.err == ""
+    assert told[0] == f"{third}: was done, now is missing"
+    assert told[1].startswith(f"{first}: metrics test_loss was ")
+    assert told[-1] == "of other settings, so that other bits are no wonder: records 1"
+    assert told[2] == f"{second}: was done, now is failed (nan)" and "values compared, 3 differ" in told[3]
+
+
+def test_the_gate_wants_the_same_arms(effi: Effi, root: Path) -> None:
+    other = rewritten(keep(root / "b.jsonl"), lambda _, record: record | {"scale": "gpu"})
+    said = effi("compare", paths.results(), other, "--bits")
+    assert said.status == 2 and "share no paper, scale, arm and seed" in said.err
 
 
 @pytest.mark.parametrize(
