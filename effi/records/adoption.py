@@ -48,17 +48,11 @@ def same_as(source: Source, results_dir: str | Path, device: str) -> list[Source
     return found
 
 
-def stale(results_dir: str | Path, scale: str, paper: str) -> list[Record]:
-    """Finished records that the newest run asked for and whose modules of effi have changed since, without adoption.
-
-    Facts that are computed from records are none: they cost nothing. A changed function of a notebook is found by
-    its run alone.
-    """
-    return outdated(trained(paths.records_file(results_dir, scale, paper)), results_dir)
-
-
 def outdated(found: Sequence[Record], results_dir: str | Path) -> list[Record]:
-    """Those of the records whose modules of effi have changed since, without adoption."""
+    """Those of the records whose modules of effi have changed since, without adoption.
+
+    A changed function of a notebook is found by its run alone.
+    """
     makers = {_key(record): Source.read(record["source"]) for record in found}
     known = {key: same_as(source, results_dir, key[1]) for key, source in makers.items()}
     fresh = {key for key, sources in known.items() if any(map(_exists, sources))}
@@ -69,15 +63,6 @@ def trained(path: Path) -> list[Record]:
     """Finished records of what the newest run asked for that were measured by some source, not computed from others."""
     measured = [record for record in store.current(path) if "source" in record and record["parents"] is None]
     return [record for record in measured if record["status"] == "done"]
-
-
-def ways_out(paper: str, count: int) -> str:
-    """What to tell a person who has that many stale records."""
-    few = "1 record is" if count == 1 else f"{count} records are"
-    return (
-        f"{few} stale: the source has changed since. Either `effi adopt {paper}` shows that it computes the same bits, "
-        "and they count as done; or a run trains anew."
-    )
 
 
 def _key(record: Record) -> tuple[str, str]:

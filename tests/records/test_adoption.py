@@ -30,6 +30,10 @@ def make(folder: Path) -> Run:
     return run
 
 
+def outdated(run: Run) -> list[Record]:
+    return adoption.outdated(adoption.trained(run.path), run.path.parents[2])
+
+
 def trained(run: Run) -> int:
     return json.loads(run.path.with_name("progress.json").read_text())["trained"]
 
@@ -51,12 +55,12 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_records_of_an_adopted_source_count_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path)
     (old, _), held = run.records(), run.path.read_bytes()
-    assert adoption.stale(tmp_path, "smoke", "minimal") == []
+    assert outdated(run) == []
     edited(monkeypatch)
-    assert len(adoption.stale(tmp_path, "smoke", "minimal")) == 2
+    assert len(outdated(run)) == 2
     before = Source.read(old["source"])
     adopt(tmp_path, before, Source("edited", before.function, before.uses))
-    assert adoption.stale(tmp_path, "smoke", "minimal") == []
+    assert outdated(run) == []
     again = make(tmp_path)
     assert trained(again) == 0 and run.path.read_bytes() == held
     assert again.records() == run.records() == store.current(run.path)
@@ -157,9 +161,3 @@ def test_an_arm_that_fails_on_one_side_only_differs() -> None:
     assert list(adoption.differences(done, failed)) == ["a seed 1: was done, now is failed (nan)"]
     assert list(adoption.differences(failed, done)) == ["a seed 1: was failed (nan), now is done"]
     assert list(adoption.differences(failed, failed)) == []
-
-
-def test_the_ways_out_are_both_named() -> None:
-    told = adoption.ways_out("minimal", 62)
-    assert told.startswith("62 records are stale") and "`effi adopt minimal`" in told and "trains anew" in told
-    assert adoption.ways_out("minimal", 1).startswith("1 record is stale")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,14 @@ REFACTORED = (
     .replace("value = arm.seed * FACTOR", "scaled = FACTOR * arm.seed\n    value = scaled")
     .replace("value / 3", "value / (2 + 1)")
 )
+SLEEP_S = 600
+ASK = """
+from effi import paths
+from effi.records import adoption
+
+found = adoption.trained(paths.records_file("results", "cpu", "tiny"))
+print(len(adoption.outdated(found, "results")))
+"""
 PARAMETERS = 'scale: str = "smoke"\nresults_dir: str = "results"\n'
 CELLS = (
     "from effi.records import Name, Run\nfrom effi.method import Options, count, other, train",
@@ -86,8 +98,7 @@ class Repository:
 
     def run(self) -> dict[str, Any]:
         """Run the notebook's cells at cpu scale: what the run says of its progress, and how many were stale before."""
-        ask = 'from effi.records import adoption\nprint(len(adoption.stale("results", "cpu", "tiny")))'
-        done = self.python("\n".join([PARAMETERS, 'scale = "cpu"', ask, *CELLS]))
+        done = self.python("\n".join([PARAMETERS, 'scale = "cpu"', ASK, *CELLS]))
         assert not done.returncode, done.stderr
         return json.loads((self.records.parent / "progress.json").read_text()) | {"before": int(done.stdout)}
 
@@ -133,6 +144,42 @@ def test_a_neutral_refactoring_is_adopted_and_a_changed_constant_is_refused(repo
     assert (refused.returncode, refused.stdout) == (1, told), refused.stderr
     anew = repository.run()
     assert (anew["trained"], anew["kept"], anew["stale"], anew["before"]) == (5, 0, 4, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_adoption_leaves_no_kernel(repository: Repository, ending: signal.Signals) -> None:
+    repository.commit(METHOD)
+    repository.run()
+    sleeper = METHOD.replace("def train(arm):", f"def train(arm):\n    import time\n    time.sleep({SLEEP_S})")
+    (repository.root / "effi" / "method.py").write_text(sleeper)
+    code = "import sys; sys.argv = ['effi', 'adopt', 'tiny']; from effi.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(repository.root)}
+    adopting = subprocess.Popen([sys.executable, "-c", code], cwd=repository.root, env=environment)
+    until(lambda: len(kernels(repository.root)) > 0)
+    adopting.send_signal(ending)
+    adopting.wait()
+    until(lambda: not kernels(repository.root))
+
+
+def kernels(root: Path) -> list[int]:
+    """Processes that import effi from a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"PYTHONPATH={root}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                command = (process / "cmdline").read_bytes()
+                found += [int(process.name)] if b"ipykernel" in command or b"effi.workbook.child" in command else []
+    return found
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
 
 
 def made(arm: str, effi: str, status: str = "done", seed: int = 0) -> Record:
