@@ -247,3 +247,22 @@ def test_a_commit_that_does_not_run_leaves_the_next_to_be_tried(
     other = {**made("a", "2"), "device": "cpu"}
     told = ["no smoke run has the source that made it (2 commits tried, of at most 3)", "it is broken"]
     assert adoption._made_by(other, notebook, tmp_path) == ({}, "", told)
+
+
+def test_records_are_compared_on_their_own_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (notebook,) = find(["minimal"])
+    candidates(monkeypatch, tmp_path, [])
+    asked: list[str] = []
+    monkeypatch.setattr(adoption, "_smoke", lambda _, root, device, folder: asked.append(device) or {})
+    kept = [{**made("a", "1"), "device": "cpu"}, {**made("b", "1"), "device": "cuda"}]
+    file = paths.records_file(tmp_path, "cpu", "minimal")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(adoption.adoption, "trained", lambda _: kept)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = adoption._adopt(notebook, str(tmp_path))
+    assert asked == ["cpu"] and (found.stale, found.adopted) == (2, 0)
+    assert found.reasons[1] == "1 were made on a GPU, which this machine lacks; adopt them on one"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    adoption._adopt(notebook, str(tmp_path))
+    assert asked == ["cpu", "cpu", "cuda"]
