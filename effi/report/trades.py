@@ -120,4 +120,4 @@ def _saved(trade: Trade, by: Cost, price: float) -> str:
     if by != "seconds":
         return ""
     seconds = sum(pair.baseline["cost"][by] - pair.arm["cost"][by] for pair in trade.pairs) / len(trade.pairs)
-    return f" ({seconds:.1f} s and {money(seconds, price):.4f} of money saved a training)"
+    return f" ({seconds:.1f} s saved a training, {1000 * money(seconds, price):.2f} of money in a thousand)"

@@ -68,8 +68,8 @@ def timed(seconds: Sequence[float], accuracies: Sequence[float | None]) -> list[
 def test_by_seconds_it_tells_what_is_saved() -> None:
     words = said(timed([60, 61, 59], [0.80, 0.801, 0.799]), by="seconds")
     assert words == (
-        "d: take ticket instead of dense, for 60.0 % [57.5, 62.5] of its seconds (40.0 s and 0.0400 of money saved a "
-        "training); test accuracy changes by 0.0 points [-0.2, 0.2], n=3, and the loss is surely below 1 points."
+        "d: take ticket instead of dense, for 60.0 % [57.5, 62.5] of its seconds (40.0 s saved a training, 40.00 "
+        "of money in a thousand); test accuracy changes by 0.0 points [-0.2, 0.2], n=3, and the loss is surely below 1 points."
     )
 
 
