@@ -69,7 +69,8 @@ def test_by_seconds_it_tells_what_is_saved() -> None:
     words = said(timed([60, 61, 59], [0.80, 0.801, 0.799]), by="seconds")
     assert words == (
         "d: take ticket instead of dense, for 60.0 % [57.5, 62.5] of its seconds (40.0 s saved a training, 40.00 "
-        "of money in a thousand); test accuracy changes by 0.0 points [-0.2, 0.2], n=3, and the loss is surely below 1 points."
+        "of money in a thousand); test accuracy changes by 0.0 points [-0.2, 0.2], n=3, and the loss is surely below 1 "
+        "points."
     )
 
 
