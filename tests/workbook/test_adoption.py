@@ -162,6 +162,7 @@ def test_a_killed_adoption_leaves_no_kernel(repository: Repository, ending: sign
     adopting.send_signal(ending)
     adopting.wait()
     until(lambda: not kernels(repository.root))
+    assert kernels(repository.root) == []
 
 
 def kernels(root: Path) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from effi import workbook
+from effi import spec, workbook
 from effi.errors import DataError, EffiError, ParameterError
 from effi.workbook import Notebook, batch, notebooks, parameters
 from effi.workbook.notebook import cells, source
@@ -32,7 +33,19 @@ def test_every_parameter_with_more_than_a_type_has_a_rule(notebook: Notebook) ->
 
 @every
 def test_defaults_keep_the_rules(notebook: Notebook) -> None:
-    workbook.notebook.hold_to_rules(notebook, {})
+    rules = import_module(f"effi.{notebook.paper}.parameters").PARAMETERS
+    defaults = {name: each.default for name, each in parameters(notebook).items()}
+    assert set(rules) <= set(defaults)
+    assert [name for name in rules if broken({name: rules[name]}, defaults)] == []
+
+
+def broken(rules: Mapping[str, spec.Rule], values: Mapping[str, object]) -> bool:
+    """Whether a value does not keep its rule."""
+    try:
+        spec.check(rules, values)
+    except EffiError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
