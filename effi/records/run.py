@@ -140,7 +140,7 @@ class Run:
         store.point(self.path, list(self._asked))
         asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
         self._progress.expect(asked, kept=asked - left, stale=stale)
-        if jobs > 1:
+        if jobs > 1 and groups:
             self._side_by_side(function, groups, jobs)
             return
         for arm in groups:
