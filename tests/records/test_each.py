@@ -226,6 +226,18 @@ def test_workers_leave_with_their_killed_main_process(script: Path, monkeypatch:
     assert (script.parent / "checkpoint").exists()
 
 
+def test_a_second_call_with_workers_trains_nothing(tmp_path: Path) -> None:
+    def train(arm: Arm) -> None:
+        arm.record({"pid": os.getpid()})
+
+    arms = dict.fromkeys(["a", "b"])
+    make(tmp_path).each(train, arms, [0, 1], jobs=2)
+    before = records(make(tmp_path).path)
+    again = make(tmp_path)
+    again.each(train, arms, [0, 1], jobs=2)
+    assert records(again.path) == before and len(again.records()) == 4
+
+
 def test_two_runs_at_once_train_each_arm_once(script: Path) -> None:
     (script.parent / "trap").touch()
     both = [forked(script), forked(script)]
