@@ -88,7 +88,7 @@ class Run:
         It goes stale with the modules that `uses` names (None: those of the run), whatever else is edited.
         """
         source = Source.of(self._uses if uses is None else _module_names(uses))
-        return self._single(self._arm(name, (index(seed),), settings, source))
+        return self._single(name, seed, settings, source)
 
     def derived(
         self,
@@ -109,7 +109,7 @@ class Run:
         effi = source_hash(read.modules) if read.modules else ""
         source = Source(effi, identity(read.code), tuple(sorted(read.modules)))
         parents = [record["checksum"] for record in of]
-        with self._single(self._arm(name, (index(seed),), settings, source, read, parents)) as arm:
+        with self._single(name, seed, settings, source, read, parents) as arm:
             if not arm.done:
                 arm.record(function(list(of)))
 
@@ -181,8 +181,19 @@ class Run:
         newest = store.latest(store.every(self.path))
         return [newest[name] for name in self._asked if name in newest and newest[name]["status"] == status]
 
-    def _single(self, arm: Arm) -> Arm:
+    def _single(
+        self,
+        name: Name | str,
+        seed: int,
+        settings: Any,
+        source: Source,
+        read: Reads | None = None,
+        parents: Sequence[str] | None = None,
+    ) -> Arm:
         """An arm for a `with` block, counted."""
+        sources = self._same_as(source)
+        known = store.finished(self.path) if sources[1:] else {}
+        arm = self._arm(name, (index(seed),), settings, sources, known, read, parents)
         if self.dry_run:
             arm.done = arm.name in self._planned
             self._plan(arm)
@@ -197,10 +208,12 @@ class Run:
         name: Name | str,
         seeds: tuple[int, ...],
         settings: Any,
-        source: Source,
+        sources: Sequence[Source],
+        known: Mapping[str, Record],
         read: Reads | None = None,
         parents: Sequence[str] | None = None,
     ) -> Arm:
+        """An arm of the first of the sources, or finished already by another; `known` are finished records."""
         what = f'settings of arm "{name}"'
         settings = {} if settings is None else settings
         plain, said = canonical(settings, what), names.fields(name)
@@ -208,25 +221,14 @@ class Run:
         if read:
             read.check_named(f'arm "{name}"', plain, self._shared["inputs"])
         same = {**self._shared, **self._surroundings, **said, **own}
-        identities = self._identities(same, seeds, source, plain)
+        identities = tuple(_identity({**same, "seed": seed}, sources, known, plain) for seed in seeds)
         self._asked |= dict.fromkeys(identities)
-        questions = {"question": identity(same)}
-        header = {**self._header, **said, "settings": plain, "source": source.plain(), "parents": parents, **questions}
+        made = {"source": sources[0].plain(), "parents": parents, "question": identity(same)}
+        header = {**self._header, **said, "settings": plain, **made}
         ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=len(seeds))
         label = name if isinstance(name, Name) else None
         quiet = self._progress.quiet
         return Arm(str(name), seeds, settings, identities, self.path, header, ledger, label=label, quiet=quiet)
-
-    def _identities(self, same: Mapping[str, Any], seeds: Sequence[int], source: Source, plain: Any) -> tuple[str, ...]:
-        """Of the present source, or of one adopted to it where only that has a finished record of these settings."""
-        sources = self._same_as(source)
-        known = store.finished(self.path) if sources[1:] else {}
-        found = []
-        for seed in seeds:
-            own, *others = (identity({**same, "seed": seed, "source": each.key}) for each in sources)
-            agreed = (other for other in others if other in known and agree(known[other]["settings"], plain))
-            found.append(own if own in known else next(agreed, own))
-        return tuple(found)
 
     def _same_as(self, source: Source) -> list[Source]:
         return adoption.same_as(source, self._results_dir, self._header["device"])
@@ -240,16 +242,17 @@ class Run:
     ) -> tuple[list[Arm], int]:
         """Arms to train, in the caller's order, without seeds that are recorded; how many left have a stale record."""
         read = reads(function)
-        source = Source.of(self._uses | read.modules, read.code)
-        known = {} if self.dry_run else store.finished(self.path)
+        sources = self._same_as(Source.of(self._uses | read.modules, read.code))
+        known = store.finished(self.path)
         old = {(record["question"], record["seed"]) for record in known.values()}
         distinct = tuple(dict.fromkeys(map(index, seeds)))
         groups: list[Arm] = []
         for name, settings in arms.items():
-            whole = self._arm(name, distinct, settings, source, read)
-            left = [seed for seed, key in zip(distinct, whole.identities, strict=True) if key not in known]
+            whole = self._arm(name, distinct, settings, sources, known, read)
+            pairs = zip(distinct, whole.identities, strict=True)
+            left = [seed for seed, key in pairs if self.dry_run or key not in known]
             chunks = (tuple(left[start : start + together]) for start in range(0, len(left), together))
-            groups += [self._arm(name, group, settings, source, read) for group in chunks]
+            groups += [self._arm(name, group, settings, sources, known, read) for group in chunks]
         return groups, sum((arm.header["question"], seed) in old for arm in groups for seed in arm.seeds)
 
     def _rehearse(self, function: Callable[[Arm], object], groups: Sequence[Arm]) -> None:
@@ -301,6 +304,13 @@ def _train(function: Callable[[Arm], object], arm: Arm) -> str | None:
         if not arm.done:
             function(arm)
     return arm.error
+
+
+def _identity(same: Mapping[str, Any], sources: Sequence[Source], known: Mapping[str, Record], plain: Any) -> str:
+    """Of the first source, or of one adopted to it where only that has a finished record of these settings."""
+    own, *others = (identity({**same, "source": each.key}) for each in sources)
+    agreed = (other for other in others if other in known and agree(known[other]["settings"], plain))
+    return own if own in known else next(agreed, own)
 
 
 def _module_names(uses: Sequence[ModuleType | str]) -> set[str]:

@@ -66,6 +66,21 @@ def test_records_of_an_adopted_source_count_as_done(tmp_path: Path, monkeypatch:
     assert again.records() == run.records() == store.current(run.path)
 
 
+def test_records_are_read_once_however_many_arms_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = dict.fromkeys("abc")
+    first = Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.seeds"], quiet=True)
+    first.each(lesson, arms, [0, 1], jobs=1)
+    edited(monkeypatch)
+    before = Source.read(first.records()[0]["source"])
+    adopt(tmp_path, before, Source("edited", before.function, before.uses))
+    reads: list[Path] = []
+    finished = store.finished
+    monkeypatch.setattr(store, "finished", lambda path: reads.append(path) or finished(path))
+    again = Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.seeds"], quiet=True)
+    again.each(lesson, arms, [0, 1], jobs=1)
+    assert again.records() == first.records() and reads == [again.path]
+
+
 def test_without_adoption_they_are_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path)
     edited(monkeypatch)
