@@ -66,12 +66,16 @@ def unit(metric: str, *, difference: bool = False) -> Unit:
     return Unit(1.0, "", 0 if metric in _WHOLE else 3)
 
 
+def gathered(table: str) -> Mapping[str, str]:
+    """Entries of one table, [words] or [colours], of every paper's file together."""
+    return _gathered(paths.paper_file("").parent, table)
+
+
 @cache
-def _gathered(folder: Path) -> Mapping[str, str]:
-    """Metric -> words, from the [words] of every paper's file."""
+def _gathered(folder: Path, table: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.toml")):
-        found |= tomllib.loads(path.read_text(encoding="utf-8")).get("words", {})
+        found |= tomllib.loads(path.read_text(encoding="utf-8")).get(table, {})
     return found
 
 
@@ -96,7 +100,7 @@ def words(metric: str) -> str:
     first, _, second = metric.partition(" - ")
     if second:
         return f"{words(first)} minus {words(second)}"
-    return _listed(metric, {**COMMON, **_gathered(paths.paper_file("").parent)}) or metric.replace("_", " ")
+    return _listed(metric, {**COMMON, **gathered("words")}) or metric.replace("_", " ")
 
 
 def title(metric: str) -> str:

@@ -7,8 +7,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from effi import paths
@@ -244,12 +242,4 @@ def load(paper: str) -> Paper:
 
 def colours() -> Mapping[str, str]:
     """Variant -> colour "#rrggbb", gathered from the [colours] of every paper's file."""
-    return _colours(paths.paper_file("").parent)
-
-
-@cache
-def _colours(folder: Path) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.toml")):
-        found |= tomllib.loads(path.read_text(encoding="utf-8")).get("colours", {})
-    return found
+    return measures.gathered("colours")
