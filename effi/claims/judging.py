@@ -79,18 +79,18 @@ class _Case(NamedTuple):
 
 def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], results: Results) -> list[str]:
     """Data sets which, put for the placeholder, name at least one of the test's arms that ran."""
-    patterns = {other: f"(?:{'|'.join(map(re.escape, values))})" for other, values in choices.items()}
-    found = set()
-    for arm in (arm for arm in test.arms if arm.startswith(f"{{{name}}}")):
-        for ran in results.arms:
-            if re.fullmatch(_pattern(arm, {**patterns, name: re.escape(results.dataset(ran))}), ran):
-                found.add(results.dataset(ran))
-    return sorted(found)
+    ran = {(results.dataset(arm), arm) for arm in results.arms}
+    arms = [arm for arm in test.arms if arm.startswith(f"{{{name}}}")]
+    fillings = _fillings({**choices, name: sorted({dataset for dataset, _ in ran})})
+    return sorted(
+        {filling[name] for filling in fillings for arm in arms if (filling[name], arm.format(**filling)) in ran}
+    )
 
 
-def _pattern(arm: str, fillings: Mapping[str, str]) -> str:
-    """Regular expression of an arm whose placeholders are filled with expressions."""
-    return re.sub(r"\\{(\w+)\\}", lambda held: fillings[held[1]], re.escape(arm))
+def _fillings(choices: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    """Every combination of the placeholders' values."""
+    for combination in itertools.product(*choices.values()):
+        yield dict(zip(choices, combination, strict=True))
 
 
 def _leading(test: Comparison) -> set[str]:
@@ -115,8 +115,7 @@ def _choices(test: Comparison, paper: Paper, results: Results) -> tuple[dict[str
 
 def _cases(test: Comparison, paper: Paper, results: Results) -> Iterator[_Case]:
     choices, instead = _choices(test, paper, results)
-    for combination in itertools.product(*choices.values()):
-        chosen = dict(zip(choices, combination, strict=True))
+    for chosen in _fillings(choices):
         a = test.a.format(**chosen)
         b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in (test.b, test.over))
         stand_ins = ", ".join(f"{chosen[name]} in place of {what}" for name, what in instead.items())
