@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,24 @@ def same_as(source: Source, results_dir: str | Path, device: str) -> list[Source
     return found
 
 
-def outdated(found: Sequence[Record], results_dir: str | Path) -> list[Record]:
-    """Those of the records whose modules of effi have changed since, without adoption.
+def _exists(source: Source, root: Path = paths.ROOT) -> bool:
+    """Whether the modules of effi in `root` are those of a source."""
+    try:
+        return source_hash(source.uses, root) == source.effi
+    except ParameterError:  # a module that is there no more
+        return False
 
-    A changed function of a notebook is found by its run alone.
+
+def outdated(
+    found: Sequence[Record], results_dir: str | Path, present: Callable[[Source], bool] = _exists
+) -> list[Record]:
+    """Those of the records of which no source that computes the same is `present`.
+
+    Without it those whose modules of effi have changed since; a changed function of a notebook is found by a run alone.
     """
     makers = {_key(record): Source.read(record["source"]) for record in found}
     known = {key: same_as(source, results_dir, key[1]) for key, source in makers.items()}
-    fresh = {key for key, sources in known.items() if any(map(_exists, sources))}
+    fresh = {key for key, sources in known.items() if any(map(present, sources))}
     return [record for record in found if _key(record) not in fresh]
 
 
@@ -67,13 +77,6 @@ def trained(path: Path) -> list[Record]:
 
 def _key(record: Record) -> tuple[str, str]:
     return Source.read(record["source"]).key, record["device"]
-
-
-def _exists(source: Source, root: Path = paths.ROOT) -> bool:
-    try:
-        return source_hash(source.uses, root) == source.effi
-    except ParameterError:  # a module that is there no more
-        return False
 
 
 # --- the commit of a source ----------------------------------------------------------------------------------

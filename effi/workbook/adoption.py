@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from effi import paths
+from effi.data.files import downloads
 from effi.errors import RecordError
 from effi.records import adoption, store
 from effi.records.adoption import Bits
@@ -77,7 +78,8 @@ def _postponed(paper: str, records: Sequence[Record], results_dir: str) -> Adopt
 def _adopt_on(device: str, trained: Sequence[Record], notebook: Notebook, results_dir: str) -> Adoption:
     with scratch.folder() as folder:
         here = _smoke(notebook, paths.ROOT, device, folder)
-        stale = _stale(trained, here, results_dir)
+        present = _sources(here)
+        stale = adoption.outdated(trained, results_dir, lambda source: source.key in present)
         makers = {Source.read(record["source"]).key: record for record in stale}
         reasons: list[str] = []
         while makers:
@@ -91,18 +93,8 @@ def _adopt_on(device: str, trained: Sequence[Record], notebook: Notebook, result
             reasons += differences
             if same:
                 store.append(adoption.file(results_dir), [_line(notebook.paper, commit, same, there, here)])
-    return Adoption(notebook.paper, len(stale), len(stale) - len(_stale(stale, here, results_dir)), tuple(reasons))
-
-
-def _stale(records: Sequence[Record], here: Bits, results_dir: str) -> list[Record]:
-    """Those of which no source that computes the same is a present one."""
-    present = _sources(here)
-
-    def counts(record: Record) -> bool:
-        known = adoption.same_as(Source.read(record["source"]), results_dir, record["device"])
-        return any(source.key in present for source in known)
-
-    return [record for record in records if not counts(record)]
+    left = adoption.outdated(stale, results_dir, lambda source: source.key in present)
+    return Adoption(notebook.paper, len(stale), len(stale) - len(left), tuple(reasons))
 
 
 def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, str, list[str]]:
@@ -157,7 +149,7 @@ def _line(paper: str, commit: str, same: Sequence[tuple[Source, Source]], there:
         "sources": [{"old": old.plain(), "new": new.plain()} for old, new in same],
         "commit": commit,
         "device": one["device"],
-        "machine": device_class("cuda" if one["device"] == "cuda" else "cpu"),
+        "machine": device_class(one["device"]),
         "versions": one["provenance"]["versions"],
         "arms": sorted({arm for arm, seed in there if (arm, seed) in here}),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -171,8 +163,7 @@ def _smoke(notebook: Notebook, root: Path, device: str, folder: Path) -> Bits:
     """
     place = folder / f"{root.name} {device}"
     parameters = {"scale": SMOKE, "results_dir": str(place / "results"), "device": device}
-    downloads = paths.data_dir() / "downloads"
-    data = {"EFFI_DATA": str(downloads)} if downloads.is_dir() and "EFFI_DATA" not in os.environ else {}
+    data = {"EFFI_DATA": str(downloads())} if downloads().is_dir() and "EFFI_DATA" not in os.environ else {}
     job = Job(notebook, parameters, notebook.path.parent, place)
     child = start(job, surroundings={**data, "PYTHONPATH": str(root)})
     try:
