@@ -76,15 +76,19 @@ def _money(price: float) -> Callable[[Sequence[Pair]], str]:
     return _guarded(lambda pairs: shown([money(measures.value(p.arm, "cost.seconds"), price) for p in pairs]))
 
 
+def spent(record: Record, phase: str, key: str) -> float:
+    """Cost of one phase; 0 where the record has none of that name."""
+    return record["cost"].get("phases", {}).get(phase, {}).get(key) or 0.0
+
+
 def running(record: Record, key: str) -> float:
     """Cost that grows with the epochs: training and its validation."""
-    phases = record["cost"].get("phases", {})
-    return sum(phases[name][key] for name in RUNNING if name in phases)
+    return sum(spent(record, phase, key) for phase in RUNNING)
 
 
 def lost(record: Record, key: str) -> float:
     """Cost of steps that an interruption threw away: of no method, so neither search nor in a matched budget."""
-    return record["cost"].get("phases", {}).get(LOST, {}).get(key) or 0.0
+    return spent(record, LOST, key)
 
 
 def before(record: Record, key: str) -> float:
@@ -99,17 +103,15 @@ def _share(record: Record, key: str, part: Callable[[Record, str], float]) -> fl
 
 
 def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
-    searched = {arm: [_share(pair.arm, "flops", before) for pair in ps] for arm, ps in pairs.items()}
-    wasted = {arm: [_share(pair.arm, "seconds", lost) for pair in ps] for arm, ps in pairs.items()}
+    told = (
+        ("flops", before, "of its FLOPs are spent on search."),
+        ("seconds", lost, "of its seconds were lost by interruptions."),
+    )
     notes = [
-        f"{arm}: {shown(shares, '%', 1)} of its FLOPs are spent on search."
-        for arm, shares in searched.items()
-        if any(shares)
-    ]
-    notes += [
-        f"{arm}: {shown(shares, '%', 1)} of its seconds were lost by interruptions."
-        for arm, shares in wasted.items()
-        if any(shares)
+        f"{arm}: {shown(shares, '%', 1)} {words}"
+        for key, part, words in told
+        for arm, ps in pairs.items()
+        if any(shares := [_share(pair.arm, key, part) for pair in ps])
     ]
     most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
     if most > 1:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from effi.claims import Pair, Results, measures, stats
 from effi.errors import ParameterError
 from effi.report.canvas import SIZE, reach
-from effi.report.costs import LOST, before, lost
+from effi.report.costs import LOST, before, lost, spent
 
 # What was lost stands last: it is of no method.
 PHASE_COLOURS = {"search": "#D55E00", "train": "#0072B2", "evaluate": "#999999", LOST: "#F0E442"}
@@ -61,6 +61,5 @@ def cost_bars(
 def _shares(pair: Pair, key: str, phases: Sequence[str]) -> list[float]:
     """Phases in % of the baseline's whole; search is whatever was paid before training."""
     base = measures.value(pair.baseline, f"cost.{key}") - lost(pair.baseline, key)
-    held = pair.arm["cost"].get("phases", {})
-    parts = {name: held.get(name, {}).get(key) or 0.0 for name in phases} | {"search": before(pair.arm, key)}
+    parts = {name: spent(pair.arm, name, key) for name in phases} | {"search": before(pair.arm, key)}
     return [100 * parts[name] / base for name in phases]
