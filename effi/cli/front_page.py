@@ -14,13 +14,14 @@ from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "verdicts"
+Judged = tuple[Notebook, Results, list[ClaimRow]]
 
 
 def write() -> Path:
     """Rewrite the generated part and the picture, and say which file; EffiError when the page has no markers."""
     found = list(_judged())
     page = paths.readme()
-    fresh = _replaced(page, block())
+    fresh = _replaced(page, _block(found))
     if found:
         report.style()
         counts = {f"{notebook.paper}, {results.scale}": count(rows) for notebook, results, rows in found}
@@ -38,7 +39,10 @@ def is_fresh() -> bool:
 
 def block() -> str:
     """Text between the markers: picture and table of every paper at every scale that has records."""
-    judged = list(_judged())
+    return _block(list(_judged()))
+
+
+def _block(judged: Sequence[Judged]) -> str:
     rows = tuple(_row(*found) for found in judged)
     if not rows:
         return "No results yet: `make reproduce` makes them."
@@ -56,7 +60,7 @@ def block() -> str:
     return f"![Claims reproduced, not reproduced and inconclusive, per paper]({picture})\n\n{table.markdown()}"
 
 
-def _judged() -> Iterator[tuple[Notebook, Results, list[ClaimRow]]]:
+def _judged() -> Iterator[Judged]:
     for notebook in notebooks():
         for scale in JUDGED:
             if results := Results.read(paths.results(), scale, notebook.paper):
