@@ -67,8 +67,7 @@ def compare(a: Path, b: Path) -> Comparison:
 
 def read(place: Path) -> dict[Place, Record]:
     """The newest record of every arm and seed, of any version, at or below `place`; RecordError without any."""
-    files = sorted(place.rglob("records.jsonl")) if place.is_dir() else [place]
-    found = [record for file in files for record in store.latest(store.records(file, sealed=False)).values()]
+    found = store.latest(store.below(place)).values()
     if not found:
         raise RecordError(f"{place} holds no records; name a folder of results or a file of records.")
     return {Place(*(record[name] for name in Place._fields)): record for record in found}

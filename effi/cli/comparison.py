@@ -12,11 +12,10 @@ from effi.claims import Results, measures, stats
 from effi.claims.papers import NOT_AVAILABLE
 from effi.claims.results import holds
 from effi.errors import RecordError
-from effi.records import store
+from effi.records import names, store
 from effi.report import Table
 
 COSTS = ("cost.flops", "cost.seconds", "cost.peak_bytes", "cost.joules")
-NAMELESS = dict.fromkeys(("dataset", "model", "variant", "ratio"))
 Group = tuple[str, str]
 
 
@@ -48,9 +47,8 @@ def read(place: Path) -> dict[Group, Results]:
 
     Records of older versions, without checksums and names in fields, are compared, too: that is how a change is judged.
     """
-    files = sorted(place.rglob("records.jsonl")) if place.is_dir() else [place]
-    found = [record for file in files for record in store.records(file, sealed=False)]
-    records = [{**NAMELESS, **record} for record in found if record["status"] == "done"]
+    found = [record for record in store.below(place) if record["status"] == "done"]
+    records = [{**names.fields(record["arm"]), **record} for record in found]
     if not records:
         raise RecordError(f"{place} holds no finished records; name a folder of results or a file of records.")
     key = itemgetter("paper", "scale")

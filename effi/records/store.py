@@ -38,6 +38,12 @@ def records(path: Path, *, whole: bool = False, sealed: bool = True) -> list[Rec
     return [row for _, row in _lines(path, NEEDED, whole=whole, sealed=sealed)]
 
 
+def below(place: Path) -> list[Record]:
+    """Records, of any version, of every file at or below `place`, file by file."""
+    files = sorted(place.rglob("records.jsonl")) if place.is_dir() else [place]
+    return [record for file in files for record in records(file, sealed=False)]
+
+
 def rows(path: Path) -> list[Record]:
     """As `records`, for lines of any kind, such as those of a benchmark."""
     return [row for _, row in _lines(path, ())]
