@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,6 +77,10 @@ class Results:
         """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
         return [measures.value(record, metric) * measures.unit(metric).factor for record in self.seeds(arm).values()]
 
+    def holds(self, arm: str, metric: str) -> bool:
+        """Whether every seed of an arm holds a metric. Errors as of `seeds`."""
+        return all(holds(record, metric) for record in self.seeds(arm).values())
+
     def history(self, arm: str, name: str) -> list[list[float]]:
         """A history of one arm as stored: a list per seed, cut to the shortest. RecordError when a seed has none."""
         found = [record["history"].get(name) for record in self.seeds(arm).values()]
@@ -110,16 +114,17 @@ class Results:
 
     def holding(self, *metrics: str) -> Results:
         """The arms that hold the metrics at every seed. Raises RecordError when there is none; it says what failed."""
-        found = [arm for arm in self._seeds if self._all(arm, lambda record: all(holds(record, m) for m in metrics))]
+        found = [arm for arm in self._seeds if all(self.holds(arm, metric) for metric in metrics)]
         return self._those(found, f"No finished arm holds {' and '.join(metrics)}")
 
     def remembering(self, *histories: str) -> Results:
         """The arms that hold the histories at every seed. Errors as of `holding`."""
-        found = [arm for arm in self._seeds if self._all(arm, lambda r: all(r["history"].get(h) for h in histories))]
+        found = [
+            arm
+            for arm, seeds in self._seeds.items()
+            if all(record["history"].get(name) for record in seeds.values() for name in histories)
+        ]
         return self._those(found, f"No finished arm has a history of {' and '.join(histories)}")
-
-    def _all(self, arm: str, test: Callable[[Record], bool]) -> bool:
-        return all(map(test, self._seeds[arm].values()))
 
     def _those(self, arms: Sequence[str], otherwise: str) -> Results:
         if not arms:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effi.claims import Results
-from effi.claims.results import holds
 from effi.errors import RecordError
 from effi.report.early_bird.snapshots import RULES, chance
 from effi.report.tables import Table
@@ -99,8 +98,7 @@ def mean(values: Sequence[float]) -> str:
 def _searched(results: Results, ratios: Sequence[float]) -> Iterator[tuple[str, float]]:
     """Every arm with the ratios that it was searched at."""
     for arm in results.arms:
-        records = results.seeds(arm).values()
-        yield from ((arm, p) for p in ratios if all(holds(record, f"found_consecutive_{p:g}") for record in records))
+        yield from ((arm, ratio) for ratio in ratios if results.holds(arm, f"found_consecutive_{ratio:g}"))
 
 
 def _draws(shares: Sequence[float]) -> str:
@@ -120,6 +118,6 @@ def _first(results: Results, arm: str, ratio: float, threshold: float, skip: int
 
 def _shares(results: Results, arm: str, metric: str, whole: float) -> str:
     """Mean of a metric relative to a number; a dash where an arm has no such file."""
-    if not all(holds(record, metric) for record in results.seeds(arm).values()):
+    if not results.holds(arm, metric):
         return "-"
     return mean([value / whole for value in results.values(arm, metric)])
