@@ -44,13 +44,9 @@ class Trade:
         """Whether it surely costs less than the baseline and surely loses less than the margin."""
         return self.cost.high < 100 and self.kept == "reproduced"
 
-    @property
-    def limit(self) -> str:
-        """The margin with its unit: "1 points"."""
-        return _limit(self.margin, self.metric)
-
 
 def _limit(margin: float, metric: str) -> str:
+    """A margin with its unit: "1 points"."""
     return f"{margin:g} {measures.unit(metric, difference=True).name}".strip()
 
 

@@ -117,7 +117,7 @@ def test_a_trade_is_paired_by_seed_and_says_what_it_costs() -> None:
     (thin,) = trades(Results(records), PAPER, baseline="dense", metric="test_accuracy")
     assert thin.change == pytest.approx(Interval(-5.0, -5.0, -5.0))
     assert thin.cost == pytest.approx(Interval(10.0, 10.0, 10.0))
-    assert (thin.kept, thin.pays, thin.limit) == ("not reproduced", False, "1 points")
+    assert (thin.kept, thin.pays, thin.margin) == ("not reproduced", False, 1.0)
 
 
 def test_without_a_baseline_there_is_no_trade() -> None:
