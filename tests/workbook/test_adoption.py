@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from effi.records import Record, machine, records, store
 from effi.records.source import Source
 from effi.workbook import adoption
 from effi.workbook.notebook import find
+from tests.workbook.processes import wait
 from tests.workbook.tiny import write
 
 METHOD = """
@@ -158,11 +157,10 @@ def test_a_killed_adoption_leaves_no_kernel(repository: Repository, ending: sign
     code = "import sys; sys.argv = ['effi', 'adopt', 'tiny']; from effi.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(repository.root)}
     adopting = subprocess.Popen([sys.executable, "-c", code], cwd=repository.root, env=environment)
-    until(lambda: len(kernels(repository.root)) > 0)
+    assert wait(lambda: kernels(repository.root), 60)
     adopting.send_signal(ending)
     adopting.wait()
-    until(lambda: not kernels(repository.root))
-    assert kernels(repository.root) == []
+    assert wait(lambda: not kernels(repository.root), 60)
 
 
 def kernels(root: Path) -> list[int]:
@@ -174,13 +172,6 @@ def kernels(root: Path) -> list[int]:
                 command = (process / "cmdline").read_bytes()
                 found += [int(process.name)] if b"ipykernel" in command or b"effi.workbook.child" in command else []
     return found
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 def made(arm: str, effi: str, status: str = "done", seed: int = 0) -> Record:

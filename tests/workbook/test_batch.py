@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from effi.errors import ParameterError
 from effi.workbook import Outcome, batch, find, run
+from tests.workbook.processes import alive, wait
 from tests.workbook.tiny import write
 
 PROGRESS = """
@@ -146,28 +146,16 @@ def begin(tmp_path: Path, *cells: str) -> batch.Child:
     return batch.start(batch.prepare(notebook, "smoke", {}, str(tmp_path / "results")))
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs, dead ones that nobody waited for left out."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see whether a process lives")
 def test_stopping_ends_the_kernel(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     child = begin(tmp_path, f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
-    until = time.monotonic() + 30
-    while not (note.exists() and note.read_text()) and time.monotonic() < until:
-        time.sleep(0.05)
+    assert wait(lambda: note.exists() and note.read_text(), 30)
     kernel = int(note.read_text())
     assert alive(kernel)
     child.stop()
-    while alive(kernel) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not alive(kernel) and child.process.returncode != 0
+    assert wait(lambda: not alive(kernel), 30) and child.process.returncode != 0
 
 
 @pytest.mark.slow

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from effi.workbook import run, scratch
+from tests.workbook.processes import alive, wait
 from tests.workbook.tiny import write
 
 pytestmark = pytest.mark.skipif(
@@ -34,22 +33,6 @@ from pathlib import Path
 from effi.workbook import run
 run(scale="smoke", results_dir={results!r}, quiet=True, folder=Path({folder!r}))
 """
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs, dead ones that nobody waited for left out."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait(condition: Callable[[], object], seconds: float) -> bool:
-    """Whether a condition comes true in time."""
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-    return bool(condition())
 
 
 @pytest.fixture
