@@ -34,7 +34,7 @@ CORPORA: Mapping[str, Callable[[files.Entry, Path], Corpus]] = {
 OWN: Mapping[str, Callable[[Path, int | None, int], Source]] = {"folder": folder.read}
 OWN_TEXTS: Mapping[str, Callable[[Path, int], TextSource]] = {"csv": own.table}
 OWN_CORPORA: Mapping[str, Callable[[Path, int], Corpus]] = {"text": own.corpus}
-# What can be seen without reading it all.
+# What can be seen before a kernel starts.
 CHECKS: Mapping[str, Callable[[Path], None]] = {"folder": folder.check, "csv": own.check}
 # What a set holds -> how an error says so.
 READ_BY = {
@@ -124,7 +124,7 @@ def holds(name: str) -> str:
     for what in NAMES:
         if name in NAMES[what] or (place and scheme in SCHEMES[what]):
             return what
-    if name and (paths.ROOT / name).exists():
+    if name and (paths.ROOT / Path(name).expanduser()).exists():
         raise DataError(
             f"{name!r} is a path: put folder: (images), csv: (labelled texts) or text: (a corpus) before it"
         )
@@ -139,8 +139,8 @@ def listed(*kinds: str) -> list[str]:
     ]
 
 
-def resolve(dataset: str, preferred: Sequence[str], embedded: str | None = None) -> tuple[tuple[str, ...], str | None]:
-    """(names to run on, notice): "auto" gives the preferred sets that can be had, or else the embedded one.
+def resolve(dataset: str, preferred: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    """(names to run on, notice): "auto" gives the preferred sets that can be had, or else an embedded one.
 
     Images and text each fall back on their own: digits, docstrings. The notice, one sentence or None, says what is
     missing. Any other value is given back alone; DataError when it is unknown, unfit or can not be had.
@@ -153,7 +153,7 @@ def resolve(dataset: str, preferred: Sequence[str], embedded: str | None = None)
     served = {kind(name) for name in preferred if had[name]}
     # A set that is missing is replaced only where nothing else of its kind is there.
     wanted = [name for name in preferred if had[name] or kind(name) not in served]
-    names = tuple(dict.fromkeys(name if had[name] else embedded or EMBEDDED[kind(name)] for name in wanted))
+    names = tuple(dict.fromkeys(name if had[name] else EMBEDDED[kind(name)] for name in wanted))
     missing = " and ".join(name for name in preferred if not had[name])
     if not missing:
         return names, None

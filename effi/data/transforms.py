@@ -36,9 +36,8 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _histogram(values: Tensor) -> Tensor:
-    """How often each of the 256 levels occurs, float64 (256,), counted in pieces to spare memory."""
-    none = torch.zeros(256, dtype=torch.int64)
-    return sum((torch.bincount(piece.flatten(), minlength=256) for piece in values.split(4096)), none)
+    """How often each of the 256 levels occurs, int64 (256,), counted in pieces to spare memory."""
+    return torch.stack([torch.bincount(piece.flatten(), minlength=256) for piece in values.split(4096)]).sum(0)
 
 
 def check_resize(size: int | None, mode: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, cast
 
 from torch import nn
@@ -46,7 +47,7 @@ def _text_options(model: Model, data: TextDataset) -> dict[str, Any]:
 
 def narrow(options: Mapping[str, Any], ratio: float) -> dict[str, Any]:
     """Options of a ViT whose prunable weights number about the share 1 - ratio of those of a ViT with `options`."""
-    base = {"width": 512, "hidden": 512, "heads": 8, **options}
+    base = {name: each.default for name, each in signature(cifar_vit).parameters.items()} | dict(options)
     weights = {w: 4 * w * w + 2 * w * round(w * base["hidden"] / base["width"]) for w in range(1 + base["width"])}
     wanted = (1 - ratio) * weights[base["width"]]
     width = min(range(base["heads"], 1 + base["width"], base["heads"]), key=lambda w: abs(weights[w] - wanted))

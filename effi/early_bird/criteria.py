@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from effi import masks
 from effi.data import Dataset, TextDataset
 from effi.seeds import generator
+from effi.training.evaluation import evaluating
 
 Criterion = Literal["snip", "gradient"]
 
@@ -22,15 +23,14 @@ def scores(
 
     L is the cross-entropy over `batches` random training batches, in evaluation mode; the model is left as it was.
     """
-    weights, was_training = masks.prunable(model), model.training
+    weights = masks.prunable(model)
     order = torch.randperm(len(data.train), generator=generator(seed, "criterion"))[: batches * batch_size]
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    model.eval()
-    for index in order.to(data.train.labels.device).split(batch_size):
-        loss = F.cross_entropy(model(data.prepare(data.train.inputs[index])), data.train.labels[index])
-        for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
-            sums[name] += gradient * len(index)
-    model.train(was_training)
+    with evaluating(model):
+        for index in order.to(data.train.labels.device).split(batch_size):
+            loss = F.cross_entropy(model(data.prepare(data.train.inputs[index])), data.train.labels[index])
+            for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+                sums[name] += gradient * len(index)
     return {
         name: (weights[name].detach() * total if criterion == "snip" else total).abs() for name, total in sums.items()
     }

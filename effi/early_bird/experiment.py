@@ -43,12 +43,13 @@ class Experiment:
 
     opened: Mapping[str, Data]
     # Not compared: nothing of these changes what an arm's function computes.
-    dry_run: bool = field(default=False, compare=False)
+    dry_run: bool = field(default=False, init=False, compare=False)
     pretrained: Artefacts = field(init=False, repr=False, compare=False)
     searched: Artefacts = field(init=False, repr=False, compare=False)
 
     def share(self, run: Run) -> None:
         """Keep what arms share beside the records of a run, until the source that makes it changes."""
+        self.dry_run = run.dry_run
         self.pretrained, self.searched = run.artefacts(self.pretrain), run.artefacts(self.search)
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
@@ -218,7 +219,7 @@ def _backbone(network: language.TextModel, history: History) -> Kept:
 
 def _read(settings: Settings, look: Search, ledger: Ledger) -> tuple[dict[str, float], dict[str, list[float]], Kept]:
     """Metrics and curves of a search, and what tickets need of it: what it saw, what it and its training cost."""
-    found, total = Found(look.tensors(), look.weights), ledger.total()
+    found, total = Found(look.state_dict(), look.weights), ledger.total()
     metrics, curves = reading(found, settings.ratios, settings.threshold, look.per_epoch)
     trained, watched = total["phases"]["train"], total["aside"]["watch"]
     metrics["tracking_share"] = watched["seconds"] / (trained["seconds"] + watched["seconds"])

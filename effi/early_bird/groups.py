@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from effi.early_bird.building import VISION
 from effi.early_bird.settings import Model
 from effi.models import language
 from effi.training import Training
@@ -16,7 +17,7 @@ def kinds(published: bool) -> tuple[str, ...]:
     """Kinds of model; of published size the language models whose checkpoint is here, MiniLM for want of both."""
     found = [kind for kind in LANGUAGE if language.find_checkpoint(kind)] if published else []
     named = [kind for kind in found if kind != "minilm"] or found
-    return ("vit", "swin", *(named or LANGUAGE[:2]))
+    return (*VISION, *(named or LANGUAGE[:2]))
 
 
 def vision_model(kind: str, small: Mapping[str, Any], options: Mapping[str, Any]) -> Model:

@@ -13,6 +13,7 @@ from effi.early_bird.detector import RULES, Rule, TicketDetector, first_draw
 from effi.errors import TrainingError
 from effi.masks import Mask, Scope
 from effi.training import Step
+from effi.training.checkpoint import under
 
 
 @dataclass
@@ -65,10 +66,6 @@ class Search:
                 state = self.model.state_dict().items()
                 self.states[ratio] = {name: value.detach().cpu().clone() for name, value in state}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: everything found so far."""
-        return self.tensors()
-
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint: the detectors look at the masks kept once more."""
         found = Found(state, self.weights)
@@ -81,8 +78,8 @@ class Search:
             if kept := found.state(ratio):
                 self.states[ratio] = kept
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything found, as flat named tensors for a file: bits (T, bytes) per ratio, and the states kept."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything found so far, as flat named tensors for a file: bits (T, bytes) per ratio, and the states kept."""
         found = {f"bits/{ratio:g}": torch.stack(rows) for ratio, rows in self.rows.items()}
         states = {
             f"state/{ratio:g}/{name}": value for ratio, state in self.states.items() for name, value in state.items()
@@ -103,8 +100,7 @@ class Found:
 
     def state(self, ratio: float) -> dict[str, Tensor]:
         """The model's state when the masks of this ratio were first close enough; empty when they never were."""
-        prefix = f"state/{ratio:g}/"
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+        return under(self.tensors, f"state/{ratio:g}/")
 
     def distances(self, ratio: float) -> Tensor:
         """(T, T) distances of all snapshots, in [0, 1]."""

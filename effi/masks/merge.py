@@ -26,5 +26,4 @@ def vote(masks: Sequence[Mask], at_least: int) -> Mask:
         raise ParameterError(f"{at_least} votes cannot be had from {len(masks)} masks; ask for 1 to {len(masks)}")
     for mask in masks[1:]:
         check_fit(mask, masks[0])
-    none = {name: torch.zeros_like(kept, dtype=torch.int32) for name, kept in masks[0].items()}
-    return {name: sum((mask[name].to(torch.int32) for mask in masks), none[name]) >= at_least for name in masks[0]}
+    return {name: torch.stack([mask[name] for mask in masks]).sum(0) >= at_least for name in masks[0]}

@@ -65,4 +65,4 @@ def time_steps(arms: Mapping[str, Settings], data: Dataset, baseline: str, repea
         for name, settings in arms.items()
     }
     seconds = {name: min(times) for name, times in measure(steps, repeats=repeats, budget_s=20).items()}
-    return savings(seconds, sizes_of(arms, data), baseline)
+    return savings(seconds, {name: sizes(model, data) for name, model in models.items()}, baseline)

@@ -8,9 +8,7 @@ from statistics import linear_regression
 from effi.data import Dataset
 from effi.minimal.variants import overdetermination
 from effi.models.vit import ViT
-from effi.training import Classification, History, Objective, evaluation
-
-CLASSES = Classification()
+from effi.training import History, Objective, evaluation
 
 
 def sizes(model: ViT, data: Dataset) -> dict[str, float]:
@@ -23,7 +21,7 @@ def sizes(model: ViT, data: Dataset) -> dict[str, float]:
     }
 
 
-def outcome(model: ViT, history: History, data: Dataset, objective: Objective = CLASSES) -> dict[str, float]:
+def outcome(model: ViT, history: History, data: Dataset, objective: Objective = evaluation.CLASSES) -> dict[str, float]:
     """Every metric of one training: last and best epoch (effi.training.outcome), and the model's sizes."""
     return evaluation.outcome(model, history, data, objective) | sizes(model, data)
 

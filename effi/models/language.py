@@ -101,6 +101,10 @@ class TextModel(nn.Module):
         mask_B11T = None if self.causal else (ids_BT != self.pad)[:, None, None]
         return {"input_ids": ids_BT, "attention_mask": mask_B11T}
 
+    def hidden(self, ids_BT: Tensor) -> Tensor:
+        """What the head reads, BTN."""
+        return self.net.base_model(**self._read(ids_BT)).last_hidden_state
+
     def forward_flops(self, batch: int, tokens: int) -> dict[str, int]:
         """FLOPs of one forward by part, two per multiply-add, by layers' own sizes; causal attention counts whole."""
         blocks = dict(_blocks(self))
@@ -125,10 +129,6 @@ class LanguageModel(TextModel):
 
     per_token = True
 
-    def hidden(self, ids_BT: Tensor) -> Tensor:
-        """What the head reads, BTN."""
-        return self.net.base_model(**self._read(ids_BT)).last_hidden_state
-
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., N) of any tokens -> their logits (..., V)."""
         return self.net.cls(hidden) if hasattr(self.net, "cls") else self.net.lm_head(hidden)
@@ -140,7 +140,7 @@ class TextClassifier(TextModel):
     def forward(self, ids_BT: Tensor) -> Tensor:
         if not self.causal:
             return super().forward(ids_BT)
-        x_BTN = self.net.base_model(input_ids=ids_BT).last_hidden_state
+        x_BTN = self.hidden(ids_BT)
         places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         last_B = ((ids_BT != self.pad) * places_T).argmax(1)
         return self.net.score(x_BTN[torch.arange(len(ids_BT), device=ids_BT.device), last_B])

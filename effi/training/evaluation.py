@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -99,15 +100,22 @@ def tally(model: nn.Module, examples: Examples, data: Dataset | TextDataset, obj
     return found
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode, and afterwards in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, examples: Examples, data: Dataset | TextDataset) -> Tensor:
     """Outputs (n, ...) in evaluation mode, float32, of inputs as `data` prepares them."""
-    was_training = model.training
-    model.eval()
-    chunks = examples.inputs.split(EVALUATION_BATCH)
-    outputs = torch.cat([model(data.prepare(chunk)).float() for chunk in chunks])
-    model.train(was_training)
-    return outputs
+    with evaluating(model):
+        return torch.cat([model(data.prepare(chunk)).float() for chunk in examples.inputs.split(EVALUATION_BATCH)])
 
 
 def score(
@@ -134,10 +142,8 @@ def evaluate(
     if not objective.per_token and not objective.whole:
         return score(predict(model, examples, data), examples.labels, objective, more)
     metrics.refuse(more)
-    was_training = model.training
-    model.eval()
-    means = tally(model, examples, data, objective).means()
-    model.train(was_training)
+    with evaluating(model):
+        means = tally(model, examples, data, objective).means()
     return means | ({"perplexity": math.exp(min(means["loss"], 700.0))} if objective.per_token else {})
 
 

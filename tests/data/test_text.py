@@ -265,7 +265,6 @@ def test_auto_serves_text(house: House, server: Server, tmp_path: Path) -> None:
     names, notice = data.resolve("auto", ("imdb",))
     assert names == ("docstrings",)
     assert notice.startswith("imdb: not found and not downloadable, so this run uses docstrings instead")
-    assert data.resolve("auto", ("imdb",), embedded="grammar")[0] == ("grammar",)
     assert data.resolve("auto", ("imdb", "sst2"))[0] == ("sst2",)
     assert data.resolve("auto", ("cifar10", "imdb"))[0] == ("digits", "docstrings")
     house.put_mnist()

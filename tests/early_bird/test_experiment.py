@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,10 +74,10 @@ class FakeArm:
         return tuple({k: v for k, v in each.items() if k not in timed} for each in (self.metrics, self.history))
 
 
-def shared(data: Any, name: str = "noise/vit", **options: Any) -> Experiment:
+def shared(data: Any, name: str = "noise/vit", dry_run: bool = False) -> Experiment:
     """An experiment on one group whose files are in memory."""
-    experiment = Experiment({name: data}, **options)
-    experiment.pretrained, experiment.searched = Files(experiment.pretrain), Files(experiment.search)
+    experiment = Experiment({name: data})
+    experiment.share(SimpleNamespace(dry_run=dry_run, artefacts=Files))
     return experiment
 
 

@@ -37,7 +37,7 @@ def test_looking_changes_nothing(data):
 
 def test_snapshots_are_the_masks_of_their_epochs(data):
     model, _, look = searched(data)
-    found = Found(look.tensors(), look.weights)
+    found = Found(look.state_dict(), look.weights)
     untrained = masks.prunable(ViT(SHAPE, heads=2, seed=0))
     for ratio in RATIOS:
         assert len(look.rows[ratio]) == 1 + TRAINING.epochs
@@ -48,7 +48,7 @@ def test_snapshots_are_the_masks_of_their_epochs(data):
 
 def test_the_state_kept_is_that_of_the_draw(data):
     _, _, look = searched(data, threshold=0.5)
-    state = Found(look.tensors(), look.weights).state(0.3)
+    state = Found(look.state_dict(), look.weights).state(0.3)
     drawn = look.detectors[0.3]
     assert drawn.found_at is not None
     inherited = masks.magnitude({name: state[name] for name in look.weights}, 0.3)
@@ -57,14 +57,14 @@ def test_the_state_kept_is_that_of_the_draw(data):
 
 def test_no_state_without_a_draw(data):
     _, _, look = searched(data, threshold=1e-9)
-    assert Found(look.tensors(), look.weights).state(0.3) == {}
-    metrics, _ = reading(Found(look.tensors(), look.weights), RATIOS, 1e-9, 1)
+    assert Found(look.state_dict(), look.weights).state(0.3) == {}
+    metrics, _ = reading(Found(look.state_dict(), look.weights), RATIOS, 1e-9, 1)
     assert metrics["found_consecutive_0.3"] == -1 and metrics["share_consecutive_0.3"] == 2.0
 
 
 def test_a_reading_holds_the_distances_of_the_masks(data):
     _, _, look = searched(data)
-    found = Found(look.tensors(), look.weights)
+    found = Found(look.state_dict(), look.weights)
     metrics, curves = reading(found, RATIOS, 0.1, 1)
     snapshots = [found.mask(0.3, t) for t in range(5)]
     assert curves["distance_0.3"] == pytest.approx([masks.distance(snapshots[t], snapshots[t + 1]) for t in range(4)])
@@ -113,7 +113,7 @@ def test_one_snapshot_an_epoch_is_what_the_paper_draws_from():
 
 def test_every_source_of_a_mask(data):
     _, _, look = searched(data)
-    found = Found(look.tensors(), look.weights)
+    found = Found(look.state_dict(), look.weights)
 
     def mask(**options):
         return Ticket(0.3, **options).mask(found, 2, seed=0)
@@ -134,7 +134,7 @@ def test_every_source_of_a_mask(data):
 
 def test_ranking_within_matrices_prunes_each_alike(data):
     _, _, look = searched(data, threshold=0.5)
-    found, at = Found(look.tensors(), look.weights), look.detectors[0.3].found_at
+    found, at = Found(look.state_dict(), look.weights), look.detectors[0.3].found_at
     mask = Ticket(0.3, "layerwise").mask(found, at, seed=0)
     assert exact(mask, 0.3, "tensor") and not exact(Ticket(0.3).mask(found, at, seed=0), 0.3, "tensor")
     assert all(share == pytest.approx(0.3, abs=0.01) for share in masks.layer_sparsity(mask).values())
