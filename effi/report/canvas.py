@@ -98,8 +98,15 @@ def reach(span: Interval) -> float:
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """What a shown value can be: a share in % cannot leave 0 to 100, whatever an interval of few seeds says."""
-    return (0.0, 100.0) if measures.unit(metric).name == "%" else (-math.inf, math.inf)
+    """What a shown value can be, whatever an interval of few seeds says.
+
+    0 to 100 for a share in %, -1 to 1 for a correlation, anything for a difference; losses, counts and costs from 0 on.
+    """
+    if " - " in metric:
+        return -math.inf, math.inf
+    if metric.endswith(("mcc", "pearson", "spearman")):
+        return -1.0, 1.0
+    return 0.0, 100.0 if measures.unit(metric).name == "%" else math.inf
 
 
 def whiskers(span: Interval, within: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from PIL import Image
 
 from effi import report
 from effi.claims import Results, papers
+from effi.claims.stats import Interval
 from effi.errors import ParameterError, RecordError
+from effi.report import canvas
 from effi.report.canvas import PALETTE, ink, spread
 from effi.report.figures import _frontier
 from tests.report.synthetic import runs, trained
@@ -229,3 +232,19 @@ def test_figures_too_large_for_a_notebook_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="draw fewer points"):
         report.save_figure(figure, tmp_path, "noise")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("test_accuracy", 0.0, 100.0),
+        ("test_loss", 0.0, math.inf),
+        ("share_queue_0.3", 0.0, math.inf),
+        ("cost.seconds", 0.0, math.inf),
+        ("test_mcc", -1.0, 1.0),
+        ("test_loss - train_loss", -math.inf, math.inf),
+    ],
+)
+def test_no_whisker_leaves_what_a_value_can_be(metric: str, low: float, high: float) -> None:
+    assert canvas.bounds(metric) == (low, high)
+    assert canvas.whiskers(Interval(0.5, -200.0, 201.0), canvas.bounds(metric)) == (max(-200.0, low), min(201.0, high))
