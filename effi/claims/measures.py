@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from effi import paths
 from effi.errors import RecordError
@@ -126,3 +129,12 @@ def value(record: Record, metric: str) -> float:
     if held.get(key) is None:
         raise RecordError(f"{record['arm']} holds no {metric!r}: it has {', '.join(held) or 'none'}.")
     return float(held[key])
+
+
+def marks(record: Record, metric: str) -> np.ndarray | None:
+    """Which test examples a record's accuracy counts as hits, bool (n,) in their order; None where it does not say."""
+    if metric not in record.get("marks", {}):
+        return None
+    count, text = record["marks"][metric]
+    bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return np.unpackbits(bits, count=count).astype(bool)

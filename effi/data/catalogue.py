@@ -70,17 +70,20 @@ def load(
     size: int | None = None,
     resize: str = "bilinear",
     seed: int = 0,
+    draw: int | None = None,
 ) -> Dataset:
     """A data set by name, or `folder:PATH`; subsets are seeded and stratified, validation comes out of train.
 
     `train`, `validation` and `test` count images, a float `validation` is a share of train; `size` is in
-    pixels, reached by resize "bilinear" or "pad". Downloads what is absent. Raises DataError, ParameterError.
+    pixels, reached by resize "bilinear" or "pad". `draw` is a seed of its own for which images train and validate,
+    while those of the test stay. Downloads what is absent. Raises DataError, ParameterError.
     """
     check_resize(size, resize)
     _expect(name, "images")
     shrunk = size if resize == "bilinear" else None
     source = _read(name, NAMED, lambda scheme, path: OWN[scheme](path, shrunk, seed))
-    parts = (*hold_out(source.train, train, validation, seed), shorten(source.test, test, seed))
+    drawn = hold_out(source.train, train, validation, seed if draw is None else draw)
+    parts = (*drawn, shorten(source.test, test, seed))
     chosen, held, tested = (Examples(resized(part.inputs, size, resize), part.labels) for part in parts)
     mean, std = statistics(chosen.inputs)
     return Dataset(

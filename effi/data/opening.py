@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from effi.data import catalogue
 from effi.data.examples import Dataset, TextDataset
 from effi.data.text import load_text
+from effi.errors import ParameterError
 
 # Scales that take the part which a table names of a data set; all others take the whole of it.
-SMALL = ("smoke", "cpu")
+SMALL = ("smoke", "cpu", "hours")
 # Stand-ins, of which every scale takes a part.
 TINY = ("digits", "grammar")
 VALIDATION = 0.1
@@ -24,12 +25,25 @@ VALIDATION = 0.1
 class Opened:
     """A data set on the device, under the `name` it was asked by, and what was taken of it.
 
-    `subset` holds the options of `load` or `load_text`, and `whole`: 1 for all of the set, 0 for a part.
+    `subset` holds the options of `load` or `load_text`, and `whole`: 1 for all of the set, 0 for a part. With `anew`
+    among them every seed draws training and validation examples of its own, of which `data` are those of seed 0.
     """
 
     name: str
     data: Dataset | TextDataset
     subset: Mapping[str, Any]
+    tokenizer: str | Path | None = None
+    _drawn: dict[int, Dataset | TextDataset] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, *seeds: int) -> Any:
+        """What seeds are trained on; ParameterError for several together where each has examples of its own."""
+        if not self.subset.get("anew") or seeds == (0,):
+            return self.data
+        if len(seeds) != 1:
+            raise ParameterError(f"seeds {list(seeds)} draw different examples of {self.name}: train one at a time")
+        if seeds[0] not in self._drawn:
+            self._drawn[seeds[0]] = self._read(seeds[0]).to(self.data.train.inputs.device)
+        return self._drawn[seeds[0]]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -41,9 +55,11 @@ class Opened:
         """The same part of a text in the ids of a tokenizer.json; with None, which is the one trained here, itself."""
         if tokenizer is None:
             return self
-        options = {name: value for name, value in self.subset.items() if name != "whole"}
-        again = load_text(self.name, **options, tokenizer=tokenizer).to(self.data.train.inputs.device)
-        return Opened(self.name, again, self.subset)
+        again = replace(self, tokenizer=tokenizer, _drawn={})
+        return replace(again, data=again._read(0).to(self.data.train.inputs.device))
+
+    def _read(self, draw: int) -> Dataset | TextDataset:
+        return _load(self.name, self.subset, self.tokenizer, draw)
 
     def __str__(self) -> str:
         one, parts = self.data, ("train", "validation", "test")
@@ -64,7 +80,8 @@ def open_parts(
 
     A row of `parts`, and of `whole` by kind ("images" or "text"), has options of `load` or `load_text`; without a
     validation split of its own a whole set gives a tenth. Images get `size` pixels a side where a row has no other.
-    The reader's own data are always whole. Downloads what is absent. Raises DataError, ParameterError.
+    A row may say `anew` (see Opened). The reader's own data are always whole. Downloads what is absent. Raises
+    DataError, ParameterError.
     """
     opened = [_open(name, *_part(name, parts, whole or {}, scale), size, device) for name in names]
     return {one.data.name: one for one in opened}
@@ -80,6 +97,16 @@ def _part(
 
 
 def _open(name: str, options: Mapping[str, Any], all_of_it: bool, size: int, device: str | torch.device) -> Opened:
-    images = catalogue.kind(name) == "images"
-    one = catalogue.load(name, **{"size": size, **options}) if images else load_text(name, **options)
-    return Opened(name, one.to(device), {**options, "whole": int(all_of_it)})
+    sized = {"size": size} if catalogue.kind(name) == "images" else {}
+    subset = {**sized, **options, "whole": int(all_of_it)}
+    return Opened(name, _load(name, subset).to(device), subset)
+
+
+def _load(
+    name: str, subset: Mapping[str, Any], tokenizer: str | Path | None = None, draw: int = 0
+) -> Dataset | TextDataset:
+    options = {key: value for key, value in subset.items() if key not in ("whole", "anew")}
+    options |= {"draw": draw} if subset.get("anew") else {}
+    if catalogue.kind(name) == "images":
+        return catalogue.load(name, **options)
+    return load_text(name, **options, tokenizer=tokenizer)

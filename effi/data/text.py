@@ -32,16 +32,18 @@ def load_text(
     corpus: int | None = 0,
     tokenizer: Tokenizer | str | Path | None = None,
     seed: int = 0,
+    draw: int | None = None,
 ) -> TextDataset:
     """Labelled texts by name, or `csv:PATH`, as ids; subsets are seeded and stratified as those of images are.
 
-    `length` counts tokens, start and end included. `corpus` is the most tokens of unlabelled text wanted, None for
+    `draw` is a seed of its own for which texts train and validate, while those of the test stay. `length` counts
+    tokens, start and end included. `corpus` is the most tokens of unlabelled text wanted, None for
     all: the set's own, or the training texts outside validation. A tokenizer is trained on these training texts,
     or given, or named by its tokenizer.json. Downloads what is absent. Raises DataError, ParameterError.
     """
     _check(length, corpus)
     source = catalogue.read_text(name, seed)
-    chosen, held, pool = _parts(source, train, validation, seed)
+    chosen, held, pool = _parts(source, train, validation, seed if draw is None else draw)
     tested = source.test.at(shorten(source.test.indexed(), test, seed))
     words = _words(tokenizer, pool.texts, vocabulary, seed)
     more = source.unlabelled() if source.unlabelled else pool.texts

@@ -21,7 +21,7 @@ def outcome(
     weights = masks.prunable(model)
     files = masks.file_formats(weights, mask) if mask else {}
     return {
-        **evaluation.outcome(model, history, data),
+        **evaluation.outcome(model, history, data).metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "prunable": sum(weight.numel() for weight in weights.values()),
         "alive": 1.0 if mask is None else 1 - masks.sparsity(mask),

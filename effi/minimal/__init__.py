@@ -1,6 +1,6 @@
 """Reducing the Transformer Architecture to a Minimum (Bermeitinger et al., KDIR 2024, arXiv 2410.13732)."""
 
-from effi.minimal.algebra import growth_order, merged_stack, merging_error, stack
+from effi.minimal.algebra import growth_order, merged_model, merging_error, stack
 from effi.minimal.attention import (
     SYMMETRIC,
     Attention,
@@ -29,7 +29,7 @@ __all__ = [
     "growth_order",
     "layers",
     "matched",
-    "merged_stack",
+    "merged_model",
     "merging_error",
     "noise_start",
     "outcome",

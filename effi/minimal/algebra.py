@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from effi.minimal.attention import Attention, copy_merged
+from effi.minimal.attention import Attention, copy_merged, score_matrix
 from effi.minimal.variants import Variant
 from effi.models.vit import ViT
 from effi.seeds import generator, seeded
@@ -19,7 +20,7 @@ def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int =
     """C12 in float64: largest differences that merging makes.
 
     "query_key_difference": attention with Wqk = Wq Wk^T against the factored one, biases included. "difference": a
-    stack without residuals and norms against A_S ... A_1 X (Wvo_1 ... Wvo_S); "difference_with_residual": with both.
+    stack without residuals and norms against its merged model; "difference_with_residual": with both.
     """
     result = {"query_key_difference": query_key_error(width, tokens, seed)}
     forms: list[tuple[str, Literal["none", "pre"], bool]]
@@ -28,7 +29,8 @@ def merging_error(width: int = 60, depth: int = 6, tokens: int = 16, seed: int =
         variant = Variant(mlp=False, width=width, depth=depth, norm=norm, skip=skip, attention_bias=False)
         model = variant.model((1, 32, 32), 8, 10, seed=seed).double()
         x_BTN = torch.randn(2, tokens, width, dtype=torch.float64, generator=generator(seed, "tokens"))
-        result[name] = (stack(model, x_BTN) - merged_stack(model, x_BTN)).abs().max().item()
+        smaller, value = merged_model(model)
+        result[name] = (stack(model, x_BTN) - stack(smaller, x_BTN) @ value).abs().max().item()
     return result
 
 
@@ -54,19 +56,21 @@ def stack(model: ViT, x_BTN: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def merged_stack(model: ViT, x_BTN: Tensor) -> Tensor:
-    """A_S ... A_1 X (Wvo_1 ... Wvo_S) with the A_s of intermediate tokens, one head, no biases (Sec. 3)."""
-    width = x_BTN.shape[-1]
-    mix, value, current = None, torch.eye(width, dtype=x_BTN.dtype), x_BTN
-    for block in model.each_block():
-        attention = cast(Attention, block.attention)
-        assert isinstance(attention.out, nn.Linear)
-        weights = attention.weights(current)[:, 0]
-        wvo = attention.named_rows()["value"].T @ attention.out.weight.T
-        mix = weights if mix is None else weights @ mix
-        value, current = value @ wvo, weights @ current @ wvo
-    assert mix is not None
-    return mix @ x_BTN @ value
+def merged_model(model: ViT) -> tuple[ViT, Tensor]:
+    """The model with S + 1 matrices: blocks with nothing but Wqk, and one matrix (N, N) that follows the last (Sec. 3).
+
+    Wqk of block s is V Wqk V^T with V = Wvo_1 ... Wvo_(s-1), since its tokens are no longer multiplied by V; one head,
+    no biases. The same function without residuals and norms, another one with them.
+    """
+    shape, value = model.shape, torch.eye(model.shape.width, dtype=model.head.weight.dtype)
+    form = partial(Attention, shape.width, query_key="collapsed", value_output="dropped", bias=False)
+    smaller = ViT(shape, attention=form).to(model.head.weight.dtype)
+    for block, target in zip(model.each_block(), smaller.each_block(), strict=True):
+        source, attention = cast(Attention, block.attention), cast(Attention, target.attention)
+        assert isinstance(source.out, nn.Linear)
+        attention.named_rows()["query"].copy_((value @ score_matrix(source)[0] @ value.T).T)
+        value = value @ source.named_rows()["value"].T @ source.out.weight.T
+    return smaller, value
 
 
 @torch.no_grad()

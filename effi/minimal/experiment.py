@@ -44,8 +44,9 @@ def train(arm: Arm, data: Dataset) -> None:
     )
     if not arm.dry_run:
         pairs = list(zip(models, histories, strict=True))
-        metrics = [outcome(model, history, data, objective) for model, history in pairs]
-        arm.record(metrics, [history.curves | layers(model, data) for model, history in pairs])
+        worth = [outcome(model, history, data, objective) for model, history in pairs]
+        curves = [history.curves | layers(model, data) for model, history in pairs]
+        arm.record([each.metrics for each in worth], curves, [each.marks for each in worth])
 
 
 def sizes_of(arms: Mapping[str, Settings], data: Dataset) -> dict[str, dict[str, float]]:

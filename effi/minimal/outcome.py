@@ -8,7 +8,7 @@ from statistics import linear_regression
 from effi.data import Dataset
 from effi.minimal.variants import overdetermination
 from effi.models.vit import ViT
-from effi.training import History, Objective, evaluation
+from effi.training import History, Objective, Outcome, evaluation
 
 
 def sizes(model: ViT, data: Dataset) -> dict[str, float]:
@@ -21,9 +21,10 @@ def sizes(model: ViT, data: Dataset) -> dict[str, float]:
     }
 
 
-def outcome(model: ViT, history: History, data: Dataset, objective: Objective = evaluation.CLASSES) -> dict[str, float]:
+def outcome(model: ViT, history: History, data: Dataset, objective: Objective = evaluation.CLASSES) -> Outcome:
     """Every metric of one training: last and best epoch (effi.training.outcome), and the model's sizes."""
-    return evaluation.outcome(model, history, data, objective) | sizes(model, data)
+    found = evaluation.outcome(model, history, data, objective)
+    return found._replace(metrics=found.metrics | sizes(model, data))
 
 
 def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:

@@ -26,7 +26,7 @@ class Variant:
     score_scale: Literal["head", "width"] = "head"
     norm: Literal["pre", "post", "none"] = "pre"
     skip: bool = True
-    without_mlp: Literal["norm", "residual"] = "norm"
+    without_mlp: Literal["norm", "residual", "plain"] = "norm"
     positions: Literal["none", "sincos", "learned"] = "sincos"
     pool: Literal["mean", "cls"] = "mean"
     final_norm: bool = False
@@ -57,7 +57,8 @@ class Variant:
         """The parameters by part. Not for learned positions or "fixed" mixing, whose tables count tokens."""
         n, f = self.width, self.hidden
         scores, values = self._attention_weights()
-        norms = (0 if self.norm == "none" else 4 * n * self.depth) + 2 * n * self.final_norm
+        each = 0 if self.norm == "none" else 1 if self._halved else 2
+        norms = 2 * n * (each * self.depth + self.final_norm)
         return {
             "stem": (patch_dim + self.stem_bias) * n + n * (self.pool == "cls"),
             "query, key": self.depth * scores,
@@ -66,6 +67,11 @@ class Variant:
             "norms": norms,
             "head": (n + 1) * classes,
         }
+
+    @property
+    def _halved(self) -> bool:
+        """Whether a block has only one of its LayerNorms."""
+        return not self.mlp and self.without_mlp == "plain"
 
     def attention_parameters(self) -> int:
         """Weights and biases of one attention module: 4 (N^2 + N) unchanged, N^2 + N for the minimum."""

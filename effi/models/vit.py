@@ -22,8 +22,8 @@ from effi.seeds import seeded
 class ViTShape:
     """Sizes and choices of a ViT; `hidden` = 0 leaves the feed-forward blocks out.
 
-    `without_mlp` says what becomes of a block's second half once its MLP is gone; its LayerNorm stays in both
-    readings: "norm" deletes the half with its skip and leaves LN(x), "residual" deletes only the MLP: x + LN(x).
+    `without_mlp` says what becomes of a block's second half once its MLP is gone: "norm" deletes it with its skip and
+    leaves LN(x), "residual" deletes only the MLP: x + LN(x), "plain" leaves nothing of it, LayerNorm included.
     `init`: "glorot" has tables from N(0, 0.02^2) and zero biases, "torch" tables from N(0, 1) and layers as made.
     """
 
@@ -37,7 +37,7 @@ class ViTShape:
     norm: Literal["pre", "post", "none"] = "pre"
     final_norm: bool = False
     skip: bool = True
-    without_mlp: Literal["norm", "residual"] = "norm"
+    without_mlp: Literal["norm", "residual", "plain"] = "norm"
     pool: Literal["mean", "cls"] = "mean"
     positions: Literal["none", "sincos", "learned"] = "sincos"
     stem_bias: bool = True
@@ -52,6 +52,12 @@ class ViTShape:
                 f"image size {self.image_size} is not a multiple of patch size {self.patch_size}; "
                 "choose a patch size that divides it or resize the images"
             )
+
+    @property
+    def norms(self) -> int:
+        """LayerNorms of a block."""
+        halved = not self.hidden and self.without_mlp == "plain"
+        return 0 if self.norm == "none" else 1 if halved else 2
 
     @property
     def patches(self) -> int:
@@ -107,14 +113,14 @@ class FeedForward(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP if there is one; both LayerNorms stay when the MLP goes."""
+    """Attention, then the MLP if there is one; else what `without_mlp` says."""
 
     def __init__(self, shape: ViTShape, attention: BlockAttention) -> None:
         super().__init__()
         self.order, self.skip, self.without_mlp = shape.norm, shape.skip, shape.without_mlp
-        self.norm1 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
+        self.norm1 = nn.LayerNorm(shape.width) if shape.norms else nn.Identity()
         self.attention = attention
-        self.norm2 = nn.LayerNorm(shape.width) if shape.norm != "none" else nn.Identity()
+        self.norm2 = nn.LayerNorm(shape.width) if shape.norms > 1 else nn.Identity()
         self.mlp = FeedForward(shape.width, shape.hidden, dropout=shape.dropout) if shape.hidden else None
 
     def _branch(self, x_BTN: Tensor, norm: nn.Module, inner: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from effi.cost import Ledger, share
 from effi.errors import RecordError, TrainingError
@@ -22,6 +25,7 @@ from effi.records.store import Record
 
 Values = Mapping[str, float]
 Curves = Mapping[str, Sequence[float]]
+Marks = Mapping[str, Tensor]
 
 
 @dataclass
@@ -109,9 +113,15 @@ class Arm:
             raise forgotten
         return unrecorded and _is_of_training(error)
 
-    def record(self, metrics: Values | Sequence[Values], history: Curves | Sequence[Curves] | None = None) -> None:
+    def record(
+        self,
+        metrics: Values | Sequence[Values],
+        history: Curves | Sequence[Curves] | None = None,
+        marks: Marks | Sequence[Marks] | None = None,
+    ) -> None:
         """Write the arm's records, one per seed (lists hold one mapping per seed), each with its share of the cost.
 
+        `marks` say of an accuracy which examples are hits, bool (n,), and are kept as bits.
         TrainingError when a value is not finite; RecordError when it is no number, when the number of mappings is not
         that of the seeds, when the arm is recorded already, or when the disk refuses.
         """
@@ -119,9 +129,11 @@ class Arm:
             return
         if self.done or self._recorded:
             raise RecordError(f'arm "{self.name}" is recorded already; skip it with `if arm.done: continue`')
+        none: list[dict[str, Any]] = [{}] * len(self.seeds)
         values = [_numbers("metric", each) for each in self._per_seed(metrics)]
-        curves = [_numbers("history", each) for each in self._per_seed(history or [{}] * len(self.seeds))]
-        store.append(self.path, self._rows("done", None, values, curves))
+        curves = [_numbers("history", each) for each in self._per_seed(history or none)]
+        hits = [{name: packed(own) for name, own in each.items()} for each in self._per_seed(marks or none)]
+        store.append(self.path, self._rows("done", None, values, curves, hits))
         self._recorded = True
         self._forget_checkpoint()
 
@@ -129,7 +141,7 @@ class Arm:
         """Record why the arm failed; the next call tries again."""
         self.error = error
         empty: list[dict[str, Any]] = [{}] * len(self.seeds)
-        store.append(self.path, self._rows("failed", error, empty, empty))
+        store.append(self.path, self._rows("failed", error, empty, empty, empty))
 
     def fail_unless_told(self, error: str, before: Collection[str]) -> None:
         """Record the failure of an arm whose own process can no longer do so, unless that has.
@@ -160,7 +172,9 @@ class Arm:
             )
         return items
 
-    def _rows(self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any]) -> list[Record]:
+    def _rows(
+        self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any], marks: Sequence[Any]
+    ) -> list[Record]:
         cost = share(self.ledger.total(), len(self.seeds))
         facts = {**self.header["provenance"], "threads": torch.get_num_threads()}
         written = datetime.now(UTC).isoformat(timespec="seconds")
@@ -173,8 +187,10 @@ class Arm:
             "provenance": facts,
         }
         return [
-            {**outcome, "identity": name, "seed": seed, "metrics": values, "history": curves}
-            for name, seed, values, curves in zip(self.identities, self.seeds, metrics, history, strict=True)
+            {**outcome, "identity": name, "seed": seed, "metrics": values, "history": curves, "marks": hits}
+            for name, seed, values, curves, hits in zip(
+                self.identities, self.seeds, metrics, history, marks, strict=True
+            )
         ]
 
 
@@ -184,6 +200,12 @@ def _numbers(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
         name: [_number(what, name, item) for item in value] if what == "history" else _number(what, name, value)
         for name, value in values.items()
     }
+
+
+def packed(marks: Tensor) -> list[Any]:
+    """How many there are, and their bits as base64 text: [n, text]."""
+    bits = np.packbits(marks.detach().cpu().numpy())
+    return [len(marks), base64.b64encode(bits.tobytes()).decode()]
 
 
 def _number(what: str, name: str, value: Any) -> float:

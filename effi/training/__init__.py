@@ -1,6 +1,6 @@
 """Training and evaluation: one loop for every paper."""
 
-from effi.training.evaluation import evaluate, outcome
+from effi.training.evaluation import Outcome, evaluate, outcome
 from effi.training.history import History
 from effi.training.loop import bf16_pays, fit, stepper
 from effi.training.networks import Replicas, Single
@@ -18,6 +18,7 @@ __all__ = [
     "Listener",
     "MovingAverage",
     "Objective",
+    "Outcome",
     "Regression",
     "Replicas",
     "Single",

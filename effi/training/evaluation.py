@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -147,46 +147,66 @@ def evaluate(
     return means | ({"perplexity": math.exp(min(means["loss"], 700.0))} if objective.per_token else {})
 
 
+class Outcome(NamedTuple):
+    """What a training is worth: metrics by name, and of each accuracy on the test split which examples are hits."""
+
+    metrics: dict[str, float]
+    marks: dict[str, Tensor]
+
+
 def outcome(
     model: nn.Module,
     history: History,
     data: Dataset | TextDataset,
     objective: Objective = CLASSES,
     more: Sequence[str] = (),
-) -> dict[str, float]:
+) -> Outcome:
     """Losses and metrics of the last evaluation, and on the test split also with the weights of the best one.
 
     For classes `scaled_test_loss` is the last loss at the temperature that suits the validation split: what of the
-    loss is not mere over-confidence. The model leaves with its last weights.
+    loss is not mere over-confidence; and there are marks, bool (n,), of "test_accuracy" and "best_test_accuracy". The
+    model leaves with its last weights.
     """
     last_state = {name: value.clone() for name, value in model.state_dict().items()}
-    last = _tested(model, data, objective, more)
+    last, marks = _tested(model, data, objective, more)
+    calibration = _calibration(model, data, objective)
     model.load_state_dict(history.best_state)
-    best = evaluate(model, data.test, data, objective, more)
+    best, best_marks = _tested(model, data, objective, more)
     model.load_state_dict(last_state)
-    return {
+    metrics = {
         **{name: curve[-1] for name, curve in history.curves.items() if name not in PLACES},
-        **{name: value for name, value in last.items() if name.startswith("test_")},
+        **{f"test_{name}": value for name, value in last.items()},
         **{f"best_test_{name}": value for name, value in best.items()},
         "best_epoch": history.best_epoch,
-        **{name: value for name, value in last.items() if not name.startswith("test_")},
+        **calibration,
     }
+    hits = {"test_accuracy": marks, "best_test_accuracy": best_marks}
+    return Outcome(metrics, {name: each for name, each in hits.items() if each is not None})
 
 
 def _tested(
     model: nn.Module, data: Dataset | TextDataset, objective: Objective, more: Sequence[str]
-) -> dict[str, float]:
-    """Metrics on the test split, and for classes what calibration takes out of the loss."""
-    if not isinstance(objective, Classification) or objective.per_token:
-        found = evaluate(model, data.test, data, objective, more)
-        return {f"test_{name}": value for name, value in found.items()}
+) -> tuple[dict[str, float], Tensor | None]:
+    """Metrics on the test split, and for classes which of its examples are hits."""
+    if not _of_examples(objective):
+        return evaluate(model, data.test, data, objective, more), None
+    logits, labels = predict(model, data.test, data), data.test.labels
+    return score(logits, labels, objective, more), objective.hits(logits, labels)
+
+
+def _calibration(model: nn.Module, data: Dataset | TextDataset, objective: Objective) -> dict[str, float]:
+    """For classes, what calibration takes out of the loss on the test split."""
+    if not _of_examples(objective):
+        return {}
     logits, labels = predict(model, data.test, data), data.test.labels
     heat = temperature(predict(model, data.validation, data), data.validation.labels)
-    return {
-        **{f"test_{name}": value for name, value in score(logits, labels, objective, more).items()},
-        "scaled_test_loss": score(logits / heat, labels, objective)["loss"],
-        "calibration_error": calibration_error(logits, labels),
-    }
+    scaled = score(logits / heat, labels, objective)["loss"]
+    return {"scaled_test_loss": scaled, "calibration_error": calibration_error(logits, labels)}
+
+
+def _of_examples(objective: Objective) -> bool:
+    """Whether every example has one class."""
+    return isinstance(objective, Classification) and not objective.per_token
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:

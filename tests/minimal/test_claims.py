@@ -68,11 +68,12 @@ def test_outcome_of_a_training(digits):
     training = Training(epochs=4, batch_size=50, lr=1e-2)
     (history,) = fit(model, digits, training, seeds=[0], ledger=Ledger())
     last = {name: value.clone() for name, value in model.state_dict().items()}
-    found = minimal.outcome(model, history, digits)
+    found, marks = minimal.outcome(model, history, digits)
     assert found["parameters"] == SMALL.parameters(4)
     assert found["q_ratio"] == pytest.approx(200 * 10 / SMALL.parameters(4))
     assert found["train_loss"] == history.curves["train_loss"][-1]
     assert found["best_epoch"] == history.best_epoch
+    assert marks["test_accuracy"].float().mean().item() == pytest.approx(found["test_accuracy"])
     assert found["scaled_test_loss"] <= found["test_loss"] + 0.1
     assert all(torch.equal(value, last[name]) for name, value in model.state_dict().items())
     assert set(map(len, minimal.layers(model, digits).values())) == {SMALL.depth}

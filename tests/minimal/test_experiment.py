@@ -39,8 +39,8 @@ class FakeArm:
     def dry_run(self) -> bool:
         return self.ledger.dry_run
 
-    def record(self, metrics: list, history: list) -> None:
-        self.metrics, self.history = metrics, history
+    def record(self, metrics: list, history: list, marks: list) -> None:
+        self.metrics, self.history, self.marks = metrics, history, marks
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def test_an_arm_records_what_training_its_model_by_hand_gives(digits: Dataset) -
     experiment.train(arm, digits)
     model = SMALL.model(digits.shape, 2, 10, seed=3)
     (history,) = fit(model, digits, TRAINING, seeds=[3], ledger=Ledger())
-    assert arm.metrics == [outcome(model, history, digits)]
+    found = outcome(model, history, digits)
+    assert arm.metrics == [found.metrics]
+    assert all(torch.equal(arm.marks[0][name], own) for name, own in found.marks.items())
     recorded = without_seconds(arm.history[0])
     assert recorded["train_loss"] == history.curves["train_loss"] and recorded["step"] == [4, 8]
     assert [len(values) for name, values in recorded.items() if name.startswith("layer_")] == [SMALL.depth] * 7

@@ -43,6 +43,14 @@ def test_tied_has_the_count_of_collapsed(variant):
     assert counted(replace(variant, query_key="tied")) == counted(variant)
 
 
+@pytest.mark.parametrize("norm", ["pre", "post", "none"])
+def test_a_plain_stream_has_one_norm_a_layer_less(norm):
+    plain = replace(BARE, without_mlp="plain", norm=norm)
+    assert counted(plain) == plain.parameters(192)
+    assert replace(BARE, norm=norm).parameters(192) - plain.parameters(192) == (0 if norm == "none" else 6 * 2 * 60)
+    assert replace(FULL, without_mlp="plain").parameters(192) == FULL.parameters(192)
+
+
 def test_printed_totals_fix_width_and_hidden():
     assert (FULL.parameters(192), BARE.parameters(192)) == (287_686, 101_470)
     assert FULL.parameters(192) - BARE.parameters(192) == 6 * 31_036

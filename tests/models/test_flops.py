@@ -60,6 +60,7 @@ def test_variants_of_the_minimal_transformer(variant):
         {"norm": "post"},
         {"norm": "none", "skip": False},
         {"hidden": 0, "without_mlp": "residual"},
+        {"hidden": 0, "without_mlp": "plain"},
         {"stem_bias": False, "attention_bias": False},
     ],
     ids=str,

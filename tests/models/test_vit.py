@@ -133,6 +133,14 @@ def test_a_block_without_mlp_keeps_its_second_norm():
     assert torch.allclose(doubled(x, norm="none"), 3 * x)
 
 
+def test_a_plain_block_without_mlp_has_nothing_of_its_second_half():
+    x = torch.randn(2, 7, 12, generator=torch.Generator().manual_seed(5))
+    ln = lambda y: F.layer_norm(y, (12,))  # noqa: E731
+    assert torch.allclose(doubled(x, without_mlp="plain"), x + 2 * ln(x), atol=1e-6)
+    assert torch.allclose(doubled(x, norm="post", without_mlp="plain"), ln(3 * x), atol=1e-6)
+    assert torch.allclose(doubled(x, norm="none", without_mlp="plain"), 3 * x)
+
+
 @pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"positions": "none"}, {"pool": "cls"}], ids=str)
 def test_autocast_keeps_the_residual_stream_in_bf16(changes):
     with torch.autocast("cpu", torch.bfloat16):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from effi.claims import measures
 from effi.cost import Ledger
 from effi.errors import ParameterError, RecordError, TrainingError
 from effi.records import Arm, Name, Record, Run, records, source, store
@@ -40,12 +41,25 @@ def test_a_record_holds_what_was_asked_and_found(tmp_path: Path) -> None:
     wanted |= {"metrics": {"value": 3.0}, "history": {"loss": [2.0, 1.0]}, "settings": {"lr": 0.1}}
     wanted |= {"parameters": {"width": 8}, "inputs": {"mnist": "sha256:1"}, "notices": ["a notice"]}
     wanted |= {"dataset": None, "model": None, "variant": None, "ratio": None, "parents": None, "device": "cpu"}
+    wanted |= {"marks": {}}
     assert {key: record[key] for key in wanted} == wanted
     keys = {"identity", "question", "source", "checksum", "cost", "provenance", "written"}
     assert set(record) == {*wanted, *keys}
     assert record["identity"] == arm.identities[0]
     assert record["cost"]["flops"] == 10 and record["cost"]["side_by_side"] == 1
     assert record["provenance"]["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("count", [1, 8, 13])
+def test_a_record_keeps_which_examples_are_hits_as_bits(tmp_path: Path, count: int) -> None:
+    run, hits = make(tmp_path), torch.arange(count) % 3 == 0
+    with run.arm("a", 0) as arm:
+        arm.record({"test_accuracy": hits.float().mean().item()}, marks={"test_accuracy": hits})
+    (record,) = run.records()
+    read = measures.marks(record, "test_accuracy")
+    assert read is not None and read.tolist() == hits.tolist()
+    assert len(record["marks"]["test_accuracy"][1]) <= 4 * (count // 24 + 1)
+    assert measures.marks(record, "best_test_accuracy") is None
 
 
 def test_a_second_call_skips_what_is_done(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def finished(best: nn.Module) -> History:
 def test_outcome_reports_last_and_best_weights(data):
     last, best = Linear(), Linear()
     before = {name: value.clone() for name, value in last.state_dict().items()}
-    metrics = outcome(last, finished(best), data)
+    metrics, marks = outcome(last, finished(best), data)
     logits = predict(last, data.test, data)
     expected = {f"test_{name}": value for name, value in score(logits, data.test.labels).items()}
     expected |= {f"best_test_{name}": value for name, value in evaluate(best, data.test, data).items()}
@@ -128,6 +128,11 @@ def test_outcome_reports_last_and_best_weights(data):
     assert {name: metrics[name] for name in expected} == expected
     assert set(metrics) == {*expected, "scaled_test_loss"}
     assert all(torch.equal(last.state_dict()[name], value) for name, value in before.items())
+    guessed = {"test_accuracy": logits, "best_test_accuracy": predict(best, data.test, data)}
+    assert set(marks) == set(guessed)
+    for name, own in guessed.items():
+        assert torch.equal(marks[name], own.argmax(-1) == data.test.labels)
+        assert marks[name].float().mean().item() == pytest.approx(metrics[name])
 
 
 def test_outcome_fits_its_temperature_on_the_validation_split(data):
@@ -139,5 +144,5 @@ def test_outcome_fits_its_temperature_on_the_validation_split(data):
     for split in (data, wrong):
         heat = temperature(predict(model, split.validation, data), split.validation.labels)
         scaled.append(score(predict(model, data.test, data) / heat, data.test.labels)["loss"])
-        assert outcome(model, finished(model), split)["scaled_test_loss"] == pytest.approx(scaled[-1])
+        assert outcome(model, finished(model), split).metrics["scaled_test_loss"] == pytest.approx(scaled[-1])
     assert scaled[0] != scaled[1]

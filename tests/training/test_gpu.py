@@ -39,7 +39,7 @@ def test_bf16_augmentation_and_outcome(data):
     settings = Training(epochs=2, batch_size=16, precision="auto", augment=("flip", "crop"))
     model, ledger = VARIANT.model((3, 8, 8), 4, 4, seed=0).to("cuda"), Ledger("cuda")
     history = fit(model, device_data, settings, seeds=[0], ledger=ledger)[0]
-    metrics = outcome(model, history, device_data)
+    metrics = outcome(model, history, device_data).metrics
     assert all(torch.isfinite(torch.tensor(value)) for value in metrics.values())
     assert ledger.total()["peak_bytes"] > 0
 

@@ -70,7 +70,7 @@ def test_the_gradient_of_a_regression_is_that_of_the_mean_square(data):
 def test_the_outcome_of_a_regression(data):
     told, model = numbers(data), brightness()
     history = trained(model, told, Regression())
-    found = outcome(model, history, told, Regression(), ["pearson", "spearman"])
+    found = outcome(model, history, told, Regression(), ["pearson", "spearman"]).metrics
     predicted = predict(model, told.test, told).flatten().numpy()
     assert found["test_pearson"] == pytest.approx(stats.pearsonr(predicted, told.test.labels.numpy()).statistic)
     assert found["test_spearman"] == pytest.approx(stats.spearmanr(predicted, told.test.labels.numpy()).statistic)
@@ -185,7 +185,7 @@ def test_perplexity_is_the_exponential_of_the_loss():
     history = trained(model, text, LanguageModelling(), replace(TRAINING, batch_size=8, epochs=40, lr=0.03))
     logits, labels = model(text.test.inputs.long()), text.test.labels
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
-    found = outcome(model, history, text, LanguageModelling())
+    found = outcome(model, history, text, LanguageModelling()).metrics
     assert found["test_loss"] == pytest.approx(loss, rel=1e-5)
     assert found["test_perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert 0.7 < history.curves["train_accuracy"][-1] <= 1 and history.curves["train_accuracy"][0] < 0.4
@@ -258,7 +258,7 @@ def test_unknown_metrics_are_named(labels, name, told):
 def test_metrics_are_reported_of_last_and_best_weights(data: Dataset):
     model = vit()
     history = trained(model, data, Classification())
-    found = outcome(model, history, data, more=["f1", "mcc"])
+    found = outcome(model, history, data, more=["f1", "mcc"]).metrics
     guesses = predict(model, data.test, data).argmax(1)
     assert found["test_f1"] == pytest.approx(sklearn.f1_score(data.test.labels, guesses, average="macro"))
     model.load_state_dict(history.best_state)
