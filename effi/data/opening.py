@@ -46,6 +46,11 @@ class Opened:
         return self._drawn[seeds[0]]
 
     @property
+    def checksum(self) -> str:
+        """Of the whole set's content."""
+        return self.data.checksum
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What the settings of an arm say of its data."""
         one = self.data

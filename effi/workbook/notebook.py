@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from effi.spec import Rule
 
 Cell = Mapping[str, Any]
-SCALES = ("smoke", "cpu", "gpu", "paper")
+SCALES = ("smoke", "cpu", "hours", "gpu", "paper")
 _EXAMPLES = {
     "list": [0, 1],
     "list[int]": [0, 1, 2],
