@@ -12,6 +12,7 @@ import torch
 from effi.data import catalogue
 from effi.data.examples import Dataset, TextDataset
 from effi.data.text import load_text
+from effi.data.tokens import Tokenizer
 from effi.errors import ParameterError
 
 # Scales that take the part which a table names of a data set; all others take the whole of it.
@@ -64,7 +65,9 @@ class Opened:
         return replace(again, data=again._read(0).to(self.data.train.inputs.device))
 
     def _read(self, draw: int) -> Dataset | TextDataset:
-        return _load(self.name, self.subset, self.tokenizer, draw)
+        # Draws of one text share their ids: a model that was pretrained on one of them is fine-tuned on the others.
+        own = getattr(self.data, "tokenizer", None) if draw else None
+        return _load(self.name, self.subset, self.tokenizer or own, draw)
 
     def __str__(self) -> str:
         one, parts = self.data, ("train", "validation", "test")
@@ -108,7 +111,7 @@ def _open(name: str, options: Mapping[str, Any], all_of_it: bool, size: int, dev
 
 
 def _load(
-    name: str, subset: Mapping[str, Any], tokenizer: str | Path | None = None, draw: int = 0
+    name: str, subset: Mapping[str, Any], tokenizer: Tokenizer | str | Path | None = None, draw: int = 0
 ) -> Dataset | TextDataset:
     options = {key: value for key, value in subset.items() if key not in ("whole", "anew")}
     options |= {"draw": draw} if subset.get("anew") else {}
