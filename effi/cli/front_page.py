@@ -81,8 +81,15 @@ def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
         return NOT_AVAILABLE, NOT_AVAILABLE
     found = report.trades(results, paper, baseline=baseline, metric=score)
     sign = -1 if measures.lower_is_better(score) else 1
-    saving = sorted((trade for trade in found if trade.pays), key=lambda trade: trade.cost.mean)
-    losing = sorted((t for t in found if t.kept == "not reproduced"), key=lambda trade: sign * trade.change.mean)
+    saving = sorted(
+        (
+            each.trade
+            for each in report.choose(results, paper, baseline=baseline)
+            if each.decision == "take" and each.trade
+        ),
+        key=lambda trade: trade.cost.mean,
+    )
+    losing = sorted((t for t in found if t.kept == "against"), key=lambda trade: sign * trade.change.mean)
     return _by_group(saving) or "none shown", _by_group(losing) or "nowhere shown"
 
 

@@ -14,16 +14,18 @@ from effi.report.page import Page
 from effi.report.phases import cost_bars
 from effi.report.series import lines
 from effi.report.tables import Table, save_tables
-from effi.report.trades import Trade, advice, trades
+from effi.report.trades import Recommendation, Trade, advice, choose, trades
 
 __all__ = [
     "Page",
+    "Recommendation",
     "Table",
     "Trade",
     "advice",
     "arms_table",
     "bars_with_intervals",
     "check",
+    "choose",
     "claims_table",
     "colour_of",
     "cost_bars",

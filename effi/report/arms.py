@@ -9,6 +9,9 @@ from effi.claims.papers import NOT_AVAILABLE
 from effi.errors import RecordError
 from effi.report.tables import Table
 
+# Variants that a model must beat before it has learned anything: trained beside it, with no model's cost.
+SANITY = {"majority": "the majority class", "logistic": "logistic regression"}
+
 
 def shown(values: Sequence[float], unit: str = "", digits: int = 3) -> str:
     """Mean, unit and 95 % interval of the values as text."""

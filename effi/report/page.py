@@ -19,7 +19,7 @@ from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
-from effi.report.trades import Cost, advice
+from effi.report.trades import Cost, advice, validation_of
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -93,30 +93,20 @@ class Page:
         """What each arm costs and keeps beside the baseline, by the paper's score."""
         return cost_table(self.results, baseline=self.baseline, price=self.price, metric=self.paper.report["score"])
 
-    def matched(self, metric: str = "validation_accuracy") -> Table:
-        """Each arm beside the baseline at equal epochs, FLOPs and time."""
-        return matched_table(self.results, baseline=self.baseline, metric=metric)
+    def matched(self, metric: str | None = None) -> Table:
+        """Each arm beside the baseline at equal epochs, FLOPs and time, by a metric of the histories.
 
-    def advice(
-        self,
-        *,
-        metric: str | None = None,
-        by: Cost = "flops",
-        arms: Sequence[str] | None = None,
-        told: str | None = None,
-    ) -> str:
-        """What to take instead of the baseline, by the paper's score unless `metric` says otherwise."""
-        chosen = metric or self.paper.report["score"]
-        return advice(
-            self.results,
-            self.paper,
-            baseline=self.baseline,
-            price=self.price,
-            metric=chosen,
-            by=by,
-            arms=arms,
-            told=told,
-        )
+        None is the one on validation that stands for the paper's score.
+        """
+        chosen = metric or validation_of(self.paper.report["score"])
+        return matched_table(self.results, baseline=self.baseline, metric=chosen)
+
+    def advice(self, *, told: str | None = None, by: Cost = "flops", arms: Sequence[str] | None = None) -> str:
+        """What to take instead of the baseline: chosen on validation, told on test (None: by the paper's score).
+
+        `arms` are those on offer, None all of them.
+        """
+        return advice(self.results, self.paper, baseline=self.baseline, price=self.price, told=told, by=by, arms=arms)
 
     def save(self) -> None:
         """At the end of a run: save the tables that `effi verify` derives, beside the records, and print how many."""

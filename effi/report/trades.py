@@ -1,28 +1,42 @@
-"""What an arm saves and what it loses beside its baseline, and the sentence of advice drawn from that."""
+"""What an arm saves and what it loses beside its baseline, and the advice drawn from that."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from effi.claims import Pair, Results, measures, stats
 from effi.claims.papers import Paper
 from effi.claims.results import holds
-from effi.claims.stats import Interval, State
+from effi.claims.stats import Direction, Interval
 from effi.cost import money
-from effi.report.arms import shown
-from effi.report.costs import differences
+from effi.errors import ParameterError
+from effi.report import uncertainty
+from effi.report.arms import SANITY
+from effi.report.uncertainty import Estimate
+
+if TYPE_CHECKING:
+    from effi.records import Record
 
 Cost = Literal["flops", "seconds"]
 COST_WORDS: dict[Cost, str] = {"flops": "FLOPs", "seconds": "seconds"}
+Decision = Literal["take", "stay", "cannot tell"]
+NONE_AT_SMOKE = "Smoke scale advises nothing: its trainings show that everything runs, and no more."
+# Where in a training the lowest validation loss says that it was still falling.
+LAST = 0.9
+ACCURACY = "test_accuracy"
+_DIRECTIONS = {"reproduced": "for", "not reproduced": "against", "inconclusive": "open"}
 
 
 @dataclass(frozen=True)
 class Trade:
     """One arm beside the baseline of its group at the seeds that both have: its cost in % and the change of a metric.
 
-    Surely: with the whole 95 % interval over seeds, which one seed does not have.
+    The cost is a geometric mean. Surely: with the whole 95 % interval over seeds, and of accuracies over the examples
+    of the test set, too. One seed is never sure.
     """
 
     arm: str
@@ -30,24 +44,70 @@ class Trade:
     group: str
     metric: str
     cost: Interval
-    change: Interval
+    estimate: Estimate
     margin: float
     pairs: Sequence[Pair]
 
     @property
-    def kept(self) -> State:
-        """Whether the loss is surely below the margin, surely above it, or neither."""
-        return stats.no_loss(self.change, self.margin, "lower" if measures.lower_is_better(self.metric) else "higher")
+    def change(self) -> Interval:
+        """Arm minus baseline in the shown unit."""
+        return self.estimate.interval
 
     @property
-    def pays(self) -> bool:
-        """Whether it surely costs less than the baseline and surely loses less than the margin."""
-        return self.cost.high < 100 and self.kept == "reproduced"
+    def kept(self) -> Direction:
+        """For where it surely loses less than the margin, against where surely more."""
+        found: str = stats.no_loss(self.change, self.margin, self._better)
+        return _DIRECTIONS.get(found, found)  # type: ignore[return-value]
+
+    @property
+    def saves(self) -> bool:
+        """Whether it surely costs less than the baseline."""
+        return self.cost.high < 100
+
+    @property
+    def gain(self) -> float:
+        """The mean change towards the better."""
+        return self.estimate.mean if self._better == "higher" else -self.estimate.mean
+
+    @property
+    def told(self) -> str:
+        """The change in words, with its interval and what that is taken over."""
+        gap = measures.unit(self.metric, difference=True)
+        shown = stats.measured(self.change, self.estimate.seeds, gap.name, gap.digits)
+        return f"{measures.words(self.metric)} changes by {shown} over {uncertainty.counted(self.estimate)}"
+
+    @property
+    def limit(self) -> str:
+        """The margin with its unit: "1 point"."""
+        unit = measures.unit(self.metric, difference=True).name
+        return f"{self.margin:g} {unit.removesuffix('s') if self.margin == 1 else unit}".strip()
+
+    @property
+    def wanted(self) -> str:
+        """What would decide whether it loses less than the margin."""
+        return self.estimate.wanted(-self.margin if self._better == "higher" else self.margin)
+
+    @property
+    def _better(self) -> Literal["higher", "lower"]:
+        return "lower" if measures.lower_is_better(self.metric) else "higher"
 
 
-def _limit(margin: float, metric: str) -> str:
-    """A margin with its unit: "1 points"."""
-    return f"{margin:g} {measures.unit(metric, difference=True).name}".strip()
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do for one data set and model, why, and what else to know; `trade` is of the arm chosen on validation.
+
+    There is no trade where no arm on offer surely saves. `why` is a sentence without its full stop.
+    """
+
+    group: str
+    decision: Decision
+    why: str
+    by: Cost
+    trade: Trade | None
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.group}: {self.why}.", *self.notes])
 
 
 def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Cost = "flops") -> list[Trade]:
@@ -60,12 +120,51 @@ def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Co
     for arm, pairs in results.pairs(baseline).items():
         usable = [pair for pair in pairs if all(holds(r, m) for r in pair for m in (metric, f"cost.{by}"))]
         usable = [pair for pair in usable if pair.arm is not pair.baseline and pair.baseline["cost"][by]]
-        if usable:
+        if usable and usable[0].arm["variant"] not in SANITY:
             margin = paper.margin(paper.report["margin"], results.dataset(arm))
-            cost = stats.interval([100 * p.arm["cost"][by] / p.baseline["cost"][by] for p in usable])
-            change = stats.interval(differences(usable, metric))
+            cost = uncertainty.positive([100 * p.arm["cost"][by] / p.baseline["cost"][by] for p in usable])
+            change = uncertainty.change(usable, metric)
             found.append(Trade(arm, results.label(arm), results.group(arm), metric, cost, change, margin, usable))
     return found
+
+
+def validation_of(metric: str) -> str:
+    """The validation metric by which to choose what a test metric then tells. ParameterError where there is none."""
+    kind = metric.removeprefix("best_").removeprefix("test_")
+    found = f"validation_{kind}"
+    if kind == metric or not measures.is_known(found, {}):
+        raise ParameterError(f"Nothing can be chosen on validation for {metric!r}: tell test_accuracy or test_loss.")
+    return found
+
+
+def choose(
+    results: Results,
+    paper: Paper,
+    *,
+    baseline: str,
+    told: str | None = None,
+    by: Cost = "flops",
+    arms: Sequence[str] | None = None,
+) -> list[Recommendation]:
+    """The one rule of advice, per data set and model: chosen on the validation split, told on the test split.
+
+    Of the arms on offer (None: all) that surely cost less, the one chosen is the cheapest of those that surely keep the
+    metric on validation, else the best there. Only its test decides, by `told` (None: the paper's score), so that no
+    test split chooses. None at smoke scale. Errors as of `trades` and `validation_of`.
+    """
+    told = told or paper.report["score"]
+    if results.scale == "smoke":
+        return []
+    tested, checked = (
+        {trade.arm: trade for trade in trades(results, paper, baseline=baseline, metric=metric, by=by)}
+        for metric in (told, validation_of(told))
+    )
+    offered = [trade for arm, trade in tested.items() if arms is None or arm in arms]
+    groups = {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
+    return [
+        _recommended(results, full, [trade for trade in offered if trade.group == group], checked, by)
+        for group, full in groups.items()
+    ]
 
 
 def advice(
@@ -74,46 +173,121 @@ def advice(
     *,
     baseline: str,
     price: float,
-    metric: str,
+    told: str | None = None,
     by: Cost = "flops",
     arms: Sequence[str] | None = None,
-    told: str | None = None,
 ) -> str:
-    """A sentence per data set and model: the cheapest arm that surely saves and surely keeps the metric, or none does.
-
-    `arms` are those on offer (None: all), `told` is the metric whose change is told (None: the one it is chosen by, so
-    that one can choose on validation and tell of the test split). `price` is money per GPU hour. Errors as of trades.
-    """
-    datasets = {results.group(arm): results.dataset(arm) for arm in results.pairs(baseline)}
-    limits = {g: _limit(paper.margin(paper.report["margin"], name), metric) for g, name in datasets.items()}
-    groups: dict[str, list[Trade]] = {group: [] for group in datasets}
-    for trade in trades(results, paper, baseline=baseline, metric=metric, by=by):
-        if trade.pays and (arms is None or trade.arm in arms):
-            groups[trade.group].append(trade)
-    return "\n".join(
-        f"{group}: {_sentence(paying, baseline, limits[group], by, told or metric, price)}"
-        for group, paying in groups.items()
-    )
+    """What `choose` recommends, a line per data set and model; `price` is money per GPU hour. Errors as of `choose`."""
+    found = choose(results, paper, baseline=baseline, told=told, by=by, arms=arms)
+    return "\n".join(f"{each}{_saved(each, price)}" for each in found) or NONE_AT_SMOKE
 
 
-def _sentence(paying: Sequence[Trade], baseline: str, limit: str, by: Cost, told: str, price: float) -> str:
-    if not paying:
-        return (
-            f"stay with {baseline}; no arm on offer surely saves {COST_WORDS[by]} and surely loses less than {limit}."
-        )
-    best = min(paying, key=lambda trade: trade.cost.mean)
-    n, gap = len(best.pairs), measures.unit(told, difference=True)
-    share = f"{stats.measured(best.cost, n, '%', 1)} of its {COST_WORDS[by]}"
-    change = f"{measures.words(told)} changes by {shown(differences(best.pairs, told), gap.name, gap.digits)}"
+def _recommended(
+    results: Results, baseline: str, offered: Sequence[Trade], checked: Mapping[str, Trade], by: Cost
+) -> Recommendation:
+    """One group's; `checked` are the trades of every arm on validation."""
+    saving = [trade for trade in offered if trade.saves and trade.arm in checked]
+    chosen = min(saving, key=lambda trade: _rank(checked[trade.arm]), default=None)
+    name = results.label(baseline)
+    decision, why = _decided(chosen, name, by) if chosen else _unchosen(offered, name, by)
+    spoken_of = [baseline, *([chosen.arm] if chosen else [])]
+    if unlearned := _unlearned(results, spoken_of if decision == "take" else [baseline]):
+        decision, why = "cannot tell", f"cannot tell, because {unlearned}"
+    notes = [*_unfinished(results, spoken_of), *(_unknown(chosen.estimate) if chosen else ())]
+    return Recommendation(results.group(baseline), decision, why, by, chosen, tuple(notes))
+
+
+def _rank(checked: Trade) -> tuple[bool, float]:
+    """Arms that surely keep the metric by their cost, then the others by what they gain, both on validation."""
+    kept = checked.kept == "for"
+    return not kept, checked.cost.mean if kept else -checked.gain
+
+
+def _unchosen(offered: Sequence[Trade], baseline: str, by: Cost) -> tuple[Decision, str]:
+    """Without an arm that surely saves and that validation could choose."""
+    cheapest = min(offered, key=lambda trade: trade.cost.mean, default=None)
+    if cheapest is None or cheapest.cost.mean >= 100:
+        return "stay", f"stay with {baseline}: no arm on offer saves {COST_WORDS[by]}"
+    if cheapest.estimate.seeds == 1:
+        return "cannot tell", "cannot tell, because one seed shows no spread: train three or more"
+    if cheapest.saves:
+        return "cannot tell", f"cannot tell, because {cheapest.label} holds no validation metric to be chosen by"
+    nearest = f"{cheapest.label}, the cheapest on offer, takes {_share(cheapest, by)}"
+    return "cannot tell", f"cannot tell, because no arm surely saves {COST_WORDS[by]}: {nearest}"
+
+
+def _decided(chosen: Trade, baseline: str, by: Cost) -> tuple[Decision, str]:
+    """By the test split alone."""
+    if chosen.kept == "for":
+        saving = f"take {chosen.label} instead of {baseline}, for {_share(chosen, by)}"
+        return "take", f"{saving}; {chosen.told}, which is surely a loss of less than {chosen.limit}"
+    told = f"of {chosen.label}, chosen on validation, {chosen.told}"
+    if chosen.kept == "against":
+        return "stay", f"stay with {baseline}: {told}, which is surely a loss of more than {chosen.limit}"
     return (
-        f"take {best.label} instead of {baseline}, for {share}{_saved(best, by, price)}; "
-        f"{change}, n={n}, and the loss is surely below {limit}."
+        "cannot tell",
+        f"cannot tell: {told}; whether that loses less than {chosen.limit}, {chosen.wanted} would tell",
     )
 
 
-def _saved(trade: Trade, by: Cost, price: float) -> str:
-    """Seconds and money saved in one training, where it was chosen by seconds."""
-    if by != "seconds":
+def _share(trade: Trade, by: Cost) -> str:
+    return f"{stats.measured(trade.cost, len(trade.pairs), '%', 1)} of its {COST_WORDS[by]}"
+
+
+def _saved(found: Recommendation, price: float) -> str:
+    """Seconds and money that the arm to take saves."""
+    if found.decision != "take" or found.trade is None or found.by != "seconds":
         return ""
-    seconds = sum(pair.baseline["cost"][by] - pair.arm["cost"][by] for pair in trade.pairs) / len(trade.pairs)
-    return f" ({seconds:.1f} s saved a training, {1000 * money(seconds, price):.2f} of money in a thousand)"
+    pairs = found.trade.pairs
+    seconds = sum(pair.baseline["cost"]["seconds"] - pair.arm["cost"]["seconds"] for pair in pairs) / len(pairs)
+    return f" Saved: {seconds:.1f} s a training, and {1000 * money(seconds, price):.2f} of money in a thousand of them."
+
+
+# --- what else to know ---------------------------------------------------------------------------------------
+
+
+def _unlearned(results: Results, arms: Sequence[str]) -> str:
+    """The first arm whose test accuracy is not surely above that of a sanity baseline, as a reason; empty without."""
+    for arm in arms:
+        for kind, words in SANITY.items():
+            pairs = _beside(results, arm, kind)
+            if pairs and uncertainty.change(pairs, ACCURACY).interval.low <= 0:
+                ours, theirs = (_scored([pair[side] for pair in pairs]) for side in (0, 1))
+                return (
+                    f"{results.label(arm)} has not learned: test accuracy {ours}, not surely above {theirs} of {words}"
+                )
+    return ""
+
+
+def _beside(results: Results, arm: str, kind: str) -> list[Pair]:
+    """An arm and a sanity baseline of its data set, by seed."""
+    ours = results.seeds(arm)
+    rivals = results.where(dataset=results.dataset(arm), variant=kind)
+    pairs = [Pair(ours[r["seed"]], r) for r in rivals.records if r["seed"] in ours]
+    return [pair for pair in pairs if all(holds(record, ACCURACY) for record in pair)]
+
+
+def _scored(records: Sequence[Record]) -> str:
+    found = uncertainty.score(records, ACCURACY)
+    return stats.measured(found.interval, found.seeds, "%", 1)
+
+
+def _unfinished(results: Results, arms: Sequence[str]) -> Iterator[str]:
+    """Which arms should be trained longer, in a sentence."""
+    if found := [results.label(arm) for arm in arms if _falling(results, arm)]:
+        yield f"The validation loss of {' and of '.join(found)} was still falling at the end: train longer."
+
+
+def _falling(results: Results, arm: str) -> bool:
+    """Whether at most seeds the lowest validation loss lies in the last tenth of the training."""
+    curves = [record["history"].get("validation_loss") or [] for record in results.seeds(arm).values()]
+    late = [bool(curve) and int(np.argmin(curve)) + 1 > LAST * len(curve) for curve in curves]
+    return 2 * sum(late) > len(late)
+
+
+def _unknown(estimate: Estimate) -> Iterator[str]:
+    """What the interval of an accuracy does not know of the test set."""
+    if estimate.basis == "size":
+        yield "Hits of single test examples are not recorded: the interval takes the most that two models can disagree."
+    elif estimate.basis == "seeds" and estimate.highest < np.inf:
+        yield "The number of test examples is not recorded: the interval leaves their error out."

@@ -143,10 +143,10 @@ def test_the_gate_counts_records_and_values_and_passes_over_what_only_one_side_h
     ours = paths.records_file("results", "cpu", "made_up")
     number = len(records(ours))
     said = effi("compare", rewritten(keep(root / "a.jsonl"), change), ours, "--bits")
-    # Three metrics and four epochs of a history each.
+    # Four metrics and four epochs of a history each.
     assert said == Said(
         0,
-        f"{number - 1} records and {7 * (number - 1)} values compared, all of the same bits\n"
+        f"{number - 1} records and {8 * (number - 1)} values compared, all of the same bits\n"
         "only on one side and passed over: keys 1, records 2\n",
         "",
     )

@@ -14,7 +14,8 @@ def trained(
     arm: str, seed: int, accuracy: float, *, flops: float = 100.0, search: float = 0.0, **cost: Any
 ) -> dict[str, Any]:
     """A record of four epochs whose validation accuracy climbs to `accuracy`; search FLOPs come on top."""
-    found = synthetic.record(arm, seed, test_accuracy=accuracy, parameters=flops, test_loss=1 - accuracy)
+    scores = {"validation_accuracy": accuracy, "test_accuracy": accuracy, "test_loss": 1 - accuracy}
+    found = synthetic.record(arm, seed, parameters=flops, **scores)
     phases = {"train": {"flops": flops, "seconds": flops / 10}, "search": {"flops": search, "seconds": search / 10}}
     found["cost"] |= {"flops": flops + search, "seconds": (flops + search) / 10, "phases": phases} | cost
     found["history"] = {"validation_accuracy": [accuracy - 0.3, accuracy - 0.2, accuracy - 0.1, accuracy]}

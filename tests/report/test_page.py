@@ -69,8 +69,16 @@ def test_tables_are_those_of_the_run(tmp_path: Path) -> None:
 def test_advice_is_by_the_score_of_the_paper_and_its_margin(tmp_path: Path) -> None:
     said = page(tmp_path).advice()
     assert said.startswith("mnist: take minimum instead of mlp-h1, for 10.0 % of its FLOPs; test accuracy")
-    assert said.endswith("the loss is surely below 0.5 points.")
+    assert "surely a loss of less than 0.5 points" in said
     assert "stay with mlp-h1" in page(tmp_path).advice(arms=["mnist/nomlp-h1"])
+
+
+def test_matched_budgets_are_read_by_the_metric_that_is_asked_for(tmp_path: Path) -> None:
+    done = [{**each, "history": {**each["history"], "validation_loss": [0.5, 0.4]}} for each in DONE]
+    found = page(tmp_path, done)
+    assert found.matched().title.startswith("validation accuracy (%) minus mlp-h1")
+    assert found.matched("validation_loss").title.startswith("validation loss minus mlp-h1")
+    assert {row[1] for row in found.matched("validation_loss").rows} == {"0.000"}
 
 
 def test_results_are_read_anew(tmp_path: Path) -> None:

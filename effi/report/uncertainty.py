@@ -1,0 +1,185 @@
+"""How sure a mean is: over seeds, over the examples of a finite test set, and of quantities that are positive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import stats as distributions
+
+from effi.claims import Pair, measures
+from effi.claims.stats import Interval
+from effi.errors import RecordError
+
+if TYPE_CHECKING:
+    from effi.records import Record
+
+# What an interval knows of the test set: hits of its examples, its size alone, or nothing.
+Basis = Literal["hits", "size", "seeds"]
+CONFIDENCE = 0.95
+MOST_SEEDS, MOST_EXAMPLES = 100, 10**6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and test examples in its shown unit: `seed_sd` between seeds, `example_sd` between examples.
+
+    `examples` is 0 where nothing is known of them. Intervals end at `lowest` and `highest`; `highest` is also what the
+    whole test set is worth, 100 for an accuracy in %.
+    """
+
+    mean: float
+    seeds: int
+    seed_sd: float
+    examples: int = 0
+    example_sd: float = 0.0
+    lowest: float = -math.inf
+    highest: float = math.inf
+    basis: Basis = "seeds"
+
+    @property
+    def interval(self) -> Interval:
+        """Mean and 95 % bounds; infinite ones for one seed, which shows no spread."""
+        if self.seeds == 1:
+            return Interval(self.mean, -math.inf, math.inf)
+        reach = self.reach(self.seeds, self.examples)
+        return Interval(self.mean, max(self.lowest, self.mean - reach), min(self.highest, self.mean + reach))
+
+    def reach(self, seeds: int, examples: int) -> float:
+        """Half-width of the 95 % interval that so many seeds and test examples of this spread have.
+
+        The half-widths of two t intervals in quadrature (variance estimates recovered from limits: Zou and Donner
+        2008). How one seed scatters on one example is in both of them, which errs on the wide side. Two variances under
+        Welch and Satterthwaite's degrees of freedom are too narrow where two or three seeds scatter most.
+        """
+        return math.hypot(self._of_seeds(seeds), self._of_examples(examples))
+
+    def _of_seeds(self, seeds: int) -> float:
+        return _t(seeds) * self.seed_sd / math.sqrt(seeds)
+
+    def _of_examples(self, examples: int) -> float:
+        """At least what n examples that all agree leave open: the share q of others with (1 - q)^n = 5 %, about 3/n."""
+        if not self.examples:
+            return 0.0
+        unseen = self.highest * (1 - (1 - CONFIDENCE) ** (1 / examples))
+        return max(unseen, _t(examples) * self.example_sd / math.sqrt(examples)) if examples > 1 else unseen
+
+    def wanted(self, line: float) -> str:
+        """How many test examples, seeds or both tell this mean from a line where mean and spread stay, in words."""
+        gap = abs(self.mean - line)
+        examples = _least(lambda n: self.reach(self.seeds, n) < gap, self.examples, MOST_EXAMPLES)
+        seeds = _least(lambda n: self.reach(n, self.examples) < gap, self.seeds, MOST_SEEDS)
+        if examples and not (seeds and seeds * self.examples < examples * self.seeds):
+            return f"about {_rounded_up(examples):,} test examples"
+        if seeds:
+            return f"about {_rounded_up(seeds)} seeds"
+        share = gap / math.sqrt(2)
+        examples = _least(lambda n: self._of_examples(n) < share, self.examples, MOST_EXAMPLES)
+        seeds = _least(lambda n: self._of_seeds(n) < share, self.seeds, MOST_SEEDS)
+        if examples and seeds:
+            return f"about {_rounded_up(seeds)} seeds and {_rounded_up(examples):,} test examples"
+        return "no number of seeds and test examples in reach"
+
+
+def _t(count: int) -> float:
+    return float(distributions.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+
+
+def _least(enough: Callable[[int], bool], low: int, most: int) -> int | None:
+    """The smallest count from `low` to `most` that is enough, if more is never worse; None without one."""
+    if low < 1 or not enough(most):
+        return None
+    high = most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def _rounded_up(count: int) -> int:
+    """Two digits that count, upwards."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return math.ceil(count / step) * step
+
+
+def score(records: Sequence[Record], metric: str) -> Estimate:
+    """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
+    values = [measures.value(record, metric) for record in records]
+    mean = float(np.mean(values))
+    return _estimate(values, _hits(records, metric), metric, _size(records, metric), mean * (1 - mean), 0.0)
+
+
+def change(pairs: Sequence[Pair], metric: str) -> Estimate:
+    """Arm minus baseline over seeds, on the same test examples, in the shown unit. Errors as of `score`."""
+    sides = [[pair.arm for pair in pairs], [pair.baseline for pair in pairs]]
+    ours, theirs = ([measures.value(record, metric) for record in side] for side in sides)
+    first, second = (_hits(side, metric) for side in sides)
+    both = first is not None and second is not None and first.shape == second.shape
+    apart = first - second if both else None  # type: ignore[operator]
+    values = [a - b for a, b in zip(ours, theirs, strict=True)]
+    total, mean = float(np.mean(ours) + np.mean(theirs)), float(np.mean(values))
+    # Two classifiers disagree on no more than the misses, or the hits, of both.
+    worst = min(total, 2 - total) - mean**2
+    return _estimate(values, apart, metric, _size([*sides[0], *sides[1]], metric), worst, -1.0)
+
+
+def _estimate(
+    values: Sequence[float], hits: np.ndarray | None, metric: str, size: int, worst: float, lowest: float
+) -> Estimate:
+    """From a value per seed and hits (seeds, examples); without hits from the size and the worst variance."""
+    factor = measures.unit(metric).factor
+    spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
+    plain = (factor * float(np.mean(values)), len(values), spread)
+    if not metric.endswith("accuracy"):
+        return Estimate(*plain)
+    ends = factor * lowest, factor
+    if hits is not None and hits.shape[1] > 1:
+        return Estimate(*plain, hits.shape[1], factor * float(hits.mean(0).std(ddof=1)), *ends, "hits")
+    if size:
+        return Estimate(*plain, size, factor * math.sqrt(max(0.0, worst)), *ends, "size")
+    return Estimate(*plain, lowest=ends[0], highest=ends[1])
+
+
+def _hits(records: Sequence[Record], metric: str) -> np.ndarray | None:
+    """Hits of every seed on every test example, float (seeds, examples); None where a record does not hold them."""
+    held = [marks for record in records if (marks := measures.marks(record, metric)) is not None]
+    if len(held) < len(records) or len({len(marks) for marks in held}) != 1:
+        return None
+    return np.stack(held).astype(float)
+
+
+def _size(records: Sequence[Record], metric: str) -> int:
+    """Examples that a test metric was measured on, where a part of the test set was asked for; 0 otherwise."""
+    sizes = {_asked(record) for record in records} if "test_" in metric else set()
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _asked(record: Record) -> int:
+    found = record["settings"]
+    for key in ("data", "subset", "test"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found or 0
+
+
+def positive(values: Sequence[float]) -> Interval:
+    """Geometric mean and t interval of the logarithms: of positive quantities and their ratios, never below 0.
+
+    One value has the bounds 0 and infinity; equal ones are exact. Raises RecordError unless all are above 0.
+    """
+    array = np.asarray(values, dtype=float)
+    if not (array > 0).all():
+        raise RecordError(f"A cost is {array.min():g}, of which there is no logarithm: measure it again.")
+    if len(array) == 1 or np.ptp(array) == 0:
+        return Interval(float(array[0]), *((0.0, math.inf) if len(array) == 1 else (float(array[0]),) * 2))
+    logs = np.log(array)
+    reach = _t(len(array)) * logs.std(ddof=1) / math.sqrt(len(array))
+    return Interval(*(float(np.exp(logs.mean() + shift)) for shift in (0.0, -reach, reach)))
+
+
+def counted(estimate: Estimate) -> str:
+    """What an interval is taken over: "3 seeds and 360 test examples"."""
+    seeds = f"{estimate.seeds} seed{'s' * (estimate.seeds > 1)}"
+    return f"{seeds} and {estimate.examples:,} test examples" if estimate.examples else seeds
