@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from effi.bench import suites, tickets
-from effi.bench.rounds import Case, save, table, timed
+from effi.bench.rounds import Case, timed
+from effi.bench.shown import newest, save, table
 from effi.errors import ParameterError, did_you_mean
 
 BENCHES: Mapping[str, Callable[[], list[Case]]] = {
@@ -20,17 +21,28 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
 
 
-def main(name: str | None = None, *, results_dir: str | Path = "results", budget_s: float = 20.0) -> None:
-    """Print one benchmark as a table, or all of them, and append its rows to results/bench/<name>.jsonl.
+def main(
+    name: str | None = None, *, results_dir: str | Path = "results", stored: bool = False, budget_s: float = 20.0
+) -> None:
+    """Time one benchmark, or all of them, append the rows to results/bench/<name>.jsonl and print what lies there.
 
-    `budget_s` is the time for one case of a benchmark. ParameterError for an unknown name.
+    `stored` only prints. `budget_s` is the time of one competitor beside the reference, but for the least number of
+    rounds. ParameterError for an unknown name.
     """
     if name is not None and name not in BENCHES:
         raise ParameterError(f'there is no benchmark "{name}"{did_you_mean(name, BENCHES)}')
     for each in [name] if name else BENCHES:
-        rows = [row for case in BENCHES[each]() for row in timed(case, budget_s)]
-        if not rows:
-            print(NOTHING)
-            continue
-        save(each, rows, results_dir)
-        print(table(each, rows).text(), end="\n\n")
+        print(_stored(each, results_dir) if stored else _measured(each, results_dir, budget_s), end="\n\n")
+
+
+def _measured(name: str, results_dir: str | Path, budget_s: float) -> str:
+    rows = [row for case in BENCHES[name]() for row in timed(case, budget_s)]
+    if not rows:
+        return NOTHING
+    save(name, rows, results_dir)
+    return _stored(name, results_dir)
+
+
+def _stored(name: str, results_dir: str | Path) -> str:
+    rows = newest(name, results_dir)
+    return table(name, rows).text() if rows else f"Benchmark {name}: no rows yet; `effi bench {name}` makes them"

@@ -1,22 +1,27 @@
-"""One case of a benchmark: competitors timed in turn, round by round, and the rows that come out."""
+"""One case of a benchmark: each competitor timed beside the reference, round by round, and the rows that come out."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, median
 
-from effi import paths
+from scipy.stats import quantile_test
+
+from effi.bench import load
 from effi.cost import measure
-from effi.records import store
-from effi.records.provenance import provenance
-from effi.report.tables import Table
 
-ROUNDS = 100
+# With 9 values the interval of a median leaves out the lowest and the highest.
+FEWEST, MOST = 9, 100
+CALLS = 10
+CONFIDENCE = 0.95
+FORM = 2
+# Others' share of all cores, a median over the fastest reading, the upper bound of a ratio over the lower. Seconds may
+# drift further than ratios, from which drift cancels.
+OTHERS, SCATTER, WIDTH = 0.05, 1.5, 1.25
+NOISY = "noisy: repeat"
 
 
 class Missing(Exception):
@@ -49,36 +54,49 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A competitor's seconds per round, and the median over rounds of its ratio to the reference's."""
+    """A competitor's seconds of a call, one per round, and those of the reference in the same rounds (`beside`).
+
+    `ratio` is the median of their ratios within rounds, `low` and `high` its 95 % interval; the reference, whose
+    seconds are those of all rounds, has no interval. `note` says why there is no number. `load` is the system's load
+    average before the case, `others` the cores that others kept busy meanwhile. Rows of form 1 lack `beside` and the
+    interval: all competitors shared their rounds.
+    """
 
     case: str
     competitor: str
     reference: str
     seconds: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
     ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
     parameters: int | None = None
     flops: int | None = None
     extra_bytes: int | None = None
     load: float | None = None
+    others: float | None = None
     note: str | None = None
+    form: int = FORM
 
 
 def timed(case: Case, budget_s: float) -> list[Row]:
-    """A row per competitor in the order given; those missing have a note and no seconds."""
-    load, made = _load(), {name: _made(make) for name, make in case.competitors.items()}
+    """A row per competitor in the order given; those missing have a note and no seconds.
+
+    `budget_s` is the time of one competitor and the reference together, but FEWEST rounds are always made.
+    """
+    average, made = load.average(), {name: _made(make) for name, make in case.competitors.items()}
     steps = {name: competitor.step for name, competitor in made.items() if isinstance(competitor, Competitor)}
-    measured = measure(steps, repeats=ROUNDS, budget_s=budget_s, clock=case.clock)
-    rows = []
-    for name, competitor in made.items():
-        row = Row(case.title, name, case.reference, load=load)
-        if isinstance(competitor, Competitor):
-            seconds = [call / case.calls for call in measured[name]]
-            ratio = median(own / other for own, other in zip(measured[name], measured[case.reference], strict=True))
-            known = {name: getattr(competitor, name) for name in ("parameters", "flops", "extra_bytes")}
-            rows.append(replace(row, seconds=seconds, ratio=ratio, **known))
-        else:
-            rows.append(replace(row, note=competitor))
-    return rows
+    # The pass before this reading touches all memory: a virtual machine may have to fetch a new page from its host.
+    first = {name: once for name, (once,) in measure(steps, repeats=1, budget_s=0, clock=case.clock).items()}
+    rivals = [name for name in steps if name != case.reference] or [case.reference]
+    rows = {name: _beside(case, name, steps, first, budget_s) for name in rivals}
+    rows[case.reference] = _reference(case, list(rows.values()))
+    return [
+        _known(rows[name], competitor, average)
+        if isinstance(competitor, Competitor)
+        else Row(case.title, name, case.reference, load=average, note=competitor)
+        for name, competitor in made.items()
+    ]
 
 
 def _made(make: Callable[[], Competitor]) -> Competitor | str:
@@ -89,52 +107,65 @@ def _made(make: Callable[[], Competitor]) -> Competitor | str:
         return str(reason)
 
 
-def _load() -> float | None:
-    """Processes that wanted a core over the last minute, this one's own earlier work included."""
-    with suppress(OSError, AttributeError):  # absent on Windows
-        return os.getloadavg()[0]
-    return None
+def _known(row: Row, competitor: Competitor, average: float | None) -> Row:
+    known = {name: getattr(competitor, name) for name in ("parameters", "flops", "extra_bytes")}
+    return replace(row, load=average, **known)
 
 
-def table(name: str, rows: list[Row]) -> Table:
-    """Rows side by side, with the machine below."""
-    references = {row.reference for row in rows}
-    ratio = f"x {rows[0].reference}" if len(references) == 1 else "x reference"
-    columns = (
-        "case",
-        "competitor",
-        "min ms",
-        "median ms",
-        ratio,
-        "rounds",
-        "parameters",
-        "GFLOP",
-        "extra MB",
-    )
-    facts = provenance()
-    machine = facts["gpu"]["name"] if name == "gpu" and facts["gpu"] else facts["cpu"]
-    loads = "-".join(sorted({f"{row.load:.1f}" for row in rows if row.load is not None}))
-    notes = (f"{machine}, {facts['threads']} threads, torch {facts['versions']['torch']}, load {loads or 'unknown'}",)
-    return Table(f"Benchmark {name}", columns, tuple(map(_cells, rows)), notes)
+def _beside(
+    case: Case, name: str, steps: Mapping[str, Callable[[], object]], first: Mapping[str, float], budget_s: float
+) -> Row:
+    """A competitor in rounds of its own with the reference; the quicker of the two is called often in each.
+
+    A round gives both alike time, so that what disturbs the machine falls on both.
+    """
+    pair = dict.fromkeys((case.reference, name))
+    longest = max(first[each] for each in pair)
+    calls = {each: min(CALLS, round(longest / first[each])) for each in pair}
+    rounds = int(budget_s / sum(calls[each] * first[each] for each in pair))
+    start, turns = load.spent(), {each: repeated(steps[each], calls[each]) for each in pair}
+    measured = measure(turns, repeats=min(MOST, max(FEWEST, rounds)), budget_s=math.inf, clock=case.clock)
+    seconds = {each: [turn / (calls[each] * case.calls) for turn in measured[each]] for each in pair}
+    row = Row(case.title, name, case.reference, seconds[name], seconds[case.reference], others=load.others(start))
+    return _compared(row)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    if row.note:
-        return (row.case, row.competitor, row.note, *[""] * 6)
-    return (
-        row.case,
-        row.competitor,
-        f"{1e3 * min(row.seconds):.1f}",
-        f"{1e3 * median(row.seconds):.1f}",
-        f"{row.ratio:.3f}",
-        str(len(row.seconds)),
-        "" if row.parameters is None else f"{row.parameters:,}",
-        "" if row.flops is None else f"{row.flops / 1e9:.2f}",
-        "" if row.extra_bytes is None else f"{row.extra_bytes / 1e6:.0f}",
-    )
+def repeated(step: Callable[[], object], times: int) -> Callable[[], object]:
+    """The step so many times in one call."""
+    return lambda: [step() for _ in range(times)]
 
 
-def save(name: str, rows: list[Row], results_dir: str | Path) -> None:
-    """Append one JSON line per row, with provenance. RecordError when the file cannot be written."""
-    header = {"bench": name, "written": datetime.now(UTC).isoformat(timespec="seconds"), "provenance": provenance()}
-    store.append(paths.bench_file(results_dir, name), [header | asdict(row) for row in rows])
+def _compared(row: Row) -> Row:
+    """The row with its ratio and interval, or why it is worth neither."""
+    ratios = [own / other for own, other in zip(row.seconds, row.beside, strict=True)]
+    low, high = interval(ratios)
+    if why := _noise(row) or (f"the interval is wide: {low:.3g} to {high:.3g}" if high > WIDTH * low else None):
+        return replace(row, note=f"{NOISY}: {why}")
+    return replace(row, ratio=median(ratios), low=low, high=high)
+
+
+def _reference(case: Case, rows: Sequence[Row]) -> Row:
+    """What was timed beside all others, in one row."""
+    seconds = [second for row in rows for second in row.beside]
+    others = fmean(row.others for row in rows if row.others is not None)
+    row = Row(case.title, case.reference, case.reference, seconds, others=others)
+    why = _noise(row)
+    return replace(row, note=f"{NOISY}: {why}") if why else replace(row, ratio=1.0)
+
+
+def _noise(row: Row) -> str | None:
+    """What makes seconds worthless: work of others, or a median far above the fastest; None when nothing does."""
+    cores = os.cpu_count() or 1
+    if row.others is not None and row.others > OTHERS * cores:
+        return f"others kept {row.others:.2f} of {cores} cores busy"
+    scatter = max(median(each) / min(each) for each in (row.seconds, row.beside) if each)
+    return f"the median is {scatter:.2f} times the fastest" if scatter > SCATTER else None
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Order statistics that hold the median with at least 95 % confidence, whatever the distribution of rounds.
+
+    Fewer than 6 values give (nan, nan). Source: Conover, Practical Nonparametric Statistics, section 3.2.
+    """
+    found = quantile_test(ratios, q=median(ratios), p=0.5).confidence_interval(CONFIDENCE)
+    return float(found.low), float(found.high)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from effi.bench.peers import PEERS
-from effi.bench.rounds import Case, Competitor
+from effi.bench.rounds import Case, Competitor, repeated
 from effi.cost import Ledger
 from effi.data import Dataset, Examples, normalise
 from effi.minimal import Variant
@@ -109,10 +109,10 @@ def epoch_by_hand(model: nn.Module, data: Dataset, batch: int) -> None:
 def loop(shape: ViTShape = SHAPE, batch: int = 64, train: int = 512, validation: int = 64) -> list[Case]:
     """`fit` beside a loop written by hand around the same module: one epoch each."""
     data, training = noise(shape, train, validation), Training(epochs=1, batch_size=batch)
-    image, small = data.shape, Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth)
+    image, full = data.shape, Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, heads=HEADS)
     variants = {
-        "full": small,
-        "minimum": replace(small, mlp=False, query_key="collapsed", value_output="dropped"),
+        "full": full,
+        "minimum": replace(full, mlp=False, query_key="collapsed", value_output="dropped", heads=1),
     }
 
     def case(title: str, variant: Variant) -> Case:
@@ -159,11 +159,11 @@ def gpu() -> list[Case]:
 def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:
     """Competitors that step GPU_CALLS times in a call, so that events time work and not launches."""
 
-    def repeated(make: Callable[[], Competitor]) -> Competitor:
+    def often(make: Callable[[], Competitor]) -> Competitor:
         made = make()
-        return replace(made, step=lambda: [made.step() for _ in range(GPU_CALLS)])
+        return replace(made, step=repeated(made.step, GPU_CALLS))
 
-    return {name: partial(repeated, make) for name, make in case.competitors.items()}
+    return {name: partial(often, make) for name, make in case.competitors.items()}
 
 
 def cuda_seconds(step: Callable[[], object]) -> float:

@@ -127,11 +127,15 @@ def compare(
 
 
 @app.command()
-def bench(name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None) -> None:
-    """Time the workbook's own parts against the alternatives."""
+def bench(
+    name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None,
+    results_dir: Results = "results",
+    stored: Annotated[bool, typer.Option("--stored", help="Time nothing; show the newest rows.")] = False,
+) -> None:
+    """Time the workbook's own parts against the alternatives; wants a machine that does nothing else."""
     from effi import bench
 
-    bench.main(name)
+    bench.main(name, results_dir=results_dir, stored=stored)
 
 
 @data.callback()

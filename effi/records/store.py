@@ -44,9 +44,9 @@ def below(place: Path) -> list[Record]:
     return [record for file in files for record in records(file, sealed=False)]
 
 
-def rows(path: Path) -> list[Record]:
+def rows(path: Path, *, sealed: bool = True) -> list[Record]:
     """As `records`, for lines of any kind, such as those of a benchmark."""
-    return [row for _, row in _lines(path, ())]
+    return [row for _, row in _lines(path, (), sealed=sealed)]
 
 
 def every(path: Path) -> list[Record]:

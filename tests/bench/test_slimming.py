@@ -7,16 +7,17 @@ import torch
 
 from effi.axes import slim, units
 from effi.bench import peers, slimming
-from effi.bench.rounds import Missing, timed
+from effi.bench.rounds import Missing
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT
+from tests.bench.conftest import complete
 
 
 def tiny() -> ViT:
     return cifar_vit(5, image_size=8, width=24, depth=2, heads=6, hidden=20).eval()
 
 
-def test_torch_pruning_removes_the_same_units():
+def test_torch_pruning_removes_the_same_units() -> None:
     model, images = tiny(), torch.randn(2, 3, 8, 8)
     keep = slimming.kept(model)
     try:
@@ -32,24 +33,24 @@ def test_torch_pruning_removes_the_same_units():
     assert units(model)["blocks.0.attention.heads"] == 6
 
 
-def test_the_shares_are_those_of_earlybert():
+def test_the_shares_are_those_of_earlybert() -> None:
     model = tiny()
     keep = slimming.kept(model)
     assert [len(keep[f"blocks.{index}.attention.heads"]) for index in (0, 1)] == [4, 4]
     assert sum(len(keep[f"blocks.{index}.mlp.neurons"]) for index in (0, 1)) == 24
 
 
-def test_rows_are_complete():
+def test_rows_are_complete() -> None:
     removal, training = slimming.slimming(tiny(), batch=2)
-    rows = {row.competitor: row for case in (removal, training) for row in timed(case, budget_s=0.0)}
+    rows = complete(removal) | complete(training)
     assert {"effi", "dense", "slim", "torch-pruning"} == set(rows)
     assert rows["slim"].flops < rows["dense"].flops
     assert rows["slim"].parameters == sum(p.numel() for p in slim(tiny(), slimming.kept(tiny())).parameters())
 
 
-def test_without_torch_pruning_ours_is_timed_alone(monkeypatch):
+def test_without_torch_pruning_ours_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda module: None)
     for case in slimming.slimming(tiny(), batch=2):
-        *ours, theirs = timed(case, budget_s=0.0)
+        *ours, theirs = complete(case).values()
         assert theirs.note == "not installed: uv pip install torch-pruning"
         assert all(row.seconds for row in ours)

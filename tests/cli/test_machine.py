@@ -106,12 +106,20 @@ def test_data_shows_every_set_and_fetch_says_where(effi: Effi, monkeypatch: pyte
     assert effi("data", "fetch", "here") == Said(0, "here is in /data/here\n", "")
 
 
-@pytest.mark.parametrize("words", [(), ("attention",)])
-def test_bench_hands_the_name_on(effi: Effi, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
-    asked: list[str | None] = []
+@pytest.mark.parametrize(
+    ("words", "handed"),
+    [
+        ((), (None, {"results_dir": "results", "stored": False})),
+        (("attention", "--stored", "--results-dir", "there"), ("attention", {"results_dir": "there", "stored": True})),
+    ],
+)
+def test_bench_hands_on_what_it_is_told(
+    effi: Effi, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], handed: tuple[str | None, dict[str, object]]
+) -> None:
+    asked: list[object] = []
     room = ModuleType("effi.bench")
-    room.main = asked.append
+    room.main = lambda name, **options: asked.append((name, options))
     monkeypatch.setitem(sys.modules, "effi.bench", room)
     monkeypatch.setattr(sys.modules["effi"], "bench", room, raising=False)
     assert effi("bench", *words).status == 0
-    assert asked == [*words] or asked == [None]
+    assert asked == [handed]

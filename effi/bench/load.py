@@ -1,0 +1,35 @@
+"""How busy others keep the machine while something is timed on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+import psutil
+
+# As psutil names them; iowait is idle, steal went to other guests of the same host.
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+
+
+def spent() -> tuple[float, float]:
+    """CPU seconds that other processes have taken so far, and the seconds of a wall clock."""
+    everyone, own = psutil.cpu_times(), os.times()
+    taken = sum(getattr(everyone, kind, 0.0) for kind in BUSY)
+    return taken - (own.user + own.system + own.children_user + own.children_system), time.perf_counter()
+
+
+def others(start: tuple[float, float]) -> float:
+    """Cores that others kept busy on average since `start`, as `spent` gave it; this process's ended children are own.
+
+    The system counts in hundredths of a second: below that, nothing is known.
+    """
+    taken, passed = (now - then for now, then in zip(spent(), start, strict=True))
+    return max(0.0, taken / passed)
+
+
+def average() -> float | None:
+    """Processes that wanted a core over the last minute, this one's own earlier work included; None on Windows."""
+    with suppress(OSError, AttributeError):
+        return os.getloadavg()[0]
+    return None

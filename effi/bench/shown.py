@@ -1,0 +1,92 @@
+"""Rows of a benchmark on disk, and the table drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from effi import paths
+from effi.bench.rounds import FORM, NOISY, Row
+from effi.records import store
+from effi.records.provenance import provenance
+from effi.report.tables import Table
+
+HOW = (
+    "ms are those of one call, a mean within each round; a ratio is the median of ratios within rounds, with its "
+    "distribution-free 95 % interval (order statistics)"
+)
+OLDER = "older form: all competitors had as many rounds as the slowest one allowed, and a ratio had no interval"
+
+
+def save(name: str, rows: Sequence[Row], results_dir: str | Path) -> None:
+    """Append one JSON line per row, with provenance. RecordError when the file cannot be written."""
+    header = {"bench": name, "written": datetime.now(UTC).isoformat(timespec="seconds"), "provenance": provenance()}
+    store.append(paths.bench_file(results_dir, name), [header | asdict(row) for row in rows])
+
+
+def newest(name: str, results_dir: str | Path) -> list[store.Record]:
+    """Rows that were written last, of any form; none where there is no file. RecordError for a damaged file."""
+    rows = store.rows(paths.bench_file(results_dir, name), sealed=False)
+    return [row for row in rows if row["written"] == rows[-1]["written"]]
+
+
+def table(name: str, records: Sequence[store.Record]) -> Table:
+    """Rows side by side; below them the machine, how a ratio is made, and why a row has none."""
+    rows = [_row(record) for record in records]
+    references = {row.reference for row in rows}
+    ratio = f"x {rows[0].reference}" if len(references) == 1 else "x reference"
+    columns = ("case", "competitor", "min ms", "median ms", ratio, "rounds", "parameters", "GFLOP", "extra MB")
+    how = HOW if all(row.form == FORM for row in rows) else OLDER
+    noisy = [f"{row.case}, {row.competitor}: {row.note}" for row in rows if _is_noisy(row)]
+    notes = (_machine(name, records[0], rows), how, *noisy)
+    return Table(f"Benchmark {name}", columns, tuple(map(_cells, rows)), notes)
+
+
+def _row(record: store.Record) -> Row:
+    """A row of any form; those of the first do not say so."""
+    known = {each.name for each in fields(Row)}
+    return Row(**{"form": 1} | {name: value for name, value in record.items() if name in known})
+
+
+def _machine(name: str, record: store.Record, rows: Sequence[Row]) -> str:
+    facts: dict[str, Any] = record["provenance"]
+    machine = facts["gpu"]["name"] if name == "gpu" and facts["gpu"] else facts["cpu"]
+    threads, torch = f"{facts['threads']} threads on {facts['cores']} cores", f"torch {facts['versions']['torch']}"
+    load, others = _range(row.load for row in rows), _range(row.others for row in rows)
+    busy = f"load average {load}, cores that others kept busy {others}"
+    return f"{machine}, {threads}, {torch}, {busy}, {record['written'][:10]}"
+
+
+def _range(values: Iterable[float | None]) -> str:
+    known = sorted({f"{value:.2f}" for value in values if value is not None}, key=float)
+    return "-".join(dict.fromkeys((known[0], known[-1]))) if known else "not available"
+
+
+def _is_noisy(row: Row) -> bool:
+    return row.note is not None and row.note.startswith(NOISY)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.case,
+        row.competitor,
+        *_timing(row),
+        "" if row.parameters is None else f"{row.parameters:,}",
+        "" if row.flops is None else f"{row.flops / 1e9:.2f}",
+        "" if row.extra_bytes is None else f"{row.extra_bytes / 1e6:.0f}",
+    )
+
+
+def _timing(row: Row) -> tuple[str, str, str, str]:
+    """Fastest, median, ratio and rounds."""
+    if _is_noisy(row):
+        return "", "", NOISY, str(len(row.seconds))
+    if row.note:
+        return row.note, "", "", ""
+    fastest, middle = (f"{1e3 * each(row.seconds):.1f}" for each in (min, median))
+    bounds = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
+    return fastest, middle, f"{row.ratio:.3g}{bounds}", str(len(row.seconds))
