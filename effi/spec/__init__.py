@@ -1,5 +1,6 @@
 """From the parameters of a notebook to what it will do: scale, seeds, device and data sets, checked."""
 
+from effi.spec.budget import enough
 from effi.spec.options import choose, options
 from effi.spec.resolution import Spec, resolve
 from effi.spec.rules import Rule, at_least, between, check, holding, in_epochs, one_of, options_of, per, several, text
@@ -11,6 +12,7 @@ __all__ = [
     "between",
     "check",
     "choose",
+    "enough",
     "holding",
     "in_epochs",
     "one_of",
