@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from effi.claims import Results, measures, stats
+from effi.claims import Results, measures
 from effi.claims.papers import NOT_AVAILABLE
 from effi.errors import RecordError
+from effi.report import uncertainty
 from effi.report.tables import Table
+from effi.report.uncertainty import Estimate
 
 # Variants that a model must beat before it has learned anything: trained beside it, with no model's cost.
 SANITY = {"majority": "the majority class", "logistic": "logistic regression"}
 
 
-def shown(values: Sequence[float], unit: str = "", digits: int = 3) -> str:
-    """Mean, unit and 95 % interval of the values as text."""
-    return stats.measured(stats.interval(values), len(values), unit, digits)
+def sanity(results: Results, arms: Iterable[str]) -> tuple[str, ...]:
+    """The sanity baselines of the data sets that these arms are of, as far as they ran."""
+    datasets = {results.dataset(arm) for arm in arms}
+    return tuple(arm for kind in SANITY for arm in results.where(variant=kind).arms if results.dataset(arm) in datasets)
 
 
-def _cell(results: Results, arm: str, metric: str) -> str:
-    try:
-        return shown(results.values(arm, metric), digits=measures.unit(metric).digits)
-    except RecordError:
-        return NOT_AVAILABLE
+def of_the_test_set(estimates: Iterable[Estimate]) -> tuple[str, ...]:
+    """A note where intervals hold the error of a finite test set."""
+    tested = [estimate for estimate in estimates if estimate.examples]
+    sizes = " or ".join(f"{count:,}" for count in sorted({estimate.examples for estimate in tested}))
+    note = f"Intervals of test accuracies hold the error of {sizes} test examples beside that of seeds."
+    worst = "At its worst, as hits of single examples are not recorded."
+    unknown = any(estimate.basis == "size" for estimate in tested)
+    return (f"{note} {worst}" if unknown else note,) if tested else ()
 
 
 def arms_table(results: Results, metrics: Sequence[str], arms: Sequence[str] | None = None) -> Table:
     """Mean and 95 % interval of metrics, a row per arm (of all that hold the first metric, unless listed).
 
-    Raises ParameterError for a listed arm that is unknown, and RecordError when no arm holds the first metric.
+    Sanity baselines of the same data sets stand last. Raises ParameterError for a listed arm that is unknown, and
+    RecordError when no arm holds the first metric.
     """
     chosen = results.holding(metrics[0]) if arms is None else results.where(arms=arms)
-    rows = ((arm, str(len(chosen.seeds(arm))), *(_cell(chosen, arm, m) for m in metrics)) for arm in chosen.arms)
+    shown = dict.fromkeys((*chosen.arms, *sanity(results, chosen.arms)))
+    found = {arm: [_estimate(results, arm, metric) for metric in metrics] for arm in shown}
+    rows = ((arm, str(len(results.seeds(arm))), *map(_cell, own, metrics)) for arm, own in found.items())
     columns = ("arm", "n", *map(measures.title, metrics))
-    return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows))
+    notes = of_the_test_set(each for own in found.values() for each in own if each)
+    return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows), notes)
+
+
+def _estimate(results: Results, arm: str, metric: str) -> Estimate | None:
+    try:
+        return uncertainty.score(list(results.seeds(arm).values()), metric)
+    except RecordError:
+        return None
+
+
+def _cell(estimate: Estimate | None, metric: str) -> str:
+    return uncertainty.shown(estimate, metric, unit=False) if estimate else NOT_AVAILABLE

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from effi.claims import Pair, Results, measures, stats
 from effi.claims.papers import NOT_AVAILABLE
+from effi.claims.results import holds
 from effi.cost import money
 from effi.errors import RecordError
-from effi.report.arms import shown
+from effi.report import uncertainty
+from effi.report.arms import SANITY, of_the_test_set, sanity
 from effi.report.tables import Table
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 RUNNING = ("train", "evaluate")
 LOST = "lost"
+Cell = Callable[[Sequence[Pair]], str]
 
 
 def scaled(value: float, unit: str) -> str:
@@ -28,7 +31,7 @@ def scaled(value: float, unit: str) -> str:
     return f"{value:.3g} {_PREFIXES[power]}{unit}"
 
 
-def _guarded(write: Callable[[Sequence[Pair]], str]) -> Callable[[Sequence[Pair]], str]:
+def _guarded(write: Cell) -> Cell:
     """The cell, or "not available" without pairs, without the measurement or beside a baseline of zero."""
 
     def cell(pairs: Sequence[Pair]) -> str:
@@ -40,40 +43,52 @@ def _guarded(write: Callable[[Sequence[Pair]], str]) -> Callable[[Sequence[Pair]
     return cell
 
 
-def _relative(metric: str, unit: str) -> Callable[[Sequence[Pair]], str]:
+def _relative(metric: str, unit: str) -> Cell:
     """% of the baseline; the baseline itself in absolute terms."""
 
     def cell(pairs: Sequence[Pair]) -> str:
         values = [(measures.value(p.arm, metric), measures.value(p.baseline, metric)) for p in pairs]
         if pairs[0].arm is pairs[0].baseline:
-            return scaled(sum(ours for ours, _ in values) / len(values), unit)
-        return shown([100 * ours / theirs for ours, theirs in values], "%", 1)
+            return scaled(uncertainty.positive([ours for ours, _ in values]).mean, unit)
+        return _share([100 * ours / theirs for ours, theirs in values])
 
     return _guarded(cell)
 
 
-def differences(pairs: Sequence[Pair], metric: str) -> list[float]:
-    """Arm minus baseline at each seed, in the shown unit. Raises RecordError when one does not hold the metric."""
-    factor = measures.unit(metric).factor
-    return [factor * (measures.value(p.arm, metric) - measures.value(p.baseline, metric)) for p in pairs]
+def _share(values: Sequence[float]) -> str:
+    """Ratios in %."""
+    return stats.measured(uncertainty.positive(values), len(values), "%", 1)
 
 
-def _kept(metric: str) -> Callable[[Sequence[Pair]], str]:
+def _kept(metric: str) -> Cell:
     """The score, and its difference to the baseline."""
-    own, gap = measures.unit(metric), measures.unit(metric, difference=True)
 
     def cell(pairs: Sequence[Pair]) -> str:
-        scores = [own.factor * measures.value(pair.arm, metric) for pair in pairs]
+        score = uncertainty.score([pair.arm for pair in pairs], metric)
         if pairs[0].arm is pairs[0].baseline:
-            return shown(scores, own.name, own.digits)
-        mean = f"{stats.number(sum(scores) / len(scores), own.digits)} {own.name}".strip()
-        return f"{mean}: {shown(differences(pairs, metric), gap.name, gap.digits)}"
+            return uncertainty.shown(score, metric)
+        unit = measures.unit(metric)
+        mean = f"{stats.number(score.mean, unit.digits)} {unit.name}".strip()
+        return f"{mean}: {uncertainty.shown(uncertainty.change(pairs, metric), metric, difference=True)}"
 
     return _guarded(cell)
 
 
-def _money(price: float) -> Callable[[Sequence[Pair]], str]:
-    return _guarded(lambda pairs: shown([money(measures.value(p.arm, "cost.seconds"), price) for p in pairs]))
+def _money(price: float) -> Cell:
+    """Three digits that count, however little it is."""
+
+    def cell(pairs: Sequence[Pair]) -> str:
+        spans = uncertainty.positive([money(measures.value(pair.arm, "cost.seconds"), price) for pair in pairs])
+        mean, low, high = (f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".") for value in spans)
+        return mean if len(pairs) == 1 or low == high else f"{mean} [{low}, {high}]"
+
+    return _guarded(cell) if price else lambda pairs: "0"
+
+
+def _search(pairs: Sequence[Pair]) -> str:
+    """What part of its own FLOPs an arm spends on search."""
+    shares = [_part(pair.arm, "flops", before) for pair in pairs]
+    return _share(shares) if all(shares) else stats.number(sum(shares) / len(shares), 1) + " %"
 
 
 def spent(record: Record, phase: str, key: str) -> float:
@@ -96,46 +111,55 @@ def before(record: Record, key: str) -> float:
     return measures.value(record, f"cost.{key}") - running(record, key) - lost(record, key)
 
 
-def _share(record: Record, key: str, part: Callable[[Record, str], float]) -> float:
+def _part(record: Record, key: str, part: Callable[[Record, str], float]) -> float:
     """A part of an arm's cost in %; none where its training is no phase of its own."""
     total = record["cost"].get(key)
     return 100 * part(record, key) / total if total and "train" in record["cost"].get("phases", {}) else 0.0
 
 
-def _notes(pairs: Mapping[str, Sequence[Pair]]) -> tuple[str, ...]:
-    told = (
-        ("flops", before, "of its FLOPs are spent on search."),
-        ("seconds", lost, "of its seconds were lost by interruptions."),
-    )
-    notes = [
-        f"{arm}: {shown(shares, '%', 1)} {words}"
-        for key, part, words in told
-        for arm, ps in pairs.items()
-        if any(shares := [_share(pair.arm, key, part) for pair in ps])
-    ]
+def _notes(pairs: Mapping[str, Sequence[Pair]], metric: str) -> tuple[str, ...]:
+    """Whether accuracies know of the test set, what interruptions took, and how many trainings ran side by side."""
+    wasted = {arm: [_part(pair.arm, "seconds", lost) for pair in own] for arm, own in pairs.items()}
+    shares = [f"{arm} {sum(own) / len(own):.1f} %" for arm, own in wasted.items() if any(own)]
+    notes = [f"Of its seconds an arm lost by interruptions: {', '.join(shares)}."] if shares else []
     most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
     if most > 1:
         notes.append(f"Seconds, joules and money were measured with up to {most} trainings side by side.")
-    return tuple(notes)
+    tested = (uncertainty.change(own, metric) for own in pairs.values() if own and _both_hold(own, metric))
+    return (*of_the_test_set(tested), *notes)
+
+
+def _both_hold(pairs: Sequence[Pair], metric: str) -> bool:
+    return all(holds(record, metric) for pair in pairs for record in pair)
+
+
+def _compared(results: Results, baseline: str) -> dict[str, list[Pair]]:
+    """Arms of models beside their baseline."""
+    return {arm: own for arm, own in results.pairs(baseline).items() if results.label(arm) not in SANITY}
 
 
 def cost_table(results: Results, *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
     """What each arm keeps and costs beside the baseline variant of its data set, search included.
 
-    `price` is money per GPU hour. Raises ParameterError when no arm is the baseline.
+    Baselines stand in absolute numbers, and so do sanity baselines, which come last. `price` is money per GPU hour.
+    Raises ParameterError when no arm is the baseline.
     """
-    pairs = results.pairs(baseline)
-    writers = {
+    models = _compared(results, baseline)
+    simple = {arm: [Pair(r, r) for r in results.seeds(arm).values()] for arm in sanity(results, models)}
+    pairs: dict[str, list[Pair]] = models | simple
+    searched = any(_part(pair.arm, "flops", before) for own in pairs.values() for pair in own)
+    writers: dict[str, Cell] = {
         f"{measures.words(metric)} kept": _kept(metric),
         "training FLOPs": _relative("cost.flops", "FLOP"),
+        **({"search, % of FLOPs": _guarded(_search)} if searched else {}),
         "seconds": _relative("cost.seconds", "s"),
         "peak memory": _relative("cost.peak_bytes", "B"),
         "joules": _relative("cost.joules", "J"),
         f"money at {price:g} per GPU hour": _money(price),
     }
     rows = ((arm, *(write(pairs[arm]) for write in writers.values())) for arm in pairs)
-    title = f"Cost in % of {baseline}, search included: mean [95 % interval] over seeds"
-    return Table(title, ("arm", *writers), tuple(rows), _notes(pairs))
+    title = f"Cost in % of {baseline}, search included: mean, of costs the geometric one, [95 % interval] over seeds"
+    return Table(title, ("arm", *writers), tuple(rows), _notes(pairs, metric))
 
 
 def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
@@ -146,7 +170,7 @@ def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
-    """Difference at an equal number of epochs, or at the smaller cost of the two. Raises RecordError without it."""
+    """Difference, as stored, at an equal number of epochs or the smaller cost. Raises RecordError without it."""
     histories = [record["history"].get(metric) for record in pair]
     if not all(histories):
         raise RecordError(f"{pair.arm['arm']} holds no history of {metric}: record one while training.")
@@ -161,12 +185,15 @@ def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
     if min(lengths) < 1:
         raise RecordError(f"{pair.arm['arm']}: the budget does not reach one epoch.")
     ours, theirs = (history[n - 1] for history, n in zip(histories, lengths, strict=True))
-    return measures.unit(metric).factor * (ours - theirs)
+    return float(ours - theirs)
 
 
-def _matched(metric: str, key: str | None) -> Callable[[Sequence[Pair]], str]:
-    gap = measures.unit(metric, difference=True)
-    return _guarded(lambda ps: shown([_matched_gap(p, metric, key) for p in ps], gap.name, gap.digits))
+def _matched(metric: str, key: str | None) -> Cell:
+    def cell(pairs: Sequence[Pair]) -> str:
+        gaps = uncertainty.differences([_matched_gap(pair, metric, key) for pair in pairs], metric)
+        return uncertainty.shown(gaps, metric, difference=True)
+
+    return _guarded(cell)
 
 
 def matched_table(results: Results, *, baseline: str, metric: str = "validation_accuracy") -> Table:
@@ -175,10 +202,11 @@ def matched_table(results: Results, *, baseline: str, metric: str = "validation_
     Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
     baseline.
     """
-    pairs = {arm: ps for arm, ps in results.pairs(baseline).items() if ps and ps[0].arm is not ps[0].baseline}
+    pairs = {arm: ps for arm, ps in _compared(results, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
     budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
     writers = [_matched(metric, key) for key in budgets.values()]
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
     title = f"{measures.title(metric)} minus {baseline} at matched budgets: mean [95 % interval] over seeds"
     note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
-    return Table(title, ("arm", *budgets), tuple(rows), (note,))
+    split = "They are of the validation split, whose own error is in no interval."
+    return Table(title, ("arm", *budgets), tuple(rows), (note, *([split] if "validation" in metric else [])))

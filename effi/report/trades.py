@@ -72,8 +72,7 @@ class Trade:
     @property
     def told(self) -> str:
         """The change in words, with its interval and what that is taken over."""
-        gap = measures.unit(self.metric, difference=True)
-        shown = stats.measured(self.change, self.estimate.seeds, gap.name, gap.digits)
+        shown = uncertainty.shown(self.estimate, self.metric, difference=True)
         return f"{measures.words(self.metric)} changes by {shown} over {uncertainty.counted(self.estimate)}"
 
     @property
@@ -268,8 +267,7 @@ def _beside(results: Results, arm: str, kind: str) -> list[Pair]:
 
 
 def _scored(records: Sequence[Record]) -> str:
-    found = uncertainty.score(records, ACCURACY)
-    return stats.measured(found.interval, found.seeds, "%", 1)
+    return uncertainty.shown(uncertainty.score(records, ACCURACY), ACCURACY)
 
 
 def _unfinished(results: Results, arms: Sequence[str]) -> Iterator[str]:

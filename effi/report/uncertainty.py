@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats as distributions
 
-from effi.claims import Pair, measures
+from effi.claims import Pair, measures, stats
 from effi.claims.stats import Interval
 from effi.errors import RecordError
+from effi.report.canvas import bounds
 
 if TYPE_CHECKING:
     from effi.records import Record
@@ -105,11 +106,23 @@ def _rounded_up(count: int) -> int:
     return math.ceil(count / step) * step
 
 
+class _Tested(NamedTuple):
+    """Of a test set: hits (seeds, examples), or their differences; else its size and the most that they can vary."""
+
+    hits: np.ndarray | None = None
+    size: int = 0
+    worst: float = 0.0
+
+
+_NOTHING = _Tested()
+
+
 def score(records: Sequence[Record], metric: str) -> Estimate:
     """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
     values = [measures.value(record, metric) for record in records]
     mean = float(np.mean(values))
-    return _estimate(values, _hits(records, metric), metric, _size(records, metric), mean * (1 - mean), 0.0)
+    tested = _Tested(_hits(records, metric), _size(records, metric), mean * (1 - mean))
+    return _estimate(values, metric, bounds(metric), tested)
 
 
 def change(pairs: Sequence[Pair], metric: str) -> Estimate:
@@ -118,29 +131,36 @@ def change(pairs: Sequence[Pair], metric: str) -> Estimate:
     ours, theirs = ([measures.value(record, metric) for record in side] for side in sides)
     first, second = (_hits(side, metric) for side in sides)
     both = first is not None and second is not None and first.shape == second.shape
-    apart = first - second if both else None  # type: ignore[operator]
     values = [a - b for a, b in zip(ours, theirs, strict=True)]
-    total, mean = float(np.mean(ours) + np.mean(theirs)), float(np.mean(values))
     # Two classifiers disagree on no more than the misses, or the hits, of both.
-    worst = min(total, 2 - total) - mean**2
-    return _estimate(values, apart, metric, _size([*sides[0], *sides[1]], metric), worst, -1.0)
+    total = float(np.mean(ours) + np.mean(theirs))
+    worst = min(total, 2 - total) - float(np.mean(values)) ** 2
+    apart = first - second if both else None  # type: ignore[operator]
+    return differences(values, metric, _Tested(apart, _size([*sides[0], *sides[1]], metric), worst))
 
 
-def _estimate(
-    values: Sequence[float], hits: np.ndarray | None, metric: str, size: int, worst: float, lowest: float
-) -> Estimate:
-    """From a value per seed and hits (seeds, examples); without hits from the size and the worst variance."""
+def differences(values: Sequence[float], metric: str, tested: _Tested = _NOTHING) -> Estimate:
+    """Differences of a metric, one per seed, stored as it is, in the shown unit."""
+    most = measures.unit(metric).factor if _is_accuracy(metric) else math.inf
+    return _estimate(values, metric, (-most, most), tested)
+
+
+def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: _Tested) -> Estimate:
     factor = measures.unit(metric).factor
     spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
-    plain = (factor * float(np.mean(values)), len(values), spread)
-    if not metric.endswith("accuracy"):
-        return Estimate(*plain)
-    ends = factor * lowest, factor
-    if hits is not None and hits.shape[1] > 1:
-        return Estimate(*plain, hits.shape[1], factor * float(hits.mean(0).std(ddof=1)), *ends, "hits")
-    if size:
-        return Estimate(*plain, size, factor * math.sqrt(max(0.0, worst)), *ends, "size")
-    return Estimate(*plain, lowest=ends[0], highest=ends[1])
+    plain = Estimate(factor * float(np.mean(values)), len(values), spread, lowest=ends[0], highest=ends[1])
+    if not _is_accuracy(metric):
+        return plain
+    if tested.hits is not None and tested.hits.shape[1] > 1:
+        deviation = factor * float(tested.hits.mean(0).std(ddof=1))
+        return replace(plain, examples=tested.hits.shape[1], example_sd=deviation, basis="hits")
+    if tested.size:
+        return replace(plain, examples=tested.size, example_sd=factor * math.sqrt(max(0.0, tested.worst)), basis="size")
+    return plain
+
+
+def _is_accuracy(metric: str) -> bool:
+    return metric.endswith("accuracy") and " - " not in metric
 
 
 def _hits(records: Sequence[Record], metric: str) -> np.ndarray | None:
@@ -177,6 +197,12 @@ def positive(values: Sequence[float]) -> Interval:
     logs = np.log(array)
     reach = _t(len(array)) * logs.std(ddof=1) / math.sqrt(len(array))
     return Interval(*(float(np.exp(logs.mean() + shift)) for shift in (0.0, -reach, reach)))
+
+
+def shown(estimate: Estimate, metric: str, *, difference: bool = False, unit: bool = True) -> str:
+    """Mean and 95 % interval as text, with the unit or without."""
+    of = measures.unit(metric, difference=difference)
+    return stats.measured(estimate.interval, estimate.seeds, of.name if unit else "", of.digits)
 
 
 def counted(estimate: Estimate) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
-from effi.claims import Results
+from effi.claims import Results, stats
 from effi.errors import ParameterError
-from effi.report import Table, arms_table, cost_table, costs, matched_table
+from effi.records.arms import packed
+from effi.report import Table, arms_table, cost_table, costs, matched_table, uncertainty
 from effi.report.costs import scaled
 from tests.report.synthetic import runs, trained
 
@@ -27,7 +30,7 @@ def test_baseline_is_absolute_and_the_rest_relative_within_its_data_set() -> Non
     assert dense["seconds"] == "10 s" and half["seconds"] == "50.0 %"
     assert dense["peak memory"] == "2 MB" and half["peak memory"] == "not available"
     assert half["joules"] == "not available"
-    assert dense["money at 3600 per GPU hour"] == "10.000" and half["money at 3600 per GPU hour"] == "5.000"
+    assert dense["money at 3600 per GPU hour"] == "10.0" and half["money at 3600 per GPU hour"] == "5.00"
 
 
 def test_accuracy_kept_is_a_paired_difference_in_points() -> None:
@@ -36,11 +39,86 @@ def test_accuracy_kept_is_a_paired_difference_in_points() -> None:
     assert half["test accuracy kept"] == "79.0 %: -2.0 points [-4.5, 0.5]"
 
 
-def test_search_counts_and_is_said() -> None:
+def test_search_counts_and_has_a_column_where_an_arm_searches() -> None:
     records = [trained("d/dense", 0, 0.8), trained("d/ticket", 0, 0.8, flops=60.0, search=40.0)]
     table = cost_table(Results(records), baseline="dense", price=1.0)
     assert cells(table, "d/ticket")["training FLOPs"] == "100.0 %"
-    assert table.notes == ("d/ticket: 40.0 % of its FLOPs are spent on search.",)
+    assert cells(table, "d/ticket")["search, % of FLOPs"] == "40.0 %"
+    assert cells(table, "d/dense")["search, % of FLOPs"] == "0.0 %" and table.notes == ()
+    assert "search, % of FLOPs" not in cost_table(Results(records[:1]), baseline="dense", price=1.0).columns
+
+
+def wild(seconds: Sequence[float]) -> dict[str, str]:
+    """Cells of an arm of these seconds beside a baseline of 10 s."""
+    dense = [trained("d/dense", seed, 0.8) for seed in range(len(seconds))]
+    arms = [trained("d/x", seed, 0.8, seconds=each) for seed, each in enumerate(seconds)]
+    return cells(cost_table(Results([*dense, *arms]), baseline="dense", price=3600.0), "d/x")
+
+
+def test_costs_have_possible_intervals() -> None:
+    # One wild value of three: a t interval of the ratios themselves would begin below 0.
+    found = wild([4.0, 5.7, 9.2])
+    assert stats.interval([40, 57, 92]).low < 0
+    ratio, bounds = 10 * uncertainty.positive([4.0, 5.7, 9.2]).mean, uncertainty.positive([40, 57, 92])
+    assert found["seconds"] == f"{ratio:.1f} % [{bounds.low:.1f}, {bounds.high:.1f}]" and bounds.low > 20
+    assert found["money at 3600 per GPU hour"] == "5.94 [2.10, 16.8]"
+
+
+def test_little_money_and_much_has_three_digits() -> None:
+    records = [trained("d/dense", 0, 0.8)]
+    for price, text in ((0.04, "0.000111"), (0.0, "0"), (3.6e6, "10,000")):
+        table = cost_table(Results(records), baseline="dense", price=price)
+        assert cells(table, "d/dense")[f"money at {price:g} per GPU hour"] == text
+
+
+def hits(name: str, count: int, of: int = 50) -> list[dict[str, Any]]:
+    """Three seeds that hit the same examples."""
+    own = torch.arange(of) < count
+    records = [trained(name, seed, count / of) for seed in range(3)]
+    return [{**each, "marks": {"test_accuracy": packed(own)}} for each in records]
+
+
+def test_accuracies_hold_the_error_of_the_test_set_and_say_so() -> None:
+    table = cost_table(Results([*hits("d/dense", 50), *hits("d/half", 50)]), baseline="dense", price=1.0)
+    assert cells(table, "d/dense")["test accuracy kept"] == "100.0 % [94.2, 100.0]"
+    assert cells(table, "d/half")["test accuracy kept"] == "100.0 %: 0.0 points [-5.8, 5.8]"
+    note = "Intervals of test accuracies hold the error of 50 test examples beside that of seeds."
+    assert note in table.notes
+    assert arms_table(Results(hits("d/dense", 50)), ["test_accuracy"]).notes == (note,)
+
+
+def test_a_worst_case_is_called_so() -> None:
+    settings = {"data": {"subset": {"test": 50}}}
+    found = [{**trained("d/dense", seed, 0.5), "settings": settings} for seed in range(3)]
+    (note,) = arms_table(Results(found), ["test_accuracy"]).notes
+    assert note.endswith(
+        "50 test examples beside that of seeds. At its worst, as hits of single examples are not recorded."
+    )
+
+
+def test_sanity_baselines_stand_last_in_every_table_of_arms() -> None:
+    simple = [{**each, "cost": {**each["cost"], "flops": 0}} for each in hits("d/logistic", 40)]
+    records = [*simple, *hits("d/vit/dense", 45), *hits("d/vit/half", 45), *hits("e/majority", 20)]
+    found = Results(records)
+    assert [row[0] for row in arms_table(found, ["parameters", "test_accuracy"], ["d/vit/half"]).rows] == [
+        "d/vit/half",
+        "d/logistic",
+    ]
+    table = cost_table(found, baseline="dense", price=1.0)
+    assert [row[0] for row in table.rows] == ["d/vit/dense", "d/vit/half", "d/logistic"]
+    assert cells(table, "d/logistic")["test accuracy kept"] == "80.0 % [68.5, 91.5]"
+    assert (cells(table, "d/logistic")["training FLOPs"], cells(table, "d/logistic")["seconds"]) == (
+        "not available",
+        "10 s",
+    )
+    assert [row[0] for row in matched_table(found, baseline="dense").rows] == ["d/vit/half"]
+
+
+def test_beside_models_without_a_name_they_are_no_arms_either() -> None:
+    found = Results([*hits("d/dense", 45), *hits("d/logistic", 40), *hits("d/half", 45)])
+    rows = [row[0] for row in cost_table(found, baseline="dense", price=1.0).rows]
+    assert rows == ["d/dense", "d/half", "d/logistic"]
+    assert [row[0] for row in matched_table(found, baseline="dense").rows] == ["d/half"]
 
 
 def test_timings_of_a_busy_machine_are_flagged() -> None:
@@ -98,9 +176,7 @@ def test_what_an_interruption_threw_away_is_no_search_and_in_no_budget() -> None
     assert tables[0].rows == tables[1].rows and cells(tables[0], "d/ticket")["equal time"] == "-20.0 points"
     assert costs.before(killed[1], "seconds") == 5.0
     assert cost_table(Results(killed), baseline="dense", price=1.0).notes == (
-        "d/ticket: 33.3 % of its FLOPs are spent on search.",
-        "d/dense: 41.2 % of its seconds were lost by interruptions.",
-        "d/ticket: 50.0 % of its seconds were lost by interruptions.",
+        "Of its seconds an arm lost by interruptions: d/dense 41.2 %, d/ticket 50.0 %.",
     )
 
 

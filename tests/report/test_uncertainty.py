@@ -45,10 +45,27 @@ def test_both_half_widths_stand_in_quadrature() -> None:
     assert found.interval.low == -found.interval.high
 
 
+def losses(*values: float) -> list[dict[str, Any]]:
+    return [record("d/x", seed, test_loss=value) for seed, value in enumerate(values)]
+
+
 def test_without_a_test_set_it_is_the_interval_over_seeds() -> None:
-    values = [0.1, 0.25, 0.3]
-    made = [record("d/x", seed, test_loss=value) for seed, value in enumerate(values)]
-    assert uncertainty.score(made, "test_loss").interval == pytest.approx(stats.interval(values))
+    found = uncertainty.score(losses(1.1, 1.25, 1.3), "test_loss").interval
+    assert found == pytest.approx(stats.interval([1.1, 1.25, 1.3]))
+
+
+def test_no_interval_leaves_what_its_metric_can_be() -> None:
+    span = stats.interval([0.1, 0.25, 0.3])
+    assert uncertainty.score(losses(0.1, 0.25, 0.3), "test_loss").interval == pytest.approx((span.mean, 0.0, span.high))
+    assert uncertainty.differences([0.2, -0.1, 0.3], "test_loss").interval.low < 0
+    apart = uncertainty.differences([-0.9, 0.1, 0.9], "validation_accuracy").interval
+    assert (apart.low, apart.high) == (-100.0, 100.0)
+
+
+def test_a_difference_of_two_accuracies_has_no_hits_and_no_worst_case() -> None:
+    settings = {"data": {"subset": {"test": 400}}}
+    made = [record("d/x", s, settings=settings, test_accuracy=0.8 + s / 100, train_accuracy=0.9) for s in range(3)]
+    assert uncertainty.score(made, "test_accuracy - train_accuracy").basis == "seeds"
 
 
 @pytest.mark.parametrize(("examples", "points"), [(24, 11.73), (36, 7.98), (300, 0.994), (3000, 0.0998)])
