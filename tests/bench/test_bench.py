@@ -11,7 +11,7 @@ from torch import nn
 
 from effi import bench
 from effi.bench import peers, suites
-from effi.bench.rounds import Missing
+from effi.bench.rounds import FEWEST, Case, Competitor, Missing
 from effi.errors import ParameterError
 from effi.models.vit import ViTShape
 from tests.bench.conftest import complete
@@ -107,6 +107,18 @@ def test_without_a_gpu_one_sentence_and_nothing_is_written(
     bench.main("gpu", results_dir=tmp_path)
     assert capsys.readouterr().out == "No GPU: torch sees no CUDA device, so that there was nothing to measure.\n\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped: list[str] = []
+    plain = Case("fp32", "a", {"a": lambda: Competitor(lambda: stepped.append("a"))})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("vit", "minimal"):
+        monkeypatch.setattr(suites, name, lambda device: [replace(plain, title=device)])
+    cases = suites.gpu()
+    assert [(case.title, case.clock) for case in cases] == [("cuda", suites.cuda_seconds)] * 2
+    assert set(complete(cases[0])["a"].seconds) == {1 / suites.GPU_CALLS}
+    assert len(stepped) == suites.GPU_CALLS * (2 + 1 + FEWEST)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
