@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from effi.data import Dataset, Examples, TextDataset
 from effi.data.splits import shorten
@@ -63,18 +69,11 @@ def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Worth:
 
 
 def _majority(train: Examples) -> Any:
-    from sklearn.dummy import DummyClassifier  # a second of import that no training needs
-
     return DummyClassifier(strategy="prior").fit(np.zeros((len(train), 1)), train.labels.cpu().numpy())
 
 
 def _logistic(train: Examples, data: Dataset | TextDataset) -> Any:
     """The one of its penalty's strengths that does best on validation."""
-    from sklearn.feature_extraction.text import TfidfTransformer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     text = isinstance(data, TextDataset)
     inputs, labels = _features(train, data), train.labels.cpu().numpy()
     models = []
@@ -96,8 +95,6 @@ def _features(examples: Examples, data: Dataset | TextDataset) -> Any:
 
 
 def _counts(ids: np.ndarray, data: TextDataset) -> Any:
-    from scipy.sparse import csr_array
-
     special = data.tokenizer.special if data.tokenizer else (data.pad,)
     rows, columns = np.nonzero(~np.isin(ids, special))
     tokens = ids[rows, columns]
