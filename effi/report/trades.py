@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,16 +18,12 @@ from effi.report import uncertainty
 from effi.report.arms import SANITY
 from effi.report.uncertainty import Estimate
 
-if TYPE_CHECKING:
-    from effi.records import Record
-
 Cost = Literal["flops", "seconds"]
 COST_WORDS: dict[Cost, str] = {"flops": "FLOPs", "seconds": "seconds"}
 Decision = Literal["take", "stay", "cannot tell"]
-NONE_AT_SMOKE = "Smoke scale advises nothing: its trainings show that everything runs, and no more."
+NONE_AT_SMOKE = "Smoke scale advises nothing: its trainings show that everything runs, and no more; take a larger one."
 # Where in a training the lowest validation loss says that it was still falling.
 LAST = 0.9
-ACCURACY = "test_accuracy"
 _DIRECTIONS = {"reproduced": "for", "not reproduced": "against", "inconclusive": "open"}
 
 
@@ -110,7 +106,7 @@ class Recommendation:
 
 
 def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Cost = "flops") -> list[Trade]:
-    """Every arm beside its baseline, but the baselines; the margin is that of the paper's file for the data set.
+    """Every arm beside its baseline, but baselines of either kind; the margin is the paper's for the data set.
 
     Arms that share no seed with it at which both hold metric and cost are left out. Raises ParameterError when no arm
     has the baseline's variant.
@@ -161,7 +157,7 @@ def choose(
     offered = [trade for arm, trade in tested.items() if arms is None or arm in arms]
     groups = {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
     return [
-        _recommended(results, full, [trade for trade in offered if trade.group == group], checked, by)
+        _recommended(results, full, [trade for trade in offered if trade.group == group], checked, told, by)
         for group, full in groups.items()
     ]
 
@@ -182,7 +178,7 @@ def advice(
 
 
 def _recommended(
-    results: Results, baseline: str, offered: Sequence[Trade], checked: Mapping[str, Trade], by: Cost
+    results: Results, baseline: str, offered: Sequence[Trade], checked: Mapping[str, Trade], told: str, by: Cost
 ) -> Recommendation:
     """One group's; `checked` are the trades of every arm on validation."""
     saving = [trade for trade in offered if trade.saves and trade.arm in checked]
@@ -190,7 +186,7 @@ def _recommended(
     name = results.label(baseline)
     decision, why = _decided(chosen, name, by) if chosen else _unchosen(offered, name, by)
     spoken_of = [baseline, *([chosen.arm] if chosen else [])]
-    if unlearned := _unlearned(results, spoken_of if decision == "take" else [baseline]):
+    if unlearned := _unlearned(results, spoken_of if decision == "take" else [baseline], told):
         decision, why = "cannot tell", f"cannot tell, because {unlearned}"
     notes = [*_unfinished(results, spoken_of), *(_unknown(chosen.estimate) if chosen else ())]
     return Recommendation(results.group(baseline), decision, why, by, chosen, tuple(notes))
@@ -217,16 +213,14 @@ def _unchosen(offered: Sequence[Trade], baseline: str, by: Cost) -> tuple[Decisi
 
 def _decided(chosen: Trade, baseline: str, by: Cost) -> tuple[Decision, str]:
     """By the test split alone."""
+    lost = f"than {chosen.limit} is lost"
     if chosen.kept == "for":
         saving = f"take {chosen.label} instead of {baseline}, for {_share(chosen, by)}"
-        return "take", f"{saving}; {chosen.told}, which is surely a loss of less than {chosen.limit}"
+        return "take", f"{saving}; {chosen.told}, so that surely less {lost}"
     told = f"of {chosen.label}, chosen on validation, {chosen.told}"
     if chosen.kept == "against":
-        return "stay", f"stay with {baseline}: {told}, which is surely a loss of more than {chosen.limit}"
-    return (
-        "cannot tell",
-        f"cannot tell: {told}; whether that loses less than {chosen.limit}, {chosen.wanted} would tell",
-    )
+        return "stay", f"stay with {baseline}: {told}, so that surely more {lost}"
+    return "cannot tell", f"cannot tell: {told}; whether less {lost}, {chosen.wanted} would tell"
 
 
 def _share(trade: Trade, by: Cost) -> str:
@@ -245,29 +239,26 @@ def _saved(found: Recommendation, price: float) -> str:
 # --- what else to know ---------------------------------------------------------------------------------------
 
 
-def _unlearned(results: Results, arms: Sequence[str]) -> str:
+def _unlearned(results: Results, arms: Sequence[str], told: str) -> str:
     """The first arm whose test accuracy is not surely above that of a sanity baseline, as a reason; empty without."""
+    metric = told if told.endswith("accuracy") else "test_accuracy"
     for arm in arms:
         for kind, words in SANITY.items():
-            pairs = _beside(results, arm, kind)
-            if pairs and uncertainty.change(pairs, ACCURACY).interval.low <= 0:
-                ours, theirs = (_scored([pair[side] for pair in pairs]) for side in (0, 1))
-                return (
-                    f"{results.label(arm)} has not learned: test accuracy {ours}, not surely above {theirs} of {words}"
-                )
+            pairs = _beside(results, arm, kind, metric)
+            if pairs and uncertainty.change(pairs, metric).interval.low <= 0:
+                scores = (uncertainty.score([pair[side] for pair in pairs], metric) for side in (0, 1))
+                ours, theirs = (uncertainty.shown(score, metric) for score in scores)
+                beaten = f"{measures.words(metric)} {ours}, not surely above {theirs} of {words}"
+                return f"{results.label(arm)} has not learned: {beaten}"
     return ""
 
 
-def _beside(results: Results, arm: str, kind: str) -> list[Pair]:
+def _beside(results: Results, arm: str, kind: str, metric: str) -> list[Pair]:
     """An arm and a sanity baseline of its data set, by seed."""
     ours = results.seeds(arm)
     rivals = results.where(dataset=results.dataset(arm), variant=kind)
     pairs = [Pair(ours[r["seed"]], r) for r in rivals.records if r["seed"] in ours]
-    return [pair for pair in pairs if all(holds(record, ACCURACY) for record in pair)]
-
-
-def _scored(records: Sequence[Record]) -> str:
-    return uncertainty.shown(uncertainty.score(records, ACCURACY), ACCURACY)
+    return [pair for pair in pairs if all(holds(record, metric) for record in pair)]
 
 
 def _unfinished(results: Results, arms: Sequence[str]) -> Iterator[str]:

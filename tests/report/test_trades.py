@@ -68,21 +68,21 @@ UNKNOWN = "The number of test examples is not recorded: the interval leaves thei
 def test_the_cheapest_arm_that_surely_keeps_the_score_is_taken() -> None:
     assert said(runs()) == (
         "d: take near instead of dense, for 60.0 % of its FLOPs; test accuracy changes by -0.4 points [-0.6, -0.2] "
-        f"over 3 seeds, which is surely a loss of less than 1 point. {UNKNOWN}"
+        f"over 3 seeds, so that surely less than 1 point is lost. {UNKNOWN}"
     )
 
 
 def test_the_margin_is_that_of_the_data_set() -> None:
     assert said(runs("e")).startswith("e: take nearer instead of dense, for 80.0 %")
-    assert "a loss of less than 0.3 points" in said(runs("e"))
+    assert "less than 0.3 points is lost" in said(runs("e"))
 
 
 def test_a_group_each_and_only_what_is_on_offer() -> None:
     first, second = said([*runs("d"), *runs("e")], arms=["d/nearer", "e/far"]).split("\n")
     assert first.startswith("d: take nearer")
     assert second.startswith(
-        "e: stay with dense: of far, chosen on validation, test accuracy changes by -10.0 points over 3 seeds, which "
-        "is surely a loss of more than 0.3 points."
+        "e: stay with dense: of far, chosen on validation, test accuracy changes by -10.0 points over 3 seeds, so "
+        "that surely more than 0.3 points is lost."
     )
 
 
@@ -145,7 +145,7 @@ def test_accuracy_that_is_noise_cannot_be_told() -> None:
     records = [*arm("d/dense", [0.8] * 3), *arm("d/ticket", [0.75, 0.8, 0.85], validation=0.8, flops=60.0)]
     assert found(records).why == (
         "cannot tell: of ticket, chosen on validation, test accuracy changes by 0.0 points [-12.4, 12.4] over 3 seeds; "
-        "whether that loses less than 1 point, about 99 seeds would tell"
+        "whether less than 1 point is lost, about 99 seeds would tell"
     )
 
 
@@ -191,7 +191,7 @@ def test_two_dozen_images_that_all_arms_hit_leave_twelve_points_open() -> None:
     assert told.decision == "cannot tell"
     assert told.why == (
         "cannot tell: of small, chosen on validation, test accuracy changes by 0.0 points [-11.7, 11.7] over 3 seeds "
-        "and 24 test examples; whether that loses less than 1 point, about 300 test examples would tell"
+        "and 24 test examples; whether less than 1 point is lost, about 300 test examples would tell"
     )
 
 
