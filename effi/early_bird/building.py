@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import signature
 from typing import Any, cast
 
 from torch import nn
 
+from effi import masks
 from effi.data import Dataset, TextDataset
 from effi.early_bird.settings import Model
 from effi.models import language
@@ -46,9 +48,25 @@ def _text_options(model: Model, data: TextDataset) -> dict[str, Any]:
 
 
 def narrow(options: Mapping[str, Any], ratio: float) -> dict[str, Any]:
-    """Options of a ViT whose prunable weights number about the share 1 - ratio of those of a ViT with `options`."""
+    """Options of a dense ViT with as many prunable weights as a ticket leaves alive of a ViT with `options`.
+
+    As nearly as whole numbers allow, by any width that the heads divide and a hidden width at most twice as far from
+    it, or half, as in `options` where there is such a shape.
+    """
     base = {name: each.default for name, each in signature(cifar_vit).parameters.items()} | dict(options)
-    weights = {w: 4 * w * w + 2 * w * round(w * base["hidden"] / base["width"]) for w in range(1 + base["width"])}
-    wanted = (1 - ratio) * weights[base["width"]]
-    width = min(range(base["heads"], 1 + base["width"], base["heads"]), key=lambda w: abs(weights[w] - wanted))
-    return {**options, "width": width, "hidden": round(width * base["hidden"] / base["width"]), "heads": base["heads"]}
+    count = partial(_prunable, base["depth"])
+    whole = count(base["width"], base["hidden"])
+    wanted = whole - masks.pruned_count(ratio, whole)
+    free = ((w, round((wanted / base["depth"] - 4 * w * w) / (2 * w))) for w in _widths(base))
+    shapes = [(w, hidden) for w, hidden in free if hidden > 0]
+    like = [(w, hidden) for w, hidden in shapes if 1 / 2 <= hidden / w * base["width"] / base["hidden"] <= 2]
+    width, hidden = min(like or shapes, key=lambda shape: abs(count(*shape) - wanted))
+    return {**options, "width": width, "hidden": hidden, "heads": base["heads"]}
+
+
+def _prunable(depth: int, width: int, hidden: int) -> int:
+    return depth * (4 * width * width + 2 * width * hidden)
+
+
+def _widths(base: Mapping[str, Any]) -> range:
+    return range(base["heads"], 1 + base["width"], base["heads"])

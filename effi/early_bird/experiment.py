@@ -12,7 +12,7 @@ from torch import nn
 
 from effi import axes, data, masks
 from effi.cost import Ledger, train_flops
-from effi.data import TextDataset
+from effi.data import Opened, TextDataset
 from effi.early_bird import removal
 from effi.early_bird.building import Data, build, build_language_model
 from effi.early_bird.criteria import scores
@@ -31,17 +31,20 @@ if TYPE_CHECKING:
     from effi.records.artefacts import Artefacts
 
 Facts = Mapping[str, float]
+Curves = Mapping[str, list[float]]
+# What gradient criteria look at.
+RANKING = {"batches": 4, "batch_size": 128}
 
 
 @dataclass
 class Experiment:
     """What all arms share: data by group, and beside the records pretrained weights and what searches found.
 
-    `share` says where the files of these lie, before any arm is trained. A dry run starts from weights that nobody
-    pretrained.
+    A seed is trained on its own draw of the data. `share` says where the files lie, before any arm is trained. A dry
+    run starts from weights that nobody pretrained.
     """
 
-    opened: Mapping[str, Data]
+    opened: Mapping[str, Opened]
     # Not compared: nothing of these changes what an arm's function computes.
     dry_run: bool = field(default=False, init=False, compare=False)
     pretrained: Artefacts = field(init=False, repr=False, compare=False)
@@ -72,18 +75,18 @@ class Experiment:
             if arm.variant == "dense":
                 self.searched.keep(settings, arm.seed, kept)
             rates = {"learning_rate": _rates(settings, self._steps(settings))}
-            arm.record(self._outcome(arm, model, history) | metrics, history.curves | curves | rates)
+            self._record(arm, model, history, metrics, history.curves | curves | rates)
 
     def train_control(self, arm: Arm) -> None:
         """A dense model that nobody watches; one that is to be as long as tickets gets their search's epochs on top."""
         settings, schedule = arm.settings, arm.settings.training
         if settings.as_long_as and not arm.dry_run:
-            extra = _epochs_of_search(self.searched.get(settings.dense, arm.seed).facts, settings)
+            extra = epochs_of_search(self.searched.get(settings.dense, arm.seed).facts, settings)
             schedule = replace(schedule, epochs=settings.epochs + extra)
         model = self.build(settings, arm.seed)
         history = self._fit(arm, model, schedule)
         if not arm.dry_run:
-            arm.record(self._outcome(arm, model, history), history.curves)
+            self._record(arm, model, history, {}, history.curves)
 
     def train_ticket(self, arm: Arm) -> None:
         """Draw a ticket, pay for its search, and train it with the mask held; without a draw there is no ticket."""
@@ -101,26 +104,24 @@ class Experiment:
         _pay(arm.ledger, facts, snapshot / facts["snapshots"])
         mask = self._mask(arm, model, found, at)
         model = self._begin(arm, model, found)
-        first = _first_epoch(wanted, snapshot, facts, arm.settings)
+        first = first_epoch(wanted, snapshot, facts, arm.settings)
         history = self._fit(arm, model, mask=mask, first_epoch=first)
         ranked: Scope = "tensor" if wanted.source == "layerwise" else arm.settings.scope
         drawn = {"found": snapshot, "exact": exact(mask, wanted.ratio, ranked)}
-        arm.record(self._outcome(arm, model, history, mask) | drawn, history.curves)
+        self._record(arm, model, history, drawn, history.curves, mask)
 
     def train_structured(self, arm: Arm) -> None:
-        """Learn which heads and neurons to keep, remove the others, and train the smaller model."""
+        """Learn which heads and neurons to keep, or draw them, remove the others, and train the smaller model."""
         settings, recipe = arm.settings, arm.settings.removal
-        whole, keep = self.build(settings, arm.seed), self._learn_units(arm)
-        if recipe.random:
-            keep = removal.random_units(keep, whole, arm.seed)
+        whole = self.build(settings, arm.seed)
+        keep = removal.random_units(whole, arm.seed) if recipe.random else self._learn_units(arm)
         small = axes.slim(whole, keep)
         history = self._fit(arm, small, recipe.retrain)
         if not arm.dry_run:
             layers, survived = removal.heads_kept(keep, whole)
-            metrics = self._outcome(arm, small, history, everything(small))
-            metrics |= {"alive": kept_share(whole, keep), "layers": layers}
-            metrics["exact"] = removal.slim_equals_masked(whole, keep, self.opened[settings.group])
-            arm.record(metrics, history.curves | {"heads_kept": survived})
+            metrics = {"alive": kept_share(whole, keep), "layers": layers}
+            metrics["exact"] = removal.slim_equals_masked(whole, keep, self._data(settings, arm.seed))
+            self._record(arm, small, history, metrics, history.curves | {"heads_kept": survived}, everything(small))
 
     # --- what arms share: made once for settings and a seed ------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Experiment:
 
     def build(self, settings: Settings, seed: int) -> nn.Module:
         """The model that a training starts with: new weights for vision, pretrained ones and a new head for text."""
-        one = self.opened[settings.group]
+        one = self.opened[settings.group].data  # its shapes and classes are those of every draw
         model = build(settings.model, one, seed)
         if isinstance(model, language.TextModel) and settings.model.pretraining and not self.dry_run:
             language.load_backbone(model, self.pretrained.get(settings.pretraining, 0).tensors)
@@ -146,7 +147,7 @@ class Experiment:
     def _pretrain(
         self, settings: Pretraining, seed: int, ledger: Ledger, checkpoint: Path | None = None
     ) -> tuple[language.TextModel, History]:
-        one, training = self.opened[settings.group], settings.model.pretraining
+        one, training = self.opened[settings.group].data, settings.model.pretraining
         assert isinstance(one, TextDataset) and training is not None
         corpus = data.corpus_dataset(one, "causal" if settings.model.kind == "gpt2" else "masked")
         network = build_language_model(settings.model, one, seed).to(one.train.inputs.device)
@@ -158,7 +159,7 @@ class Experiment:
         self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None
     ) -> tuple[nn.Module, History, Search]:
         """Train dense and read masks on the way."""
-        one, model, steps = self.opened[settings.group], self.build(settings, seed), self._steps(settings)
+        one, model, steps = self._data(settings, seed), self.build(settings, seed), self._steps(settings)
         limits = {name: getattr(settings, name) for name in ("per_epoch", "threshold", "rule", "scope")}
         look = Search(model, masks.prunable(model), settings.ratios, steps, **limits)
         options: dict[str, Any] = {"seeds": [seed], "ledger": ledger, "checkpoint": checkpoint}
@@ -166,19 +167,20 @@ class Experiment:
         return model, history, look
 
     def _fit(self, arm: Arm, model: nn.Module, training: Training | None = None, **options: Any) -> History:
-        one, training = self.opened[arm.settings.group], training or arm.settings.training
+        one, training = self._data(arm.settings, arm.seed), training or arm.settings.training
         options |= {"seeds": arm.seeds, "ledger": arm.ledger, "checkpoint": arm.checkpoint}
         (history,) = fit(model, one, training, **options)
         return history
 
     def _mask(self, arm: Arm, model: nn.Module, found: Found, at: int) -> Mask:
-        """The ticket's mask; gradient criteria look at four batches and pay for that."""
-        wanted, one = arm.settings.ticket, self.opened[arm.settings.group]
+        """The ticket's mask; gradient criteria look at some batches and pay for that."""
+        wanted, one = arm.settings.ticket, self._data(arm.settings, arm.seed)
         if wanted.source not in ("snip", "gradient"):
             return wanted.mask(found, at, seed=arm.seed)
         with arm.ledger.phase("search"):
-            ranks = scores(model, one, wanted.source, batches=4, batch_size=128, seed=arm.seed)
-            arm.ledger.add_flops(train_flops(model, one.prepare(one.train.inputs[: 4 * 128])))
+            ranks = scores(model, one, wanted.source, **RANKING, seed=arm.seed)
+            ranked = one.train.inputs[: RANKING["batches"] * RANKING["batch_size"]]
+            arm.ledger.add_flops(train_flops(model, one.prepare(ranked)))
         return masks.smallest(ranks, wanted.ratio, scope=arm.settings.scope)
 
     def _begin(self, arm: Arm, model: nn.Module, found: Found) -> nn.Module:
@@ -192,7 +194,7 @@ class Experiment:
 
     def _learn_units(self, arm: Arm) -> dict[str, list[int]]:
         """Units to keep; the arm is charged for learning them."""
-        settings, one = arm.settings, self.opened[arm.settings.group]
+        settings, one = arm.settings, self._data(arm.settings, arm.seed)
         ledger = Ledger(str(one.train.inputs.device), dry_run=arm.dry_run)
         own: dict[str, Any] = {"seed": arm.seed, "ledger": ledger, "checkpoint": _beside(arm.checkpoint, "search")}
         model = self.build(settings, arm.seed)
@@ -201,15 +203,22 @@ class Experiment:
         arm.ledger.charge("search", spent["flops"], spent["seconds"], spent["joules"])
         return keep
 
-    def _outcome(self, arm: Arm, model: nn.Module, history: History, mask: Mask | None = None) -> dict[str, float]:
-        return outcome(model, history, self.opened[arm.settings.group], mask)
+    def _record(
+        self, arm: Arm, model: nn.Module, history: History, own: Facts, curves: Curves, mask: Mask | None = None
+    ) -> None:
+        """What the training came to, with metrics of its own."""
+        worth = outcome(model, history, self._data(arm.settings, arm.seed), mask)
+        arm.record({**worth.metrics, **own}, curves, worth.marks)
+
+    def _data(self, settings: Settings, seed: int) -> Data:
+        return self.opened[settings.group].of(seed)
 
     def _steps(self, settings: Settings) -> int:
         """Steps of an epoch."""
-        return ceil(len(self.opened[settings.group].train) / settings.training.batch_size)
+        return ceil(len(self.opened[settings.group].data.train) / settings.training.batch_size)
 
     def _ledger(self, group: str) -> Ledger:
-        return Ledger(str(self.opened[group].train.inputs.device))
+        return Ledger(str(self.opened[group].data.train.inputs.device))
 
 
 def _backbone(network: language.TextModel, history: History) -> Kept:
@@ -237,13 +246,13 @@ def _pay(ledger: Ledger, facts: Facts, share: float) -> None:
         ledger.charge("search", round(share * facts["flops"]), share * facts["seconds"], joules)
 
 
-def _epochs_of_search(facts: Facts, settings: Settings) -> int:
+def epochs_of_search(facts: Facts, settings: Settings) -> int:
     """Epochs until the later of the tickets is drawn, begun ones whole; a rule that never draws looks on to the end."""
     drawn = max(facts[f"found_{settings.rule}_{ratio:g}"] for ratio in settings.as_long_as)
     return ceil(drawn / facts["per_epoch"]) if drawn >= 0 else settings.epochs
 
 
-def _first_epoch(wanted: Ticket, snapshot: int, facts: Facts, settings: Settings) -> int:
+def first_epoch(wanted: Ticket, snapshot: int, facts: Facts, settings: Settings) -> int:
     """Where a ticket enters the schedule: at its start, or to continue where it was drawn, with an epoch left."""
     drawn = snapshot // int(facts["per_epoch"]) if wanted.start == "continue" else 0
     return min(drawn, settings.epochs - 1)

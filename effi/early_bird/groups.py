@@ -11,11 +11,18 @@ from effi.models import language
 from effi.training import Training
 
 LANGUAGE: tuple[language.Kind, ...] = ("gpt2", "roberta", "minilm")
+PUBLISHED = ("gpu", "paper")  # scales that run models of published size
 
 
-def kinds(published: bool) -> tuple[str, ...]:
-    """Kinds of model; of published size the language models whose checkpoint is here, MiniLM for want of both."""
-    found = [kind for kind in LANGUAGE if language.find_checkpoint(kind)] if published else []
+def kinds(scale: str) -> tuple[str, ...]:
+    """Kinds of model; of published size the language models whose checkpoint is here, MiniLM for want of both.
+
+    At hours scale MiniLM alone, or no text where it is not here.
+    """
+    here = [kind for kind in LANGUAGE if language.find_checkpoint(kind)]
+    if scale == "hours":
+        return (*VISION, *(kind for kind in here if kind == "minilm"))
+    found = here if scale in PUBLISHED else []
     named = [kind for kind in found if kind != "minilm"] or found
     return (*VISION, *(named or LANGUAGE[:2]))
 

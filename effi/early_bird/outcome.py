@@ -11,17 +11,15 @@ from torch import nn
 from effi import masks
 from effi.data import Dataset, TextDataset
 from effi.masks import Mask
-from effi.training import History, evaluation
+from effi.models import language
+from effi.training import History, Outcome, evaluation
 
 
-def outcome(
-    model: nn.Module, history: History, data: Dataset | TextDataset, mask: Mask | None = None
-) -> dict[str, float]:
+def outcome(model: nn.Module, history: History, data: Dataset | TextDataset, mask: Mask | None = None) -> Outcome:
     """Scores (effi.training.outcome), size, bytes held in training, and with a mask the bytes of files by format."""
-    weights = masks.prunable(model)
+    weights, scored = masks.prunable(model), evaluation.outcome(model, history, data)
     files = masks.file_formats(weights, mask) if mask else {}
-    return {
-        **evaluation.outcome(model, history, data).metrics,
+    sizes = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "prunable": sum(weight.numel() for weight in weights.values()),
         "alive": 1.0 if mask is None else 1 - masks.sparsity(mask),
@@ -29,6 +27,7 @@ def outcome(
         "epochs": len(history.curves["train_loss"]),
         **{f"file_{kind}": size for kind, size in files.items()},
     }
+    return scored._replace(metrics=scored.metrics | sizes)
 
 
 def everything(model: nn.Module) -> Mask:
@@ -39,10 +38,10 @@ def everything(model: nn.Module) -> Mask:
 def distance_ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """C4, of one seed's dense records: distance of masks one epoch apart, the worst language model's over the ViT's.
 
-    At every ratio that the language models were searched at.
+    At every ratio that the language models were searched at; those fine-tuned at another rate are left out.
     """
     metrics = {record["model"]: record["metrics"] for record in records}
-    vision, spoken = metrics["vit"], [each for model, each in metrics.items() if model not in ("vit", "swin")]
+    vision, spoken = metrics["vit"], [metrics[kind] for kind in language.NAMES if kind in metrics]
     names = [name for name in spoken[0] if name.startswith("epoch_distance_")]
     worst = {name: max(each[name] for each in spoken) for name in names}
     return {name.replace("epoch_distance", "distance_ratio"): worst[name] / vision[name] for name in names}

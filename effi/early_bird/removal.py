@@ -43,11 +43,10 @@ def learn_units(
     return draw(log.at(min(len(log), steps)))
 
 
-def random_units(keep: Keep, model: nn.Module, seed: int) -> dict[str, list[int]]:
-    """As many units of each axis, drawn at random."""
-    counts = axes.units(model)
-    drawn = {axis: torch.randperm(counts[axis], generator=generator(seed, f"structured {axis}")) for axis in keep}
-    return {axis: drawn[axis][: len(kept)].tolist() for axis, kept in keep.items()}
+def random_units(model: nn.Module, seed: int) -> dict[str, list[int]]:
+    """Units to keep by axis, drawn by random coefficients: as many as by learnt ones, and no search to pay for."""
+    stream = generator(seed, "structured")
+    return draw({axis: torch.rand(count, generator=stream) for axis, count in axes.units(model).items()})
 
 
 def heads_kept(keep: Keep, model: nn.Module) -> tuple[int, list[float]]:

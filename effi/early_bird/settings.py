@@ -32,7 +32,7 @@ class Model:
 class Removal:
     """EarlyBERT's recipe: coefficients learnt for a share `search` of an epoch, then what is left is trained.
 
-    `random` keeps as many units, drawn at random.
+    `random` keeps as many units, drawn at random without a search.
     """
 
     search: float

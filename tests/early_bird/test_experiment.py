@@ -12,8 +12,20 @@ import torch
 
 from effi import axes, masks
 from effi.cost import Ledger
-from effi.data import load_text
-from effi.early_bird import Experiment, Found, Model, Removal, Settings, Ticket, build, distance_ratios, narrow, removal
+from effi.data import Examples, Opened, load_text
+from effi.early_bird import (
+    Experiment,
+    Found,
+    Model,
+    Removal,
+    Settings,
+    Ticket,
+    build,
+    distance_ratios,
+    draw,
+    narrow,
+    removal,
+)
 from effi.records.source import closure
 from effi.training import Training, fit
 from effi.training import checkpoint as checkpoints
@@ -55,6 +67,7 @@ class FakeArm:
     checkpoint: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    marks: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -64,8 +77,13 @@ class FakeArm:
     def dry_run(self) -> bool:
         return self.ledger.dry_run
 
-    def record(self, metrics: dict[str, float], history: dict[str, list[float]] | None = None) -> None:
-        self.metrics, self.history = metrics, history or {}
+    def record(
+        self,
+        metrics: dict[str, float],
+        history: dict[str, list[float]] | None = None,
+        marks: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        self.metrics, self.history, self.marks = metrics, history or {}, marks or {}
 
     @property
     def learnt(self) -> tuple[dict[str, float], dict[str, list[float]]]:
@@ -76,7 +94,7 @@ class FakeArm:
 
 def shared(data: Any, name: str = "noise/vit", dry_run: bool = False) -> Experiment:
     """An experiment on one group whose files are in memory."""
-    experiment = Experiment({name: data})
+    experiment = Experiment({name: Opened(name, data, {})})
     experiment.share(SimpleNamespace(dry_run=dry_run, artefacts=Files))
     return experiment
 
@@ -241,14 +259,19 @@ def test_structured_tickets_are_smaller_and_equal_the_masked_model(experiment, d
     assert learnt.metrics["parameters"] == drawn.metrics["parameters"]
     assert learnt.history["train_loss"] != drawn.history["train_loss"]
     assert learnt.ledger.total()["phases"]["search"]["flops"] > 0
+    assert "search" not in drawn.ledger.total()["phases"]
 
 
-def test_random_units_keep_the_counts_of_each_layer(data) -> None:
-    whole = build(GROUP.model, data, 0)
-    keep = {axis: list(range(1 + count // 2)) for axis, count in axes.units(whole).items()}
-    drawn = removal.random_units(keep, whole, 0)
-    assert {axis: len(set(kept)) for axis, kept in drawn.items()} == {axis: len(kept) for axis, kept in keep.items()}
-    assert drawn == removal.random_units(keep, whole, 0) != removal.random_units(keep, whole, 1)
+def test_random_units_are_as_many_as_learnt_ones_and_each_seed_has_its_own(data) -> None:
+    whole = build(Model("vit", {**SMALL, "width": 12, "heads": 6, "hidden": 20}), data, 0)
+    counts = axes.units(whole)
+    learnt = draw({axis: torch.linspace(0.5, 1.5, count) for axis, count in counts.items()})
+    drawn, other = (removal.random_units(whole, seed) for seed in (0, 1))
+    # Heads by layer, neurons of all layers together: 2/3 of 6, and 60 % of 40.
+    assert all(len(drawn[axis]) == len(learnt[axis]) == 4 for axis in counts if axis.endswith("heads"))
+    assert sum(len(kept) for axis, kept in drawn.items() if axis.endswith("neurons")) == 24
+    assert all(set(kept) <= set(range(counts[axis])) for axis, kept in drawn.items())
+    assert drawn == removal.random_units(whole, 0) != other
 
 
 def test_units_that_are_not_removed_are_noticed(data) -> None:
@@ -261,15 +284,47 @@ def test_units_that_are_not_removed_are_noticed(data) -> None:
         assert not removal.slim_equals_masked(broken, keep, data)
 
 
-def test_narrow_leaves_the_share_of_weights_that_a_ticket_leaves(data) -> None:
-    options = {**SMALL, "width": 64, "hidden": 96}
+def test_a_narrow_model_has_the_live_weights_of_a_ticket(data) -> None:
+    options = {**SMALL, "width": 64, "heads": 4, "depth": 3, "hidden": 128}
 
     def prunable(options):
         return sum(w.numel() for w in masks.prunable(build(Model("vit", options), data, 0)).values())
 
-    for ratio in (0.3, 0.7):
-        assert prunable(narrow(options, ratio)) / prunable(options) == pytest.approx(1 - ratio, abs=0.03)
-    assert narrow(options, 0.3)["patch"] == SMALL["patch"]
+    whole = prunable(options)
+    for ratio in (0.1, 0.3, 0.5, 0.7, 0.9):
+        small = narrow(options, ratio)
+        alive = whole - masks.pruned_count(ratio, whole)
+        assert prunable(small) == pytest.approx(alive, rel=1e-3), ratio
+        assert small["width"] % 4 == 0 and small["patch"] == SMALL["patch"]
+        assert 1 / 2 <= small["hidden"] / small["width"] / 2 <= 2
+
+
+def test_every_seed_is_trained_on_its_own_draw_and_tested_on_the_same(data) -> None:
+    seen: list[int] = []
+
+    class Drawn(Opened):
+        def of(self, *seeds: int) -> Any:
+            seen.extend(seeds)
+            rolled = Examples(data.train.inputs.roll(seeds[0], 0), data.train.labels.roll(seeds[0], 0))
+            return replace(data, train=rolled)
+
+    experiment = Experiment({"noise/vit": Drawn("noise", data, {"anew": True})})
+    experiment.share(SimpleNamespace(dry_run=False, artefacts=Files))
+    for train, settings in (
+        (experiment.train_dense, GROUP),
+        (experiment.train_control, GROUP),
+        (experiment.train_ticket, replace(GROUP, ticket=Ticket(0.3, "snip"))),
+        (experiment.train_structured, replace(GROUP, removal=Removal(1.0, TRAINING))),
+    ):
+        seen.clear()
+        train(FakeArm(settings, "dense", seed=5))
+        assert set(seen) == {5}, train
+
+
+def test_hits_of_every_test_example_are_recorded(experiment, data) -> None:
+    arm = ticket(experiment, Ticket(0.3))
+    assert arm.marks["test_accuracy"].float().mean().item() == pytest.approx(arm.metrics["test_accuracy"])
+    assert len(arm.marks["best_test_accuracy"]) == len(data.test)
 
 
 # --- language ------------------------------------------------------------------------------------------------
@@ -301,6 +356,7 @@ def test_masks_of_the_worst_language_model_are_compared_with_the_vits() -> None:
         return {"model": model, "metrics": {"epoch_distance_0.1": low, "epoch_distance_0.3": high, "other": 1.0}}
 
     records = [record("vit", 0.5, 0.5), record("swin", 9, 9), record("gpt2", 0.1, 0.2), record("roberta", 0.2, 0.1)]
+    records += [record("minilm-fast", 9, 9)]  # at another rate
     assert distance_ratios(records) == {"distance_ratio_0.1": 0.4, "distance_ratio_0.3": 0.4}
 
 

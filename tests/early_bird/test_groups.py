@@ -29,8 +29,14 @@ def having(monkeypatch, *found: str) -> None:
 )
 def test_minilm_stands_in_only_where_neither_model_of_the_paper_is(monkeypatch, found, wanted) -> None:
     having(monkeypatch, *found)
-    assert kinds(published=True) == ("vit", "swin", *wanted)
-    assert kinds(published=False) == ("vit", "swin", "gpt2", "roberta")
+    assert kinds("gpu") == kinds("paper") == ("vit", "swin", *wanted)
+    assert kinds("cpu") == ("vit", "swin", "gpt2", "roberta")
+
+
+@pytest.mark.parametrize(("found", "text"), [((), ()), (("gpt2",), ()), (("gpt2", "minilm"), ("minilm",))])
+def test_text_at_hours_scale_is_really_pretrained_or_left_out(monkeypatch, found, text) -> None:
+    having(monkeypatch, *found)
+    assert kinds("hours") == ("vit", "swin", *text)
 
 
 def test_a_vision_model_is_full_without_sizes_of_a_scale_and_of_the_reader() -> None:
