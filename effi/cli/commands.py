@@ -20,7 +20,7 @@ app = typer.Typer(
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
 app.add_typer(data, name="data")
 
-Scale = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")]
+Scale = Annotated[str, typer.Option(help="smoke, cpu, hours, gpu or paper.")]
 Results = Annotated[str, typer.Option(help="Folder of results.")]
 
 
