@@ -5,13 +5,11 @@ from effi.early_bird.criteria import scores
 from effi.early_bird.detector import RULES, TicketDetector, first_draw
 from effi.early_bird.experiment import Experiment
 from effi.early_bird.groups import LANGUAGE, PUBLISHED, kinds, text_model, vision_model
-from effi.early_bird.memory import bytes_of_tickets, training_bytes
 from effi.early_bird.outcome import distance_ratios, outcome
 from effi.early_bird.search import Found, Search, reading, summary
 from effi.early_bird.settings import Model, Pretraining, Removal, Settings
 from effi.early_bird.structured import Log, Penalty, draw, draw_step, kept_share, relative_cost
 from effi.early_bird.ticket import Ticket, exact
-from effi.early_bird.timing import time_ratios
 
 __all__ = [
     "LANGUAGE",
@@ -30,7 +28,6 @@ __all__ = [
     "Ticket",
     "TicketDetector",
     "build",
-    "bytes_of_tickets",
     "distance_ratios",
     "draw",
     "draw_step",
@@ -45,7 +42,5 @@ __all__ = [
     "scores",
     "summary",
     "text_model",
-    "time_ratios",
-    "training_bytes",
     "vision_model",
 ]
