@@ -1,6 +1,34 @@
 """What a run says of a paper's claims: papers' files, measures, statistics, results, judging."""
 
-from effi.claims.judging import JUDGED, ClaimRow, Evidence, Judgement, combine, count, judge
+from effi.claims.judging import (
+    HERE,
+    JUDGED,
+    ClaimRow,
+    Evidence,
+    Here,
+    Judgement,
+    Tally,
+    combine,
+    count,
+    judge,
+    look,
+    tally,
+)
 from effi.claims.results import Pair, Results
 
-__all__ = ["JUDGED", "ClaimRow", "Evidence", "Judgement", "Pair", "Results", "combine", "count", "judge"]
+__all__ = [
+    "HERE",
+    "JUDGED",
+    "ClaimRow",
+    "Evidence",
+    "Here",
+    "Judgement",
+    "Pair",
+    "Results",
+    "Tally",
+    "combine",
+    "count",
+    "judge",
+    "look",
+    "tally",
+]

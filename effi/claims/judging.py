@@ -2,159 +2,108 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from effi.claims import measures, papers, stats
+import numpy as np
+
+from effi.claims import measures, papers, protocol, sentences, stats
+from effi.claims.cases import Case, cases
 from effi.claims.measures import Unit
-from effi.claims.papers import NOT_AVAILABLE, Comparison, Kind, Paper, PaperClaim
+from effi.claims.papers import NOT_AVAILABLE, READINGS, Comparison, Finding, Kind, Paper, PaperClaim, Reading
+from effi.claims.protocol import Shortfall
 from effi.claims.results import Results
-from effi.claims.stats import Claim, Direction, State, Verdict
+from effi.claims.sentences import Speaker
+from effi.claims.stats import ALPHA, Claim, Verdict
 from effi.errors import EffiError
 
 if TYPE_CHECKING:
     from effi.records.store import Record
 
-NOT_RUN = "not run at this scale"
-# Scales whose verdicts say something, the smallest first; smoke runs only test invariants.
+Here = Literal["for", "against", "open", "not run"]
+HERE: tuple[Here, ...] = ("for", "against", "open", "not run")
+AtProtocol = Literal["reproduced", "not reproduced", "open", "not reached"]
+NOT_RUN = "not run"
+# Scales whose trainings and timings say something, the smallest first; smoke runs only test invariants.
 JUDGED = ("cpu", "hours", "gpu", "paper")
+PLAIN = Unit(1.0, "", 3)
+UNJUDGED = "{} scale only tests that everything runs"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One test with its arms filled in; `ran` is False when an arm, a seed or a metric is missing."""
+    """One test with its arms filled in; without a verdict an arm, a seed or a metric is missing, as `clause` says.
+
+    `clause` is what was measured as a part of a sentence, `shown` its numbers alone, `lacking` in what it falls short
+    of the paper's protocol. `p_holm` is the p against, adjusted for all tests of the reading.
+    """
 
     label: str
-    verdict: Verdict
-    unit: Unit
-    ran: bool = True
+    clause: str
+    verdict: Verdict | None = None
+    claim: Claim | None = None
+    unit: Unit = PLAIN
+    shown: str = NOT_AVAILABLE
+    lacking: tuple[Shortfall, ...] = ()
+    p_holm: float = math.nan
+
+    @property
+    def refutes(self) -> bool:
+        """Whether it speaks against the claim, also as one of several tests of which any refutes."""
+        return self.verdict is not None and self.verdict.direction == "against" and not self.p_holm >= ALPHA
+
+    @property
+    def said(self) -> str:
+        """The clause with what is claimed, and how many values it rests on."""
+        if self.verdict is None or self.claim is None:
+            return self.clause
+        number = "" if self.verdict.spread == "count" else f", n={self.verdict.n}"
+        return f"{self.clause} ({sentences.line(self.claim, self.unit)}){number}"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All tests of one verdict together; `deciding` is the least favourable of them, None without tests."""
+    """All tests of one reading together: what they say here, and at the paper's protocol.
 
-    state: State
-    direction: Direction
+    `lacking` is what is missing of the protocol, `why` a sentence; `deciding` is the test that the sentence is about,
+    None without tests.
+    """
+
+    here: Here
+    protocol: AtProtocol
+    lacking: str
     why: str
-    evidence: tuple[Evidence, ...]
-    deciding: Evidence | None
+    evidence: tuple[Evidence, ...] = ()
+    deciding: Evidence | None = None
 
     @property
-    def ran(self) -> bool:
-        """Whether any test found its arms."""
-        return any(each.ran for each in self.evidence)
+    def reached(self) -> bool:
+        """Whether the paper's protocol is."""
+        return self.protocol != "not reached"
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """One judged claim, and the scale at which the judgement holds."""
+    """One judged claim, and the scale at which it was."""
 
     claim: PaperClaim
     scale: str
     as_in_the_paper: Judgement
     fair: Judgement
 
-    def judgement(self, kind: Kind) -> Judgement:
-        """The judgement of one kind."""
-        return self.fair if kind == "fair" else self.as_in_the_paper
+    def judgement(self, reading: Reading) -> Judgement:
+        """The judgement of one reading."""
+        return self.fair if reading == "fair" else self.as_in_the_paper
 
 
 class _Missing(Exception):
     """Why a test has no values."""
 
 
-class _Case(NamedTuple):
-    """A test with its placeholders filled, for which data set, and which of them stands in for which."""
-
-    test: Comparison
-    dataset: str
-    stand_in: str | None
-
-
-def _present(name: str, test: Comparison, choices: Mapping[str, Sequence[str]], results: Results) -> list[str]:
-    """Data sets which, put for the placeholder, name at least one of the test's arms that ran."""
-    ran = {(results.dataset(arm), arm) for arm in results.arms}
-    arms = [arm for arm in test.arms if arm.startswith(f"{{{name}}}")]
-    fillings = _fillings({**choices, name: sorted({dataset for dataset, _ in ran})})
-    return sorted(
-        {filling[name] for filling in fillings for arm in arms if (filling[name], arm.format(**filling)) in ran}
-    )
-
-
-def _fillings(choices: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
-    """Every combination of the placeholders' values."""
-    for combination in itertools.product(*choices.values()):
-        yield dict(zip(choices, combination, strict=True))
-
-
-def _leading(test: Comparison) -> set[str]:
-    """Placeholders at the beginning of an arm, where its data set stands."""
-    return {match[1] for arm in test.arms if (match := re.match(r"\{(\w+)\}", arm))}
-
-
-def _choices(test: Comparison, paper: Paper, results: Results) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
-    """Values of each placeholder, and what those of a data set stand in for when none of those wanted ran."""
-    wanted, instead = dict(test.each), {}
-    if "dataset" in test.placeholders:
-        wanted.setdefault("dataset", paper.datasets)
-    choices = dict(wanted)
-    for name in sorted(_leading(test) & set(wanted)):
-        present = _present(name, test, wanted, results)
-        if present and not set(present) & set(wanted[name]):
-            listed = (each for one in wanted[name] for each in paper.stand_ins.get(one, ()))
-            choices[name] = [each for each in listed if each in present][:1] or present
-            instead[name] = " and ".join(wanted[name])
-    return choices, instead
-
-
-def _cases(test: Comparison, paper: Paper, results: Results) -> Iterator[_Case]:
-    choices, instead = _choices(test, paper, results)
-    for chosen in _fillings(choices):
-        a = test.a.format(**chosen)
-        b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in (test.b, test.over))
-        stand_ins = ", ".join(f"{chosen[name]} in place of {what}" for name, what in instead.items())
-        yield _Case(replace(test, a=a, b=b, over=over), chosen.get("dataset", ""), stand_ins or None)
-
-
-def _narrowed(test: Comparison, results: Results) -> tuple[Comparison, str | None]:
-    """The test over those of its listed arms that ran (at least two), and how many that is when not all."""
-    b, over = (tuple(arm for arm in listed if arm in results) for listed in (test.b, test.over))
-    if len(test.b) > len(b) >= 2:
-        return replace(test, b=b), f"{len(b)} arms of {len(test.b)}"
-    if len(test.over) > len(over) >= 2:
-        return replace(test, over=over), f"{len(over)} arms of {len(test.over)}"
-    return test, None
-
-
-def _one(test: Comparison, at: Mapping[str, Record]) -> float:
-    """The test's value at one seed, in its shown unit."""
-    if test.over:
-        x, y = ([measures.value(at[arm], metric) for arm in test.over] for metric in (test.x, test.y))
-        return stats.kendall(x, y) if test.statistic == "kendall" else stats.slope(x, y).mean
-    left = measures.value(at[test.a], test.metric)
-    if not test.b:
-        return left * _unit(test).factor
-    others = [measures.value(at[arm], test.metric) for arm in test.b]
-    right = max(others) if test.pick == "highest" else min(others)
-    if test.compare == "difference":
-        return (left - right) * _unit(test).factor
-    if right == 0:
-        raise _Missing(f"{NOT_AVAILABLE}: {test.metric} of {test.b[0]} is 0")
-    return (left / right - (test.compare == "relative")) * _unit(test).factor
-
-
-def _unit(test: Comparison) -> Unit:
-    if test.over:
-        return Unit(1.0, "", 3)
-    if test.compare != "difference":
-        return Unit(100.0, "%", 2)
-    return measures.unit(test.metric, difference=bool(test.b))
+# --- one test ----------------------------------------------------------------------------------------------------
 
 
 def _seeds(test: Comparison, results: Results) -> list[int]:
@@ -169,116 +118,200 @@ def _seeds(test: Comparison, results: Results) -> list[int]:
     return sorted(seeds)
 
 
-def _setting(record: Record, path: str) -> float | None:
-    found: Any = record["settings"]
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def _shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Iterator[str]:
-    """In what the runs fall short of the protocol, or leave it."""
-    changed = sorted({f"{name}={value}" for record in trained for name, value in record.get("parameters", {}).items()})
-    if test.full and changed:
-        yield f"not the protocol: {', '.join(changed)}"
-    for path, wanted in test.full.items():
-        name = path.rpartition(".")[2]
-        settings = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
-        found = [value for value in settings if value is not None]
-        if len(found) < len(settings):
-            yield f"{name} not recorded"
-        elif wanted is True and not all(found):
-            yield f"{path.partition('.')[0]} not {name}"
-        elif min(found) < wanted:
-            yield f"{min(found):g} {name.removesuffix('s') if min(found) == 1 else name} of {wanted:g}"
-
-
-def _label(test: Comparison, dataset: str) -> str:
+def _unit(test: Comparison) -> Unit:
     if test.over:
-        lines = f"{measures.words(test.y)} against {measures.words(test.x)} over {len(test.over)} arms"
-        return lines + (f" of {dataset}" if dataset else "")
-    if not test.b:
-        return f"{test.a}, {measures.words(test.metric)}"
-    right = test.b[0] if len(test.b) == 1 else f"{test.pick} of {len(test.b)} others"
-    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {right}, {measures.words(test.metric)}"
+        return PLAIN
+    if test.compare != "difference":
+        return Unit(100.0, "%", 2)
+    return measures.unit(test.metric, difference=bool(test.b))
 
 
-def _name(test: Comparison) -> str:
+def _bounds(test: Comparison) -> tuple[float, float]:
+    """What the test's value can be, in its shown unit."""
+    if test.compare != "difference":
+        return (0.0 if test.compare == "ratio" else -100.0), math.inf
+    return measures.bounds(test.metric, difference=bool(test.b))
+
+
+def _one(test: Comparison, at: dict[str, Record]) -> float:
+    """The test's value at one seed, in its shown unit."""
+    left = measures.value(at[test.a], test.metric)
+    if test.b:
+        right = measures.value(at[test.b], test.metric)
+        if test.compare == "difference":
+            left -= right
+        else:
+            left = measures.ratio(left, right, f"{test.metric} of {test.b}") - (test.compare == "relative")
+    return left * _unit(test).factor
+
+
+def _table(test: Comparison, metric: str, results: Results, seeds: Sequence[int]) -> np.ndarray:
+    """A metric of the listed arms, or of the listed parts of one arm's record: (arms, seeds)."""
+    places = [(test.a, f"{metric}/{part}") if test.a else (part, metric) for part in test.over]
+    return np.array([[measures.value(results.seeds(arm)[seed], name) for seed in seeds] for arm, name in places])
+
+
+def _weighed(test: Comparison, claim: Claim, results: Results, seeds: Sequence[int], speaker: Speaker) -> Evidence:
+    """The verdict of a test that has all its values, and its words."""
+    unit, never = _unit(test), 0
     if test.over:
-        return {"kendall": "Kendall tau", "slope": "slope"}[test.statistic]
-    return test.compare.replace("relative", "relative difference") if test.b else "value"
+        x, y = (_table(test, metric, results, seeds) for metric in (test.x, test.y))
+        if test.rule == "discordance":
+            first, second = (-1 if measures.lower_is_better(metric) else 1 for metric in (test.x, test.y))
+            found = stats.discordance(first * x, second * y)
+            text = f"{found.apart} of {found.pairs} pairs"
+            return Evidence("", sentences.counted(test, found, speaker), found.verdict, claim, unit, text)
+        estimate = stats.kendall(x, y) if test.statistic == "kendall" else stats.slope(x.mean(1), y.mean(1))
+        verdict = stats.weigh(estimate, claim)
+    else:
+        values = [_one(test, {arm: results.seeds(arm)[seed] for arm in test.arms}) for seed in seeds]
+        exact = measures.counted(test.metric)
+        verdict = stats.verdict(values, claim, within=_bounds(test), counted=exact)
+        never = sum(value == measures.never(test.metric) for value in values)
+        # "Never" is no number to take a mean of.
+        verdict = replace(verdict, mean=math.nan, sd=math.nan, high=math.inf) if never else verdict
+    said = sentences.clause(test, verdict, unit, speaker, never)
+    return Evidence("", said, verdict, claim, unit, sentences.shown(verdict, unit, never))
 
 
-def _rule(test: Comparison, paper: Paper, dataset: str, cap: str | None) -> Claim:
+def _claim(test: Comparison, paper: Paper, dataset: str) -> Claim:
     margin, target = test.margin, test.target
     if isinstance(margin, str):
         margin = paper.margin(margin, dataset)
     if isinstance(target, str):
         target = paper.numbers[target]["value"]
-    shown = _unit(test)
-    return Claim(test.rule, test.direction, margin, target, test.refuted, cap, _name(test), shown.name, shown.digits)
+    low, high = test.limits
+    return Claim(test.rule, test.direction, margin, target, (low, high), test.refuted)
 
 
-def _absence(case: _Case, reason: str) -> Evidence:
-    nothing = Verdict("inconclusive", math.nan, math.nan, math.nan, 0, "open", reason)
-    return Evidence(_label(case.test, case.dataset), nothing, _unit(case.test), ran=False)
-
-
-def _evidence(case: _Case, paper: Paper, results: Results) -> Evidence:
-    test, fewer = _narrowed(case.test, results)
+def _evidence(case: Case, paper: Paper, results: Results) -> Evidence:
+    test, name = case.test, sentences.label(case.test, case.dataset)
     try:
         seeds = _seeds(test, results)
-        found = [_one(test, {arm: results.seeds(arm)[seed] for arm in test.arms}) for seed in seeds]
+        claim = _claim(test, paper, results.dataset(test.arms[0]))
+        found = _weighed(test, claim, results, seeds, Speaker(paper, results))
     except _Missing as missing:
-        return _absence(case._replace(test=test), str(missing))
+        return Evidence(name, str(missing))
     except EffiError as missing:
-        return _absence(case._replace(test=test), f"{NOT_AVAILABLE}: {missing}")
+        return Evidence(name, f"{NOT_AVAILABLE}: {missing}".removesuffix("."))
     trained = [results.seeds(arm)[seed] for arm in test.arms for seed in seeds]
-    reasons = [*_shortfalls(test, trained, len(seeds)), *filter(None, (fewer, case.stand_in))]
-    claim = _rule(test, paper, results.dataset(test.arms[0]), ", ".join(reasons) or None)
-    return Evidence(_label(test, case.dataset), stats.verdict(found, claim), _unit(test))
+    lacking = (*protocol.shortfalls(test, trained, len(seeds)), *map(protocol.other, case.other))
+    machine = sentences.machine(trained) if any(map(measures.timed, test.metrics)) else ""
+    return replace(found, label=name, clause=found.clause + machine, lacking=lacking)
 
 
-_SEVERITY: dict[str, int] = {"not reproduced": 0, "inconclusive": 1, "reproduced": 2}
-_LEANING: dict[str, int] = {"against": 0, "open": 1, "for": 2}
+# --- all tests of a reading --------------------------------------------------------------------------------------
 
 
-def _deciding(evidence: Iterable[Evidence]) -> Evidence:
-    """The least favourable of all tests, one with numbers before one without."""
-    return min(evidence, key=lambda e: (_SEVERITY[e.verdict.state], not e.ran, _LEANING[e.verdict.direction]))
+def _adjusted(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """With p against by Holm over the tests that have one: any of them refutes, so their errors add up."""
+    adjusted = stats.holm([math.nan if each.verdict is None else each.verdict.p_against for each in evidence])
+    return tuple(replace(each, p_holm=p) for each, p in zip(evidence, adjusted, strict=True))
+
+
+def _here(evidence: Sequence[Evidence]) -> Here:
+    """All must hold, without a correction; any refutes, with one; a test that did not run leaves the rest open."""
+    if all(each.verdict is None for each in evidence):
+        return "not run"
+    if any(each.refutes for each in evidence):
+        return "against"
+    held = all(each.verdict is not None and each.verdict.direction == "for" for each in evidence)
+    return "for" if held else "open"
+
+
+def _at_protocol(evidence: Sequence[Evidence], here: Here) -> AtProtocol:
+    """A test at the protocol refutes alone; for more, every test must be."""
+    reached = [each for each in evidence if each.verdict is not None and not each.lacking]
+    if any(each.refutes for each in reached):
+        return "not reproduced"
+    if len(reached) < len(evidence) or not reached:
+        return "not reached"
+    return "reproduced" if here == "for" else "open"
+
+
+def _lacking(evidence: Sequence[Evidence]) -> str:
+    absent = sum(each.verdict is None for each in evidence)
+    missing = [protocol.other(f"{absent} of {len(evidence)} tests not run")] if absent else []
+    return protocol.told([*(lack for each in evidence for lack in each.lacking), *missing])
+
+
+def _deciding(evidence: Sequence[Evidence], here: Here) -> Evidence:
+    """The test that the sentence is about: the surest against, else the least sure, with numbers if one has any."""
+
+    def rank(each: Evidence) -> tuple[bool, bool, float]:
+        if each.verdict is None:
+            return here == "against", True, 0.0
+        if here == "against":
+            return not each.refutes, False, 0.0 if math.isnan(each.p_holm) else each.p_holm
+        sure = 0.0 if math.isnan(each.verdict.p_for) else each.verdict.p_for
+        return each.verdict.direction == "for", False, -sure
+
+    return min(evidence, key=rank)
 
 
 def _tally(evidence: Sequence[Evidence]) -> str:
     if len(evidence) == 1:
         return ""
-    counts = Counter(each.verdict.direction if each.ran else "missing" for each in evidence)
-    return f" ({', '.join(f'{counts[k]} {k}' for k in ('for', 'against', 'open', 'missing') if counts[k])})"
+    counts = Counter(each.verdict.direction if each.verdict else NOT_RUN for each in evidence)
+    told = [f"{counts[here]} {here}" for here in HERE if counts[here]]
+    return f"; of {len(evidence)} tests {', '.join(told)}"
 
 
-def combine(evidence: Sequence[Evidence]) -> Judgement:
-    """All tests must hold: one that fails decides against, one open or missing leaves the claim open."""
-    if not evidence:
-        return Judgement("inconclusive", "open", NOT_RUN, (), None)
-    deciding = _deciding(evidence)
-    leanings = {each.verdict.direction for each in evidence}
-    direction: Direction = min(leanings, key=_LEANING.__getitem__)
-    why = f"{deciding.label}: {deciding.verdict.why}" if deciding.ran else deciding.verdict.why
-    return Judgement(deciding.verdict.state, direction, why + _tally(evidence), tuple(evidence), deciding)
+def _sentence(here: Here, deciding: Evidence, evidence: Sequence[Evidence]) -> str:
+    if here == "not run":
+        return f"{deciding.clause[0].upper()}{deciding.clause[1:]}{_tally(evidence)}."
+    alone = deciding.verdict is not None and deciding.verdict.direction == "against" and here == "open"
+    holm = f", p = {deciding.p_holm:.2g} by Holm, so that it does not refute as one of several tests" if alone else ""
+    return f"{here.capitalize()}: {deciding.said}{holm}{_tally(evidence)}."
+
+
+def combine(tests: Sequence[Evidence]) -> Judgement:
+    """What all tests of a reading say together."""
+    if not tests:
+        return Judgement("not run", "not reached", "no test", "Not run: no arm of this workbook tests it.")
+    evidence = _adjusted(tests)
+    here = _here(evidence)
+    at, deciding = _at_protocol(evidence, here), _deciding(evidence, here)
+    lacking = "" if at != "not reached" else _lacking(evidence)
+    return Judgement(here, at, lacking, _sentence(here, deciding, evidence), evidence, deciding)
+
+
+def _judged(claim: PaperClaim, tests: Sequence[Comparison], paper: Paper, results: Results) -> Judgement:
+    judged = combine([_evidence(case, paper, results) for test in tests for case in cases(test, paper, results)])
+    if results.scale in JUDGED or claim.kind == "arithmetic" or judged.here == "not run":
+        return judged
+    unjudged = UNJUDGED.format(results.scale)
+    return replace(judged, here="open", protocol="not reached", lacking=unjudged, why=f"Open: {unjudged}.")
 
 
 def judge(paper: str | Paper, results: Results) -> list[ClaimRow]:
     """Every claim of the paper, judged on its results. Raises ParameterError for an unknown paper."""
     loaded = paper if isinstance(paper, Paper) else papers.load(paper)
-
-    def judged(tests: Sequence[Comparison]) -> Judgement:
-        return combine([_evidence(c, loaded, results) for test in tests for c in _cases(test, loaded, results)])
-
     return [
-        ClaimRow(claim, results.scale, *(judged(claim.tests[kind]) for kind in papers.KINDS)) for claim in loaded.claims
+        ClaimRow(claim, results.scale, *(_judged(claim, claim.tests[name], loaded, results) for name in READINGS))
+        for claim in loaded.claims
     ]
 
 
-def count(rows: Iterable[ClaimRow], kind: Kind = "as_in_the_paper") -> dict[State, int]:
-    """How many claims are in each state, all three states named."""
-    found = Counter(row.judgement(kind).state for row in rows)
-    return {state: found[state] for state in stats.STATES}
+def look(finding: Finding, paper: Paper, results: Results) -> Judgement:
+    """What a run says of a finding, by the same rules: "for" where it is seen."""
+    return combine([_evidence(case, paper, results) for test in finding.tests for case in cases(test, paper, results)])
+
+
+class Tally(NamedTuple):
+    """What claims are counted by."""
+
+    kind: Kind
+    here: Here
+    reached: bool
+
+
+def tally(rows: Iterable[ClaimRow], reading: Reading = "as_in_the_paper") -> Counter[Tally]:
+    """How many claims of each kind say what here, and whether the paper's protocol is reached."""
+    return Counter(Tally(r.claim.kind, r.judgement(reading).here, r.judgement(reading).reached) for r in rows)
+
+
+def count(rows: Iterable[ClaimRow], reading: Reading = "as_in_the_paper") -> dict[Here, int]:
+    """How many claims say what here, all four words named."""
+    found = Counter(row.judgement(reading).here for row in rows)
+    return {here: found[here] for here in HERE}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from effi import paths
+from effi.claims import stats
+from effi.claims.stats import Interval
 from effi.errors import RecordError
 
 if TYPE_CHECKING:
@@ -50,6 +53,9 @@ COMMON: Mapping[str, str] = {
 }
 _UNITS = {"cost.seconds": "s", "cost.peak_bytes": "bytes", "cost.joules": "J"}
 _WHOLE = ("parameters", "flops_per_image", "best_epoch")
+# Counted, not measured: equal at every seed, they are exact. A paper's file adds its own as `counted`, and as `timed`.
+_COUNTED = ("parameters", "cost.flops", "cost.paper_flops")
+_TIMED = ("cost.seconds",)
 
 
 class Unit(NamedTuple):
@@ -61,7 +67,9 @@ class Unit(NamedTuple):
 
 
 def unit(metric: str, *, difference: bool = False) -> Unit:
-    """Accuracies and calibration errors are stored as fractions and shown in % (a difference in points)."""
+    """Accuracies, calibration errors and ratios are stored as fractions and shown in % (a difference in points)."""
+    if " / " in metric:
+        return Unit(100.0, "%", 2)
     if metric.endswith(("accuracy", "calibration_error")):
         return Unit(100.0, "points" if difference or " - " in metric else "%", 1)
     if metric.startswith("cost."):
@@ -69,41 +77,91 @@ def unit(metric: str, *, difference: bool = False) -> Unit:
     return Unit(1.0, "", 0 if metric in _WHOLE else 3)
 
 
-def gathered(table: str) -> Mapping[str, str]:
-    """Entries of one table, [words] or [colours], of every paper's file together."""
-    return _gathered(paths.paper_file("").parent, table)
+def bounds(metric: str, *, difference: bool = False) -> tuple[float, float]:
+    """What a shown value can be, whatever an interval of few seeds says.
+
+    0 to 100 for a share in %, -100 to 100 for a difference of two, -1 to 1 for a correlation; losses, counts, costs and
+    ratios from 0 on; anything for other differences.
+    """
+    shown = unit(metric, difference=difference).name
+    if difference or " - " in metric:
+        return (-100.0, 100.0) if shown == "points" else stats.ANYWHERE
+    if metric.endswith(("mcc", "pearson", "spearman")):
+        return -1.0, 1.0
+    return 0.0, 100.0 if shown == "%" and " / " not in metric else math.inf
+
+
+def counted(metric: str) -> bool:
+    """Whether a metric, or both of which it is made, are counted exactly: parameters, FLOPs, bytes of tensors."""
+    return all(_found(part, (*_COUNTED, *_patterns("counted"))) for part in _parts(metric))
+
+
+def timed(metric: str) -> bool:
+    """Whether a clock measured the metric, or one of those of which it is made, so that a machine belongs to it."""
+    return any(_found(part, (*_TIMED, *_patterns("timed"))) for part in _parts(metric))
+
+
+def _patterns(key: str) -> list[str]:
+    """What every paper's file lists under a key at its top."""
+    return [pattern for content in _contents(paths.paper_file("").parent) for pattern in content.get(key, ())]
+
+
+def interval(values: Sequence[float], metric: str, *, difference: bool = False) -> Interval:
+    """95 % interval of the mean of a metric's shown values, or of differences of it, within what these can be."""
+    return stats.interval(values, within=bounds(metric, difference=difference), counted=counted(metric))
+
+
+def never(metric: str) -> float | None:
+    """The value that stands for "never" in a metric, such as a share of training until something happens."""
+    found = _found(metric, gathered("never"))
+    return gathered("never")[found[0]] if found else None
+
+
+def gathered(table: str) -> Mapping[str, Any]:
+    """Entries of one table, such as [words] or [colours], of every paper's file together."""
+    return {
+        name: each
+        for content in _contents(paths.paper_file("").parent)
+        for name, each in content.get(table, {}).items()
+    }
 
 
 @cache
-def _gathered(folder: Path, table: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.toml")):
-        found |= tomllib.loads(path.read_text(encoding="utf-8")).get(table, {})
-    return found
+def _contents(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    return tuple(tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml")))
 
 
-def _listed(metric: str, listed: Mapping[str, str]) -> str | None:
-    """Words of a metric as listed, or as a pattern has them whose "*" stands for a number or a name."""
+def _parts(metric: str) -> list[str]:
+    """Both metrics of a difference or a ratio, else the metric itself."""
+    return metric.replace(" / ", " - ").split(" - ")
+
+
+def _found(metric: str, patterns: Iterable[str]) -> tuple[str, str] | None:
+    """The metric itself among the patterns, or the first whose "*" stands for a part of it, and that part."""
+    listed = list(patterns)
     if metric in listed:
-        return listed[metric]
-    for pattern, text in listed.items():
+        return metric, ""
+    for pattern in listed:
         begin, star, end = pattern.partition("*")
         if star and metric.startswith(begin) and metric.endswith(end) and len(metric) > len(begin) + len(end):
-            return text.replace("*", metric[len(begin) : len(metric) - len(end)])
+            return pattern, metric[len(begin) : len(metric) - len(end)]
     return None
 
 
 def is_known(metric: str, own: Mapping[str, str]) -> bool:
-    """Whether the metric, or both metrics of a difference, are common ones or among a paper's `own` words."""
-    return all(_listed(part, {**COMMON, **own}) for part in metric.split(" - "))
+    """Whether the metric, or both of a difference or ratio, are common ones or among a paper's `own` words."""
+    return all(_found(part, {**COMMON, **own}) for part in _parts(metric))
 
 
 def words(metric: str) -> str:
     """Name of a metric in words, without its unit: "test accuracy", "test loss minus train loss"."""
-    first, _, second = metric.partition(" - ")
-    if second:
-        return f"{words(first)} minus {words(second)}"
-    return _listed(metric, {**COMMON, **gathered("words")}) or metric.replace("_", " ")
+    for sign, word in ((" - ", "minus"), (" / ", "over")):
+        first, _, second = metric.partition(sign)
+        if second:
+            return f"{words(first)} {word} {words(second)}"
+    listed = {**COMMON, **gathered("words")}
+    found = _found(metric, listed)
+    return listed[found[0]].replace("*", found[1]) if found else metric.replace("_", " ")
 
 
 def title(metric: str) -> str:
@@ -117,18 +175,33 @@ def lower_is_better(metric: str) -> bool:
 
 
 def value(record: Record, metric: str) -> float:
-    """A metric of one record as stored, a cost ("cost.seconds") or a difference ("test_loss - train_loss").
+    """A metric of one record as stored, a cost ("cost.seconds"), a difference ("test_loss - train_loss") or a ratio.
 
-    Raises RecordError when the record does not hold it.
+    Raises RecordError when the record does not hold it, or holds a zero to divide by.
     """
     first, _, second = metric.partition(" - ")
     if second:
         return value(record, first) - value(record, second)
+    first, _, second = metric.partition(" / ")
+    if second:
+        return ratio(value(record, first), value(record, second), f"{second} of {record['arm']}")
     cost = metric.startswith("cost.")
     held, key = (record["cost"], metric.removeprefix("cost.")) if cost else (record["metrics"], metric)
     if held.get(key) is None:
-        raise RecordError(f"{record['arm']} holds no {metric!r}: it has {', '.join(held) or 'none'}.")
+        raise RecordError(f"{record['arm']} holds no {metric!r}: it has {_some(list(held))}.")
     return float(held[key])
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
+
+
+def ratio(over: float, under: float, what: str) -> float:
+    """Raises RecordError where the divisor, which `what` names, is 0."""
+    if under == 0:
+        raise RecordError(f"{what} is 0.")
+    return over / under
 
 
 def marks(record: Record, metric: str) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 import tomllib
 from collections import Counter
@@ -14,8 +15,10 @@ from effi.claims import measures
 from effi.claims.stats import Rule, Side
 from effi.errors import ParameterError, did_you_mean
 
-Kind = Literal["as_in_the_paper", "fair"]
-KINDS: tuple[Kind, ...] = ("as_in_the_paper", "fair")
+Reading = Literal["as_in_the_paper", "fair"]
+READINGS: tuple[Reading, ...] = ("as_in_the_paper", "fair")
+Kind = Literal["arithmetic", "timing", "trained"]
+KINDS: tuple[Kind, ...] = ("arithmetic", "timing", "trained")
 NOT_AVAILABLE = "not available"
 
 
@@ -23,19 +26,19 @@ NOT_AVAILABLE = "not available"
 class Comparison:
     """One declarative test. Values, one per seed that all its arms have:
 
-    `a` alone: its metric; `a` and `b`: their difference, ratio (%) or relative difference (%), where several
-    `b` count as the lowest or highest of them; `over`: Kendall's tau or slope of `y` on `x` over arms.
-    A "{name}" in an arm stands for each value of `each`; "{dataset}" for the paper's data sets. Where an arm begins
-    with it ("{text}/gpt2/dense"), other sets stand in when none of its values ran. `margin` and `target` are numbers
-    or names in [margins] and [numbers]; `refuted` is the second line of a bound, `full`
-    the protocol below which it is capped.
+    `a` alone: its metric; `a` and `b`: their difference, ratio (%) or relative difference (%); `over`: Kendall's tau or
+    slope of `y` on `x` over arms, or how many pairs of them both rank apart; `a` and `over`: the same over parts of one
+    record, which holds a metric "x/part" of each.
+    A "{name}" in an arm or a metric stands for each value of `each`, all of which must run, and of `among`, of which
+    those count that ran; "{dataset}" for the paper's data sets. Where none of the values ran, stand-ins do. `margin`
+    and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the second
+    line of a bound, `full` the protocol below which nothing is said of the paper's own.
     """
 
     rule: Rule
     metric: str = ""
     a: str = ""
-    b: tuple[str, ...] = ()
-    pick: Literal["", "lowest", "highest"] = ""
+    b: str = ""
     compare: Literal["difference", "ratio", "relative"] = "difference"
     over: tuple[str, ...] = ()
     statistic: Literal["", "kendall", "slope"] = ""
@@ -44,45 +47,61 @@ class Comparison:
     direction: Side = "higher"
     margin: float | str = 0.0
     target: float | str = 0.0
+    limits: Sequence[float] = (0.0, 0.0)
     refuted: float | None = None
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     full: Mapping[str, float | bool] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm that the test reads."""
-        return (*((self.a,) if self.a else ()), *self.b, *self.over)
+        single = tuple(dict.fromkeys(filter(None, (self.a, self.b))))
+        return single if self.a else self.over
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that the test reads."""
-        return tuple(filter(None, (self.metric, self.x, self.y)))
+        named = tuple(filter(None, (self.metric, self.x, self.y)))
+        return tuple(f"{name}/{part}" for name in named for part in self.over) if self.a and self.over else named
 
     @property
     def placeholders(self) -> set[str]:
-        """Names in braces among its arms."""
-        parts = (part for arm in self.arms for part in string.Formatter().parse(arm))
+        """Names in braces among its arms and metrics."""
+        parts = (part for text in (*self.arms, *self.metrics) for part in string.Formatter().parse(text))
         return {name for _, name, _, _ in parts if name}
 
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One claim with the paper's value and place, and the tests of both verdicts."""
+    """One claim with the paper's value and place, what settles it, and the tests of both readings."""
 
     id: str
+    kind: Kind
     text: str
     place: str
     paper: str
     notes: tuple[str, ...]
-    tests: Mapping[Kind, tuple[Comparison, ...]]
+    tests: Mapping[Reading, tuple[Comparison, ...]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of what was learned, and the tests that carry it; told of runs at `scales`, of any without them."""
+
+    id: str
+    text: str
+    tests: tuple[Comparison, ...]
+    scales: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Paper:
-    """One paper's file: claims, printed numbers, tables of other sources, margins and the full protocol.
+    """One paper's file: claims, findings, printed numbers, tables of other sources, margins and the full protocol.
 
-    `stand_ins` lists for a data set those that may take its place, the first that ran counts; any other may. `words`
-    are names of the metrics that only this paper records; "*" in one stands for a number or a name.
+    `stand_ins` lists for a data set or a model those that may take its place, the first that ran counts; of data sets
+    any other may. `words` are names of the metrics that only this paper records; "*" in one stands for a number or a
+    name. `names` are data sets, models and variants in words, for sentences.
     """
 
     id: str
@@ -95,8 +114,10 @@ class Paper:
     numbers: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Mapping[str, Any]]
     words: Mapping[str, str]
+    names: Mapping[str, str]
     report: Mapping[str, Any]
     claims: tuple[PaperClaim, ...]
+    findings: tuple[Finding, ...]
 
     def margin(self, name: str, dataset: str) -> float:
         """The margin for a data set, else that of every other one."""
@@ -114,35 +135,42 @@ def _misspelt(test: Comparison) -> Iterator[str]:
     for key, kind in get_type_hints(Comparison).items():
         if get_origin(kind) is Literal and getattr(test, key) not in get_args(kind):
             yield f"has {key} {getattr(test, key)!r}{did_you_mean(getattr(test, key), filter(None, get_args(kind)))}"
-    # Arms have a data set or "check" before a slash, groups have not.
-    for key in ("b", "over"):
-        if len(getattr(test, key)) == 1 and "/" not in getattr(test, key)[0]:
-            yield f"names {getattr(test, key)[0]!r}, which is no arm and which [groups] does not list"
+    # Arms have a data set before a slash, groups have not.
+    if len(test.over) == 1 and "/" not in test.over[0]:
+        yield f"names {test.over[0]!r}, which is no arm and which [groups] does not list"
 
 
 def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
     yield from _misspelt(test)
-    if bool(test.a) == bool(test.over):
-        yield "wants either a or over"
-    if test.over and not (test.statistic and test.x and test.y):
+    if not (test.a or test.over):
+        yield "wants a or over"
+    if test.over and not (test.x and test.y and (test.statistic or test.rule == "discordance")):
         yield "wants statistic, x and y beside over"
-    if test.a and not test.metric:
+    if test.rule == "discordance" and (test.a or not test.over):
+        yield "counts pairs of arms: it wants over, and no a"
+    if not test.over and not test.metric:
         yield "wants a metric"
-    for metric in test.metrics:
+    listed = {**test.each, **test.among}
+    for metric in _filled(test.metrics, listed):
         yield from _unknown(metric, content)
-    if len(test.b) > 1 and not test.pick:
-        yield "wants pick beside several arms b"
-    for name in sorted(test.placeholders - set(test.each) - {"dataset"}):
-        yield f"names {{{name}}}, which each does not list"
-    for name in sorted(set(test.each) - test.placeholders):
-        yield f"lists {name} in each, which none of its arms names"
-    for name, values in test.each.items():
-        if not values:
-            yield f"lists no values of {name} in each"
+    for name in sorted(test.placeholders - set(listed) - {"dataset"}):
+        yield f"names {{{name}}}, which neither each nor among lists"
+    for name in sorted(set(listed) - test.placeholders):
+        yield f"lists {name}, which none of its arms and metrics names"
+    for name in (name for name, values in listed.items() if not values):
+        yield f"lists no values of {name}"
     if isinstance(test.target, str) and test.target not in content.get("numbers", {}):
         yield f"names {test.target!r}, which [numbers] does not list"
     if isinstance(test.margin, str):
         yield from _unusable(test.margin, content)
+
+
+def _filled(metrics: Sequence[str], listed: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Metrics with every value of their placeholders."""
+    for metric in metrics:
+        names = [name for name in listed if f"{{{name}}}" in metric]
+        for values in itertools.product(*(listed[name] for name in names)):
+            yield metric.format(**{"dataset": "", **dict(zip(names, values, strict=True))})
 
 
 def _unknown(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
@@ -160,36 +188,48 @@ def _unusable(margin: str, content: Mapping[str, Any]) -> Iterator[str]:
         yield f"names {margin!r}, which in [margins] has no entry other for the data sets that it does not list"
 
 
-def _values(name: str, value: str | Sequence[str], claim: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _values(name: str, value: str | Sequence[str], of: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Values of a placeholder, listed or as a group's name."""
     if isinstance(value, str) and value not in groups:
-        raise ParameterError(f"A test of {claim} has each {name} {value!r}, which [groups] does not list: add it.")
+        raise ParameterError(f"A test of {of} has for {name} {value!r}, which [groups] does not list: add it.")
     return _listed(value, groups)
 
 
-def _comparison(entry: Mapping[str, Any], claim: str, content: Mapping[str, Any]) -> Comparison:
+def _comparison(entry: Mapping[str, Any], of: str, content: Mapping[str, Any]) -> Comparison:
     unknown = set(entry) - {each.name for each in fields(Comparison)}
     if unknown or "rule" not in entry:
-        raise ParameterError(f"A test of {claim} wants a rule and only known keys, not {sorted(unknown)}.")
+        raise ParameterError(f"A test of {of} wants a rule and only known keys, not {sorted(unknown)}.")
     groups = content.get("groups", {})
-    lists = {key: _listed(entry[key], groups) for key in ("b", "over") if key in entry}
-    # A bound is settled by arithmetic, so no protocol caps it unless the file says so.
+    lists = {"over": _listed(entry["over"], groups)} if "over" in entry else {}
+    choices = {
+        key: {name: _values(name, value, of, groups) for name, value in entry.get(key, {}).items()}
+        for key in ("each", "among")
+    }
+    # A bound is settled by arithmetic, so it asks for no protocol unless the file says so.
     full = entry.get("full", {} if entry["rule"] == "bound" else content["full"])
-    each = {name: _values(name, value, claim, groups) for name, value in entry.get("each", {}).items()}
-    test = Comparison(**{**entry, **lists, "each": each, "full": full})
+    test = Comparison(**{**entry, **lists, **choices, "full": full})
     for mistake in _mistakes(test, content):
-        raise ParameterError(f"A test of {claim} {mistake.rstrip('.')}.")
+        raise ParameterError(f"A test of {of} {mistake.rstrip('.')}.")
     return test
 
 
 def _claim(entry: Mapping[str, Any], content: Mapping[str, Any]) -> PaperClaim:
-    same = {kind: entry["as_in_the_paper"] if entry[kind] == "the same" else entry[kind] for kind in KINDS}
-    tests = {kind: tuple(_comparison(test, entry["id"], content) for test in same[kind]) for kind in KINDS}
-    texts = {key: entry[key] for key in ("id", "text", "place", "paper")}
+    if entry["kind"] not in KINDS:
+        raise ParameterError(f"{entry['id']} is of the kind {entry['kind']!r}{did_you_mean(entry['kind'], KINDS)}")
+    same = {name: entry["as_in_the_paper"] if entry[name] == "the same" else entry[name] for name in READINGS}
+    tests = {name: tuple(_comparison(test, entry["id"], content) for test in same[name]) for name in READINGS}
+    texts = {key: entry[key] for key in ("id", "kind", "text", "place", "paper")}
     return PaperClaim(**texts, notes=tuple(entry.get("notes", ())), tests=tests)
 
 
-_REPORT = ("baseline", "headline", "score", "margin", "metrics", "price_per_gpu_hour")
+def _finding(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Finding:
+    tests = tuple(_comparison(test, entry["id"], content) for test in entry["tests"])
+    if not tests:
+        raise ParameterError(f"{entry['id']} lists no tests: give those that carry it.")
+    return Finding(entry["id"], entry["text"], tests, tuple(entry.get("scales", ())))
+
+
+_REPORT = ("baseline", "method", "headline", "score", "margin", "metrics", "price_per_gpu_hour")
 
 
 def _display(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,29 +238,32 @@ def _display(content: Mapping[str, Any]) -> dict[str, Any]:
     report = {**entry, **{key: entry[key] for key in _REPORT}}
     for mistake in _unusable(report["margin"], content):
         raise ParameterError(f"The margin of [report] {mistake}: add it.")
-    for name in sorted(set(report["headline"]) - {claim["id"] for claim in content["claims"]}):
-        raise ParameterError(f"The headline of [report] names {name}, which is none of the claims: use one of them.")
+    for name in sorted(set(report["headline"]) - {finding["id"] for finding in content.get("findings", ())}):
+        raise ParameterError(f"The headline of [report] names {name}, which is none of the findings: use one of them.")
     for metric in (report["score"], *report["metrics"]):
         for mistake in _unknown(metric, content):
             raise ParameterError(f"[report] {mistake}")
     return report
 
 
-def _claims(content: Mapping[str, Any]) -> tuple[PaperClaim, ...]:
-    found = tuple(_claim(entry, content) for entry in content["claims"])
-    for name, times in Counter(claim.id for claim in found).items():
+def _once(names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
         if times > 1:
-            raise ParameterError(f"{times} claims are called {name}: give each its own id.")
-    return found
+            raise ParameterError(f"{times} claims or findings are called {name}: give each its own id.")
 
 
 def parse(content: Mapping[str, Any]) -> Paper:
-    """Paper from its file's content. Raises ParameterError naming the claim whose test makes no sense."""
+    """Paper from its file's content. Raises ParameterError naming the claim or finding whose test makes no sense."""
+    tables = ("margins", "stand_ins", "numbers", "tables", "words", "names")
     try:
+        claims = tuple(_claim(entry, content) for entry in content["claims"])
+        findings = tuple(_finding(entry, content) for entry in content.get("findings", ()))
+        _once([claim.id for claim in claims] + [finding.id for finding in findings])
         return Paper(
             **{key: content[key] for key in ("id", "title", "citation", "full")},
-            **{key: content.get(key, {}) for key in ("margins", "stand_ins", "numbers", "tables", "words")},
-            claims=_claims(content),
+            **{key: content.get(key, {}) for key in tables},
+            claims=claims,
+            findings=findings,
             report=_display(content),
             datasets=tuple(content.get("datasets", ())),
         )

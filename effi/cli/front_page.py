@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from effi import paths, report
-from effi.claims import JUDGED, ClaimRow, Results, count, judge, measures, papers, stats
-from effi.claims.papers import KINDS, NOT_AVAILABLE, Paper
+from effi.claims import HERE, ClaimRow, Results, Tally, judge, measures, papers, stats, tally
+from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper
 from effi.errors import EffiError
 from effi.report import Trade
+from effi.report.findings import highest
+from effi.report.judgements import READING_WORDS
 from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "verdicts"
+QUESTION = "What do our runs say of the papers' claims?"
 Judged = tuple[Notebook, Results, list[ClaimRow]]
 
 
@@ -24,9 +28,7 @@ def write() -> Path:
     fresh = _replaced(page, _block(found))
     if found:
         report.style()
-        counts = {f"{notebook.paper}, {results.scale}": count(rows) for notebook, results, rows in found}
-        figure = report.verdict_bars(counts, title="Which claims hold, as the papers tested them?")
-        report.save_figure(figure, paths.results(), PICTURE)
+        report.save_figure(report.verdict_bars(_bars(found), title=QUESTION), paths.results(), PICTURE)
     paths.replace(page, fresh)
     return page
 
@@ -38,7 +40,7 @@ def is_fresh() -> bool:
 
 
 def block() -> str:
-    """Text between the markers: picture and table of every paper at every scale that has records."""
+    """Text between the markers: picture and table of every paper at the highest scale that has records."""
     return _block(list(_judged()))
 
 
@@ -46,51 +48,76 @@ def _block(judged: Sequence[Judged]) -> str:
     rows = tuple(_row(*found) for found in judged)
     if not rows:
         return "No results yet: `make reproduce` makes them."
-    counted = "reproduced / not / inconclusive"
-    kinds = (f"as in the paper: {counted}", f"fair: {counted}")
-    columns = ("paper", "scale", *kinds, "best honest saving", "where it loses", "notebook")
-    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
-    notes = (
-        f"Best honest saving: the fewest training FLOPs, search included, whose 95 % interval of the change in "
-        f"{' or '.join(scores)} stays above the margin. Where it loses: the largest drop whose interval lies below "
-        f"the margin.",
-    )
-    table = report.Table("Results", columns, rows, notes)
+    heads = (f"claims, {READING_WORDS[reading]}" for reading in READINGS)
+    columns = ("paper", *heads, "best honest saving", "where it loses", "notebook")
+    table = report.Table("What the claims say here", columns, rows, (_note(judged),))
     picture = f"{paths.results().name}/{PICTURE}.png"
-    return f"![Claims reproduced, not reproduced and inconclusive, per paper]({picture})\n\n{table.markdown()}"
+    return f"![{QUESTION} For, against, open or not run, per paper]({picture})\n\n{table.markdown()}"
+
+
+def _note(judged: Sequence[Judged]) -> str:
+    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
+    return (
+        "For and against are by the 95 % intervals of our runs, at their scale; *at the paper's protocol* counts the "
+        "claims whose own protocol - data, length, seeds - our runs reach. Best honest saving: of the arms chosen on "
+        "validation the one that saves most training FLOPs, search included, with its change in "
+        f"{' or '.join(scores)}. Where it loses: the arm of the method whose drop is the largest of those that surely "
+        "exceed the margin."
+    )
 
 
 def _judged() -> Iterator[Judged]:
     for notebook in notebooks():
-        for scale in JUDGED:
-            if results := Results.read(paths.results(), scale, notebook.paper):
-                yield notebook, results, judge(notebook.paper, results)
+        if results := highest(notebook.paper):
+            yield notebook, results, judge(notebook.paper, results)
+
+
+def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:
+    """Two bars a paper, one a reading, named with the scale."""
+    return {
+        f"{notebook.paper}, {results.scale}: {READING_WORDS[reading]}": tally(rows, reading)
+        for notebook, results, rows in judged
+        for reading in READINGS
+    }
 
 
 def _row(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> tuple[str, ...]:
     paper = papers.load(notebook.paper)
-    counts = (" / ".join(map(str, count(rows, kind).values())) for kind in KINDS)
+    counts = (f"{results.scale} scale: {_counted(tally(rows, reading))}" for reading in READINGS)
     link = f"[{notebook.path.name}](notebooks/{notebook.path.name})"
-    return (paper.title, results.scale, *counts, *_best_and_worst(results, paper), link)
+    return (paper.title, *counts, *_best_and_worst(results, paper), link)
+
+
+def _counted(found: Counter[Tally]) -> str:
+    """What claims say here, also by kind, and how many reach the protocol."""
+    kinds = (
+        f"{kind} {said}" for kind in KINDS if (said := _said(each for each in found.elements() if each.kind == kind))
+    )
+    reached = sum(each.reached for each in found.elements())
+    return f"**{_said(found.elements())}** ({'; '.join(kinds)}); at the paper's protocol: {reached}"
+
+
+def _said(claims: Iterable[Tally]) -> str:
+    counts = Counter(each.here for each in claims)
+    return ", ".join(f"{counts[here]} {here}" for here in HERE if counts[here])
 
 
 def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
-    """Of each data set and model the arm that surely saves most, and the one that surely loses most."""
+    """Of each data set and model the saving to take, and the arm of the method that surely loses most."""
     baseline, score = paper.report["baseline"], paper.report["score"]
     if not results.where(variant=baseline):
         return NOT_AVAILABLE, NOT_AVAILABLE
+    chosen = report.choose(results, paper, baseline=baseline)
+    saving = [each.trade for each in chosen if each.decision == "take" and each.trade]
     found = report.trades(results, paper, baseline=baseline, metric=score)
-    sign = -1 if measures.lower_is_better(score) else 1
-    saving = sorted(
-        (
-            each.trade
-            for each in report.choose(results, paper, baseline=baseline)
-            if each.decision == "take" and each.trade
-        ),
-        key=lambda trade: trade.cost.mean,
-    )
-    losing = sorted((t for t in found if t.kept == "against"), key=lambda trade: sign * trade.change.mean)
-    return _by_group(saving) or "none shown", _by_group(losing) or "nowhere shown"
+    losing = [trade for trade in found if trade.kept == "against" and _of_the_method(trade, paper)]
+    saved = _by_group(sorted(saving, key=lambda trade: trade.cost.mean)) or "none shown"
+    return saved, _by_group(sorted(losing, key=lambda trade: trade.gain)) or "nowhere shown"
+
+
+def _of_the_method(trade: Trade, paper: Paper) -> bool:
+    """Whether an arm is the paper's method, and no control."""
+    return trade.pairs[0].arm["variant"] in paper.report["method"]
 
 
 def _by_group(ranked: Sequence[Trade]) -> str:

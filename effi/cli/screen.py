@@ -15,7 +15,7 @@ from effi.errors import EffiError, duration
 from effi.workbook.terminal import VERDICTS, plain_console, tally
 
 if TYPE_CHECKING:
-    from effi.claims import ClaimRow
+    from effi.claims import ClaimRow, Judgement
     from effi.workbook import Outcome
 
 FINDINGS = {"ok": "cyan", "note": "yellow", "mend": "red"}
@@ -82,14 +82,15 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
 
 
 def _claims(rows: Sequence[ClaimRow], title: str) -> None:
-    from effi.report import claims_table
-    from effi.report.tables import STATE_MARKS
+    from effi.report.judgements import here_cell, protocol_cell
 
-    def styled(cell: str) -> Text:
-        return Text(cell, next(VERDICTS[state] for state, mark in STATE_MARKS.items() if cell.startswith(mark)))
+    def styled(judgement: Judgement) -> Text:
+        return Text(here_cell(judgement), VERDICTS[judgement.here])
 
-    cells = [(claim, styled(paper), styled(fair)) for claim, _, _, _, paper, fair, _ in claims_table(rows).rows]
-    table(("claim", "as in the paper", "fair"), cells, title)
+    cells = [
+        (f"{r.claim.id}: {r.claim.text}", styled(r.as_in_the_paper), styled(r.fair), protocol_cell(r)) for r in rows
+    ]
+    table(("claim", "as in the paper, here", "fair, here", "at the paper's protocol"), cells, title)
 
 
 def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from effi.report.checks import check
 from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive, source_tables
 from effi.report.figures import bars_with_intervals, curves, pareto, scatter, verdict_bars
+from effi.report.findings import findings
 from effi.report.headline import headline
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.listing import source
@@ -34,6 +35,7 @@ __all__ = [
     "derive",
     "early_bird",
     "evidence_table",
+    "findings",
     "headline",
     "lines",
     "matched_table",

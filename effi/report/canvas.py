@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.optimize import isotonic_regression
 
 from effi import paths
-from effi.claims import measures, papers, stats
+from effi.claims import papers, stats
 from effi.claims.stats import Interval
 from effi.errors import ParameterError
 
@@ -95,18 +95,6 @@ def _fewer_colours(png: io.BytesIO, count: int) -> bytes:
 def reach(span: Interval) -> float:
     """Half-width for an error bar; a single seed has none."""
     return span.high - span.mean if math.isfinite(span.high) else 0.0
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """What a shown value can be, whatever an interval of few seeds says.
-
-    0 to 100 for a share in %, -1 to 1 for a correlation, anything for a difference; losses, counts and costs from 0 on.
-    """
-    if " - " in metric:
-        return -math.inf, math.inf
-    if metric.endswith(("mcc", "pearson", "spearman")):
-        return -1.0, 1.0
-    return 0.0, 100.0 if measures.unit(metric).name == "%" else math.inf
 
 
 def whiskers(span: Interval, within: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from effi.claims import Results, measures, stats
-from effi.claims.stats import STATES, Interval, State
+from effi.claims import HERE, Here, Results, Tally, measures, stats
+from effi.claims.measures import bounds
+from effi.claims.stats import Interval
 from effi.errors import ParameterError
-from effi.report.canvas import SIZE, band, bounds, colour_of, label, label_ends, whiskers
-from effi.report.tables import STATE_COLOURS, STATE_MARKS
+from effi.report.canvas import SIZE, band, colour_of, label, label_ends, whiskers
+from effi.report.tables import COLOURS, MARKS
 
 # How up to three metrics of one arm differ: line and opacity of a curve and a bar.
 _LINES = ("-", "--", ":")
@@ -161,21 +162,32 @@ def curves(results: Results, metrics: Sequence[str], *, title: str, arms: Sequen
     return figure
 
 
-def verdict_bars(counts: Mapping[str, Mapping[State, int]], *, title: str) -> Figure:
-    """A bar per paper of how many claims are reproduced, not reproduced and inconclusive, counted in words."""
-    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.45 * len(counts)))
+def verdict_bars(counts: Mapping[str, Mapping[Tally, int]], *, title: str) -> Figure:
+    """A bar per row of how many claims are for, against, open or not run; hatched short of the paper's protocol."""
+    figure, axes = plt.subplots(figsize=(SIZE[0], 1.2 + 0.42 * len(counts)))
+    most = max((sum(found.values()) for found in counts.values()), default=1)
     for row, found in enumerate(counts.values()):
         left = 0
-        for state in filter(found.get, STATES):
-            axes.barh(row, found[state], 0.7, left, color=STATE_COLOURS[state], edgecolor="white")
-            axes.text(left + found[state] / 2, row, str(found[state]), ha="center", va="center", color="white")
-            left += found[state]
-        words = "   ".join(f"{STATE_MARKS[state]} {found[state]} {state}" for state in STATES)
-        axes.annotate(words, (left, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        for here, reached in itertools.product(HERE, (True, False)):
+            number = sum(count for each, count in found.items() if (each.here, each.reached) == (here, reached))
+            if number:
+                _claims_bar(axes, row, left, number, here, hatched=not reached)
+            left += number
+        said = (f"{MARKS[here]} {sum(n for each, n in found.items() if each.here == here)} {here}" for here in HERE)
+        axes.annotate("   ".join(said), (left, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(counts)), counts.keys())
     axes.invert_yaxis()
-    most = max((sum(found.values()) for found in counts.values()), default=1)
-    axes.set(xlabel="number of claims", title=title, xlim=(0, 1.85 * most), xticks=[])
+    words = "number of claims; solid: the paper's own protocol is reached, hatched: it is not"
+    axes.set(xlabel=words, title=title, xlim=(0, 1.95 * most), xticks=[])
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
     return figure
+
+
+def _claims_bar(axes: Axes, row: int, left: int, number: int, here: Here, *, hatched: bool) -> None:
+    """A part of a bar with its number, on white where it is hatched."""
+    colour, ground = COLOURS[here], "white" if hatched else COLOURS[here]
+    axes.barh(row, number, 0.7, left, facecolor=ground, edgecolor=colour, hatch="///" if hatched else None)
+    behind = {"facecolor": ground, "edgecolor": "none", "pad": 1}
+    ink = colour if hatched else "white"
+    axes.text(left + number / 2, row, str(number), ha="center", va="center", color=ink, bbox=behind)

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from effi import paths
-from effi.claims import JUDGED, ClaimRow, Results, count, judge, papers
-from effi.claims.papers import KINDS
-from effi.claims.stats import State
+from effi.claims import ClaimRow, count, judge, papers, tally
+from effi.claims.papers import READINGS, Reading
 from effi.errors import RecordError
-from effi.report.judgements import KIND_WORDS, verdict_cell
+from effi.report.findings import COLUMNS, NOTHING, finding_row, highest
+from effi.report.judgements import READING_WORDS
 from effi.report.tables import Table
-
-OPEN = "A claim stays open where this scale is too small, or its seeds too few, to settle it."
 
 
 def headline(paper: str, results_dir: str | Path = "results") -> Table:
-    """A sentence with the verdicts at the largest scale that has records, and the claims the paper's file names.
+    """A sentence with what the claims say at the largest scale that has records, and the findings that lead.
 
     Without records, or where they cannot be read, it says that: a notebook's first cell must not stop it.
     """
     try:
-        found = {scale: Results.read(results_dir, scale, paper) for scale in JUDGED}
+        results = highest(paper, results_dir)
     except RecordError as error:
         # A stored page names no machine.
         return Table(f"The last results cannot be shown: {error}".replace(f"{paths.ROOT}/", ""), (), ())
-    if not any(found.values()):
-        return Table("Nothing is recorded yet: make reproduce.", (), ())
-    scale = next(scale for scale in reversed(JUDGED) if found[scale])
-    rows = judge(paper, found[scale])
-    told = [row for row in rows if row.claim.id in papers.load(paper).report["headline"]]
-    cells = ((f"{r.claim.id}: {r.claim.text}", verdict_cell(r.as_in_the_paper), verdict_cell(r.fair)) for r in told)
-    return Table(_sentence(rows, scale), ("claim", *KIND_WORDS.values()), tuple(cells), (OPEN,))
+    if not results:
+        return NOTHING
+    loaded = papers.load(paper)
+    rows = judge(loaded, results)
+    leading = [each for each in loaded.findings if each.id in loaded.report["headline"]]
+    cells = tuple(finding_row(finding, loaded, results) for finding in leading)
+    return Table(_sentence(rows, results.scale), COLUMNS if cells else (), cells)
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
-    own, fair = (_counted(count(rows, kind), f" of its {len(rows)} claims" * (kind != "fair")) for kind in KINDS)
-    return f"At {scale} scale, tested as in the paper, {own}; under fair tests, {fair}."
+    said = "; ".join(f"{READING_WORDS[reading]}, {_counted(rows, reading)}" for reading in READINGS)
+    reached = sum(number for each, number in tally(rows).items() if each.reached)
+    return (
+        f"Of {len(rows)} claims at {scale} scale: {said}. "
+        f"The paper's own protocol is reached for {reached} of them, read as in the paper."
+    )
 
 
-def _counted(found: Mapping[State, int], of: str) -> str:
-    """How many claims hold, fail and stay open, in words."""
-    held, failed, left = found["reproduced"], found["not reproduced"], found["inconclusive"]
-    return f"{held}{of} {_verb('hold', held)}, {failed} {_verb('fail', failed)} and {left} {_verb('stay', left)} open"
-
-
-def _verb(word: str, number: int) -> str:
-    return f"{word}s" if number == 1 else word
+def _counted(rows: list[ClaimRow], reading: Reading) -> str:
+    """How many claims say what, in words: "5 for, 2 against, 1 open"."""
+    return ", ".join(f"{number} {here}" for here, number in count(rows, reading).items() if number)

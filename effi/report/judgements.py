@@ -2,75 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
-from effi.claims import ClaimRow, Judgement, stats
-from effi.claims.papers import KINDS, NOT_AVAILABLE, Kind
-from effi.claims.stats import Interval
-from effi.report.tables import STATE_MARKS, Table
+from effi.claims import ClaimRow, Evidence, Judgement, protocol, sentences, stats
+from effi.claims.papers import NOT_AVAILABLE, READINGS, Reading
+from effi.report.tables import MARKS, Table
 
-KIND_WORDS: dict[Kind, str] = {"as_in_the_paper": "as in the paper", "fair": "fair"}
+READING_WORDS: dict[Reading, str] = {"as_in_the_paper": "as in the paper", "fair": "fair"}
+OURS = "ours: mean [95 % interval], n seeds or arms; what must hold at every seed has a range, a count no interval."
 
 
-def verdict_cell(judgement: Judgement) -> str:
-    """A verdict with its mark, and where the numbers point when it is open."""
-    cell = f"{STATE_MARKS[judgement.state]} {judgement.state}"
-    if not judgement.ran:
-        return f"{cell} (not run)"
-    if judgement.state == "inconclusive" and judgement.direction != "open":
-        return f"{cell} (points {judgement.direction})"
-    return cell
+def here_cell(judgement: Judgement) -> str:
+    """What a judgement says here, with its mark."""
+    return f"{MARKS[judgement.here]} {judgement.here}"
+
+
+def protocol_cell(row: ClaimRow) -> str:
+    """What both readings say at the paper's protocol, or what is missing; once where they say the same."""
+    told = {reading: _at_protocol(row.judgement(reading)) for reading in READINGS}
+    if len(set(told.values())) == 1:
+        return told["fair"]
+    return "; ".join(f"{READING_WORDS[reading]}: {text}" for reading, text in told.items())
+
+
+def _at_protocol(judgement: Judgement) -> str:
+    return judgement.protocol + (f": {judgement.lacking}" if judgement.lacking else "")
 
 
 def _ours(judgement: Judgement) -> str:
     test = judgement.deciding
-    if test is None or not test.ran:
+    if test is None or test.verdict is None:
         return NOT_AVAILABLE
-    verdict = test.verdict
-    span = Interval(verdict.mean, verdict.low, verdict.high)
-    return f"{stats.measured(span, verdict.n, test.unit.name, test.unit.digits)}, n={verdict.n}"
+    return test.shown + ("" if test.verdict.spread == "count" else f", n={test.verdict.n}")
 
 
 def _why(row: ClaimRow) -> str:
     own, fair = row.as_in_the_paper.why, row.fair.why
-    return own if fair == own else f"{own}. Fair: {fair}"
+    return own if fair == own else f"{own} Fair: {fair[0].lower()}{fair[1:]}"
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> Table:
-    """Paper against ours; our value is that of the test which decides the verdict as in the paper.
+    """Paper against ours; our value is that of the test which decides the reading as in the paper.
 
     What the paper's file notes about a claim stands below.
     """
     scale = rows[0].scale if rows else "no"
-    heads = (f"{KIND_WORDS[kind]} ({scale} scale)" for kind in KINDS)
-    columns = ("claim", "place", "paper", "ours: mean [95 % interval], n", *heads, "why")
+    heads = (f"{READING_WORDS[reading]}, here ({scale} scale)" for reading in READINGS)
+    columns = ("claim", "kind", "place", "paper", "ours", *heads, "at the paper's protocol", "why")
     cells = (
         (
             f"{row.claim.id}: {row.claim.text}",
+            row.claim.kind,
             row.claim.place,
             row.claim.paper,
             _ours(row.as_in_the_paper),
-            *(verdict_cell(row.judgement(kind)) for kind in KINDS),
+            *(here_cell(row.judgement(reading)) for reading in READINGS),
+            protocol_cell(row),
             _why(row),
         )
         for row in rows
     )
     notes = (f"{row.claim.id}: {'; '.join(row.claim.notes)}." for row in rows if row.claim.notes)
-    return Table("Paper against ours", columns, tuple(cells), tuple(notes))
+    return Table("Paper against ours", columns, tuple(cells), (OURS, *notes))
 
 
 def evidence_table(rows: Sequence[ClaimRow]) -> Table:
-    """Every single test behind the verdicts."""
-    cells = (
-        (
-            row.claim.id,
-            KIND_WORDS[kind],
-            test.label,
-            f"{STATE_MARKS[test.verdict.state]} {test.verdict.state}",
-            test.verdict.why,
-        )
-        for row in rows
-        for kind in KINDS
-        for test in row.judgement(kind).evidence
+    """Every single test behind the verdicts; as a sheet with its numbers unrounded."""
+    tests = list(_tests(rows))
+    columns = ("claim", "reading", "test", "ours", "claimed", "p for", "p against", "by Holm", "here", "protocol")
+    shown = ((row.claim.id, READING_WORDS[reading], *_cells(test)) for row, reading, test in tests)
+    sheet = ((row.claim.id, row.claim.kind, READING_WORDS[reading], *_numbers(test)) for row, reading, test in tests)
+    note = (
+        "p are one-sided, of the null hypotheses that the claim does not hold and that it does; below 0.025, the 95 % "
+        "interval lies on one side. For a claim, all tests must hold; against it, any whose p by Holm is below 0.025."
     )
-    return Table("Every test", ("claim", "verdict", "test", "state", "why"), tuple(cells))
+    return Table("Every test", columns, tuple(shown), (note,), (SHEET, *sheet))
+
+
+SHEET = (
+    *("claim", "kind", "reading", "test", "claimed", "mean", "low", "high", "low and high", "sd", "n", "unit", "line"),
+    *("p for", "p against", "p against by Holm", "direction", "protocol"),
+)
+
+
+def _tests(rows: Sequence[ClaimRow]) -> Iterator[tuple[ClaimRow, Reading, Evidence]]:
+    for row in rows:
+        for reading in READINGS:
+            for test in row.judgement(reading).evidence:
+                yield row, reading, test
+
+
+def _cells(test: Evidence) -> tuple[str, ...]:
+    if test.verdict is None or test.claim is None:
+        return test.label, NOT_AVAILABLE, "", "", "", "", f"{MARKS['not run']} not run", test.clause
+    found = test.verdict
+    p = (_probability(value) for value in (found.p_for, found.p_against, test.p_holm))
+    ours = test.shown + ("" if found.spread == "count" else f", n={found.n}")
+    direction = f"{MARKS[found.direction]} {found.direction}"
+    return test.label, ours, sentences.line(test.claim, test.unit), *p, direction, _missing(test)
+
+
+def _missing(test: Evidence) -> str:
+    return f"not reached: {protocol.told(test.lacking)}" if test.lacking else "reached"
+
+
+def _probability(p: float) -> str:
+    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _numbers(test: Evidence) -> tuple[str, ...]:
+    """Numbers for a machine, in the order of SHEET from the test on."""
+    if test.verdict is None or test.claim is None:
+        return test.label, *("",) * 12, "not run", test.clause
+    found, number = test.verdict, sentences.significant
+    return (
+        test.label,
+        f"{test.claim.rule} {test.claim.direction}",
+        *map(number, (found.mean, found.low, found.high)),
+        found.spread,
+        number(found.sd),
+        str(found.n),
+        test.unit.name,
+        _line(test.claim),
+        *map(number, (found.p_for, found.p_against, test.p_holm)),
+        found.direction,
+        _missing(test),
+    )
+
+
+def _line(claim: stats.Claim) -> str:
+    """The threshold alone: the margin, the limits, or the target."""
+    if claim.rule == "within":
+        return " to ".join(map(sentences.significant, claim.limits))
+    return sentences.significant(claim.margin if claim.rule in ("no_loss", "equivalence", "gain") else claim.target)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 
 from effi import paths
-from effi.claims import Results, judge, papers
+from effi.claims import JUDGED, Results, judge, papers
 from effi.claims.results import failed
 from effi.errors import ParameterError, RecordError, TrainingError
 from effi.report import canvas
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive
+from effi.report.findings import findings, findings_table
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
 from effi.report.trades import Cost, advice, validation_of
@@ -84,6 +85,12 @@ class Page:
     def evidence(self) -> Table:
         """Every test behind the verdicts."""
         return evidence_table(judge(self.paper, self.results))
+
+    def findings(self) -> Table:
+        """What was learned, by this run; at smoke scale, which tells nothing, by the workbook's own highest one."""
+        if self.place[1] in JUDGED:
+            return findings_table(self.paper, self.results)
+        return findings(self.paper.id)
 
     def arms(self, metrics: Sequence[str], arms: Sequence[str] | None = None) -> Table:
         """Metrics of the arms, by default of all that hold the first metric."""

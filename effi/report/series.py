@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from effi.claims import Results, measures, stats
-from effi.report.canvas import PALETTE, band, bounds, colour_of, label_ends, whiskers
+from effi.claims.measures import bounds
+from effi.report.canvas import PALETTE, band, colour_of, label_ends, whiskers
 
 
 def lines(

@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effi import paths
-from effi.claims.stats import State
+from effi.claims import Here
 
 # Okabe and Ito's green, vermilion and grey, darkened until text on white is readable (contrast above 4.5).
-STATE_COLOURS: dict[State, str] = {
-    "reproduced": "#007A59",
-    "not reproduced": "#B34700",
-    "inconclusive": "#5F6368",
-}
-STATE_MARKS: dict[State, str] = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "○"}
+COLOURS: dict[Here, str] = {"for": "#007A59", "against": "#B34700", "open": "#5F6368", "not run": "#757575"}
+MARKS: dict[Here, str] = {"for": "✓", "against": "✗", "open": "○", "not run": "–"}
 TEXT_WIDTH = 160
 LEAST_WIDTH = 16
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under columns; notes stand below. Without columns it is a sentence or two."""
+    """Rows of text under columns; notes stand below. Without columns it is a sentence or two.
+
+    `sheet` is what a machine gets in the place of columns and rows, its first row the columns.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    sheet: tuple[tuple[str, ...], ...] = ()
 
     def text(self) -> str:
         """Aligned columns for a terminal, long cells and notes wrapped so that a line fits TEXT_WIDTH."""
@@ -61,9 +61,9 @@ class Table:
         return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}"
 
     def csv(self) -> str:
-        """Columns and rows without title and notes."""
+        """The sheet, or columns and rows, without title and notes."""
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([self.columns, *self.rows])
+        csv.writer(buffer, lineterminator="\n").writerows(self.sheet or [self.columns, *self.rows])
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> tuple[Path, Path]:
@@ -104,9 +104,9 @@ def _aligned(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
 
 
 def _html_cell(cell: str) -> str:
-    for state, mark in STATE_MARKS.items():
-        if cell.startswith(mark):
-            style = f"color:{STATE_COLOURS[state]};font-weight:bold;text-align:left"
+    for here, mark in MARKS.items():
+        if cell.startswith(f"{mark} "):
+            style = f"color:{COLOURS[here]};font-weight:bold;text-align:left"
             return f'<td style="{style}">{html.escape(cell)}</td>'
     return f'<td style="text-align:left">{html.escape(cell)}</td>'
 

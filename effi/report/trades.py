@@ -24,7 +24,6 @@ Decision = Literal["take", "stay", "cannot tell"]
 NONE_AT_SMOKE = "Smoke scale advises nothing: its trainings show that everything runs, and no more; take a larger one."
 # Where in a training the lowest validation loss says that it was still falling.
 LAST = 0.9
-_DIRECTIONS = {"reproduced": "for", "not reproduced": "against", "inconclusive": "open"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ class Trade:
     @property
     def kept(self) -> Direction:
         """For where it surely loses less than the margin, against where surely more."""
-        found: str = stats.no_loss(self.change, self.margin, self._better)
-        return _DIRECTIONS.get(found, found)  # type: ignore[return-value]
+        return stats.no_loss(self.change, self.margin, self._better)
 
     @property
     def saves(self) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats as distributions
 
 from effi.claims import Pair, measures, stats
+from effi.claims.measures import bounds
 from effi.claims.stats import Interval
 from effi.errors import RecordError
-from effi.report.canvas import bounds
 
 if TYPE_CHECKING:
     from effi.records import Record

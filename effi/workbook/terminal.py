@@ -18,10 +18,10 @@ from effi.errors import EffiError, duration
 from effi.workbook.answers import Counts
 
 if TYPE_CHECKING:
-    from effi.claims.stats import State
+    from effi.claims import Here
 
-# Cyan, red and grey stay apart for every kind of colour vision; the word always stands there, too.
-VERDICTS: Mapping[State, str] = {"reproduced": "cyan", "not reproduced": "red", "inconclusive": "bright_black"}
+# Cyan, red, yellow and grey stay apart for every kind of colour vision; the word always stands there, too.
+VERDICTS: Mapping[Here, str] = {"for": "cyan", "against": "red", "open": "yellow", "not run": "bright_black"}
 BAR_WIDTH = 24
 PLAIN_EVERY_S = 30
 
@@ -55,14 +55,14 @@ def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool) ->
         yield Lines(console, {paper: Row(paper, scale, results_dir) for paper in papers})
 
 
-def tally(counts: Mapping[State, int]) -> Text:
-    """Verdicts counted, for example `3 reproduced · 1 not reproduced`."""
-    parts = [Text(f"{count} {state}", style=VERDICTS[state]) for state, count in counts.items() if count]
+def tally(counts: Mapping[Here, int]) -> Text:
+    """Claims counted by what they say here, for example `3 for · 1 against`."""
+    parts = [Text(f"{count} {here}", style=VERDICTS[here]) for here, count in counts.items() if count]
     return Text(" · ").join(parts)
 
 
-def verdicts(paper: str, scale: str, results_dir: str) -> Mapping[State, int]:
-    """State -> number of the paper's claims in it on the records so far; empty while there is nothing to judge."""
+def verdicts(paper: str, scale: str, results_dir: str) -> Mapping[Here, int]:
+    """How many of the paper's claims say what on the records so far; empty while there is nothing to judge."""
     # torch and statistics take seconds to import: not before a notebook runs.
     from effi import claims
 
@@ -85,7 +85,7 @@ class Row:
     results_dir: str
     counts: Counts | None = None
     ended: Literal["done", "failed"] | None = None
-    verdicts: Mapping[State, int] = field(default_factory=dict)
+    verdicts: Mapping[Here, int] = field(default_factory=dict)
     first: Counts | None = None
     warned: bool = False
 

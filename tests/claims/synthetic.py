@@ -9,7 +9,8 @@ from effi.claims.papers import Paper, parse
 
 REPORT = {
     "baseline": "old",
-    "headline": ["C1"],
+    "method": ["new"],
+    "headline": [],
     "score": "loss",
     "margin": "loss",
     "metrics": ["loss"],
@@ -59,7 +60,7 @@ def arm(name: str, values: list[float], metric: str = "loss", **options: Any) ->
 
 def paper(*tests: dict[str, Any], fair: list[dict[str, Any]] | str = "the same", **content: Any) -> Paper:
     """A paper of one claim, for the data set d, whose full protocol is 10 epochs and 3 seeds."""
-    claim = {"id": "C1", "text": "It works", "place": "Sec. 1", "paper": "not available"}
+    claim = {"id": "C1", "kind": "trained", "text": "It works", "place": "Sec. 1", "paper": "not available"}
     return parse(
         {
             "id": "made_up",

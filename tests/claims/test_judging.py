@@ -1,7 +1,8 @@
-"""From records to verdicts: values, caps, what is missing, and how tests combine."""
+"""From records to verdicts: values, what is missing, and how tests combine."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from effi import claims
 from effi.claims import ClaimRow, Judgement, Results
 from effi.claims.papers import Paper
 from effi.errors import ParameterError
-from tests.claims.synthetic import arm, paper, record
+from tests.claims.synthetic import WORDS, arm, paper, record
 
 BETTER = {"rule": "ordering", "metric": "loss", "a": "{dataset}/new", "b": "{dataset}/old", "direction": "lower"}
-NEW, OLD = [0.50, 0.51, 0.52], [0.70, 0.72, 0.71]
+NEW, OLD = [0.50, 0.51, 0.52], [0.70, 0.72, 0.71]  # -0.20, -0.21, -0.19 apart
 
 
 def judge(paper: Paper, records: list[dict[str, Any]]) -> list[ClaimRow]:
@@ -26,73 +27,120 @@ def judged(test: dict[str, Any], records: list[dict[str, Any]], **content: Any) 
 
 
 def test_differences_are_paired_by_seed() -> None:
-    shifted = [record("d/old", seed, loss=value) for seed, value in zip((2, 0, 1), (0.72, 0.70, 0.71), strict=True)]
+    shifted = [record("d/old", seed, loss=value) for seed, value in zip((2, 0, 1), (0.75, 0.70, 0.71), strict=True)]
     found = judged(BETTER, arm("d/new", NEW) + shifted)
     verdict = found.evidence[0].verdict
-    assert found.state == "reproduced"
-    assert (verdict.mean, verdict.low, verdict.high) == pytest.approx((-0.2, -0.2, -0.2))
+    # Differences -0.20, -0.20 and -0.23 over seeds 0, 1 and 2.
+    assert (found.here, found.protocol, verdict.mean) == ("for", "reproduced", pytest.approx(-0.21))
+    assert verdict.sd == pytest.approx(0.03 / math.sqrt(3))
 
 
 def test_only_seeds_that_both_arms_have_count() -> None:
     found = judged(BETTER, arm("d/new", NEW) + arm("d/old", OLD[:2]))
     assert found.evidence[0].verdict.n == 2
-    assert found.why.endswith("capped: 2 seeds of 3")
+    assert (found.protocol, found.lacking) == ("not reached", "2 seeds of 3")
 
 
 def test_no_common_seed_is_said() -> None:
     found = judged(BETTER, [record("d/new", 0, loss=1.0), record("d/old", 1, loss=1.0)])
-    assert found.why == "not available: no seed that all of d/new, d/old have"
-    assert not found.ran
+    assert (found.here, found.why) == ("not run", "Not available: no seed that all of d/new, d/old have.")
 
 
 def test_accuracies_are_judged_in_points() -> None:
     test = {**BETTER, "metric": "test_accuracy", "direction": "higher", "rule": "no_loss", "margin": 1.0}
-    found = judged(test, arm("d/new", [0.5, 0.5, 0.5], "test_accuracy") + arm("d/old", [0.55] * 3, "test_accuracy"))
-    assert found.state == "not reproduced"
-    assert "difference -5.0 points, margin -1, n=3" in found.why
+    new, old = arm("d/new", [0.50, 0.51, 0.52], "test_accuracy"), arm("d/old", [0.55, 0.56, 0.58], "test_accuracy")
+    found = judged(test, new + old)
+    assert found.here == "against"
+    assert found.why == "Against: on d new loses 5.3 points [3.9, 6.8] of test accuracy to old (margin 1 point), n=3."
 
 
 def test_ratio_and_relative_difference_are_percent() -> None:
-    records = arm("d/new", [1.0, 1.0, 1.0]) + arm("d/old", [4.0, 4.0, 4.0])
-    ratio = judged({**BETTER, "rule": "bound", "compare": "ratio", "target": 25}, records)
-    assert (ratio.state, ratio.evidence[0].verdict.mean) == ("reproduced", 25.0)
+    records = arm("d/new", [1.0, 1.1, 1.2]) + arm("d/old", [4.0, 4.4, 4.8])
+    ratio = judged({**BETTER, "rule": "bound", "compare": "ratio", "target": 26}, records)
+    assert (ratio.here, ratio.evidence[0].verdict.mean) == ("for", pytest.approx(25.0))
     relative = judged({**BETTER, "compare": "relative"}, records)
-    assert relative.evidence[0].verdict.mean == -75.0
+    assert relative.evidence[0].verdict.mean == pytest.approx(-75.0)
 
 
 def test_a_ratio_to_zero_is_not_available() -> None:
     found = judged({**BETTER, "compare": "ratio"}, arm("d/new", NEW) + arm("d/old", [0.0, 1.0, 1.0]))
-    assert found.why == "not available: loss of d/old is 0"
+    assert found.why == "Not available: loss of d/old is 0."
 
 
-@pytest.mark.parametrize(("pick", "mean"), [("lowest", -0.2), ("highest", -0.5)])
-def test_several_rivals_count_as_the_lowest_or_highest_of_each_seed(pick: str, mean: float) -> None:
-    rivals = arm("d/p", [0.7, 1.0, 1.0]) + arm("d/q", [1.0, 0.7, 0.7])
-    test = {**BETTER, "b": ["{dataset}/p", "{dataset}/q"], "pick": pick}
-    found = judged(test, arm("d/new", [0.5, 0.5, 0.5]) + rivals)
-    assert found.evidence[0].verdict.mean == pytest.approx(mean)
+def test_a_metric_may_be_a_ratio_of_two() -> None:
+    records = [record("d/new", seed, test=1.0, train=4.0) for seed in range(3)]
+    test = {"rule": "bound", "metric": "test / train", "a": "{dataset}/new", "direction": "lower", "target": 25}
+    found = judged(test, records)
+    assert (found.here, found.evidence[0].shown) == ("for", "25.00 % at every seed")
 
 
-def test_rank_correlation_and_slope_run_over_arms_within_a_seed() -> None:
-    sizes = {"d/s": (1.0, 3.0), "d/m": (2.0, 2.0), "d/l": (4.0, 0.0)}
+def test_values_that_are_equal_leave_a_test_open_unless_they_are_counted() -> None:
+    def both(metric: str) -> list[dict[str, Any]]:
+        return arm("d/new", [0.5] * 3, metric) + arm("d/old", [0.7] * 3, metric)
+
+    equal = judged({**BETTER, "metric": "test_accuracy", "direction": "higher"}, both("test_accuracy"))
+    assert (equal.here, equal.evidence[0].shown) == ("open", "-20.0 points [-100.0, 100.0]")
+    counted = judged({**BETTER, "metric": "parameters"}, both("parameters"))
+    assert (counted.here, counted.evidence[0].verdict.p_for) == ("for", 0.0)
+
+
+def test_rank_correlation_runs_over_the_means_of_arms() -> None:
+    sizes = {f"d/{name}": (x, 10.0 - x) for x, name in enumerate("abcdef")}
     records = [record(name, seed, size=x, loss=y + seed) for name, (x, y) in sizes.items() for seed in range(3)]
-    over = {"over": ["{dataset}/s", "{dataset}/m", "{dataset}/l"], "x": "size", "y": "loss"}
-    tau = judged({"rule": "ordering", "direction": "lower", "statistic": "kendall", **over}, records)
-    assert (tau.state, tau.evidence[0].verdict.mean) == ("reproduced", -1.0)
-    slope = judged({"rule": "covers", "target": -1, "margin": 0.5, "statistic": "slope", **over}, records)
-    assert (slope.state, slope.evidence[0].verdict.mean) == ("reproduced", pytest.approx(-1.0))
+    over = {"over": [f"{{dataset}}/{name}" for name in "abcdef"], "x": "size", "y": "loss"}
+    found = judged({"rule": "ordering", "direction": "lower", "statistic": "kendall", **over}, records)
+    verdict = found.evidence[0].verdict
+    assert (found.here, verdict.mean, verdict.n) == ("for", pytest.approx(-1.0), 6)
+    assert found.why.startswith("For: on d over 6 arms Kendall's tau of loss on size is -1.000 [-1.000, 0.000]")
+
+
+def test_a_slope_runs_over_the_parts_of_one_record() -> None:
+    times = {"p": [0.1, 0.3], "q": [0.5, 0.5], "r": [1.0, 0.8]}  # means 0.2, 0.5, 0.9
+    metrics = [{f"time/{part}": values[seed] for part, values in times.items()} for seed in (0, 1)]
+    sizes = {"size/p": 0.2, "size/q": 0.4, "size/r": 1.0}
+    records = [record("check/C1", seed, **sizes, **metrics[seed]) for seed in (0, 1)]
+    slope = {
+        "rule": "within",
+        "a": "check/C1",
+        "over": ["p", "q", "r", "s"],
+        "statistic": "slope",
+        "full": {"seeds": 2},
+    }
+    test = {**slope, "x": "size", "y": "time", "limits": [-9, 11]}
+    found = judged(test, records, words=WORDS | {"size/*": "size of *", "time/*": "time of *"})
+    # x - mean = -1/3, -2/15, 7/15: slope = (-0.2/3 - 1/15 + 6.3/15) / (0.111 + 0.0178 + 0.2178) = 0.8269.
+    assert found.evidence[0].verdict.mean == pytest.approx(0.8269, abs=1e-4)
+    assert (found.here, found.lacking, found.evidence[0].verdict.n) == ("for", "3 arms of 4", 3)
+    assert found.evidence[0].label == "time against size, over 3 arms"
+
+
+def test_pairs_that_losses_and_accuracies_rank_apart_are_counted() -> None:
+    values = {"a": (1.0, 0.9), "b": (2.0, 0.8), "c": (3.0, 0.95)}  # c has the worst loss and the best accuracy
+    around = (-0.0005, 0.0, 0.0004, 0.0001)
+    records = [
+        record(f"d/{name}", seed, test_loss=loss + (place + 1) * around[(seed + place) % 4], test_accuracy=accuracy)
+        for place, (name, (loss, accuracy)) in enumerate(values.items())
+        for seed in range(4)
+    ]
+    for place, each in enumerate(records):
+        each["metrics"]["test_accuracy"] += around[place % 3]
+    over = {"over": [f"{{dataset}}/{name}" for name in values], "x": "test_loss", "y": "test_accuracy"}
+    found = judged({"rule": "discordance", **over}, records)
+    assert found.here == "for" and found.evidence[0].shown == "2 of 3 pairs"
+    said = "on d test loss and test accuracy surely rank 2 of 3 pairs of arms apart and 1 alike"
+    assert found.why == f"For: {said} (claimed at least one)."
 
 
 def test_a_constant_ranking_is_not_available() -> None:
-    over = {"over": ["{dataset}/s", "{dataset}/m"], "x": "size", "y": "loss", "statistic": "kendall"}
-    records = [record(name, size=1.0, loss=1.0) for name in ("d/s", "d/m")]
-    assert judged({"rule": "ordering", **over}, records).why.startswith("not available: A rank correlation")
+    over = {"over": [f"{{dataset}}/{name}" for name in "sml"], "x": "size", "y": "loss", "statistic": "kendall"}
+    records = [record(f"d/{name}", size=1.0, loss=1.0) for name in "sml"]
+    assert judged({"rule": "ordering", **over}, records).why.startswith("Not available: A rank correlation")
 
 
 def test_a_metric_may_be_a_difference_of_two() -> None:
     records = [record("d/new", seed, test=1.5, train=1.0) for seed in range(3)]
     test = {"rule": "bound", "metric": "test - train", "a": "{dataset}/new", "direction": "equal", "target": 0.5}
-    assert judged(test, records).state == "reproduced"
+    assert judged(test, records).here == "for"
 
 
 def test_placeholders_stand_for_each_of_their_values() -> None:
@@ -100,110 +148,154 @@ def test_placeholders_stand_for_each_of_their_values() -> None:
     test = {**BETTER, "a": "{dataset}/new-{heads}", "b": "{dataset}/old-{heads}", "each": {"heads": ["h1", "h4"]}}
     found = judged(test, records)
     assert [each.label for each in found.evidence] == ["d/new-h1 - d/old-h1, loss", "d/new-h4 - d/old-h4, loss"]
-    assert found.why.endswith("(2 for)")
+    assert found.why.endswith("; of 2 tests 2 for.")
 
 
-def test_short_training_caps_and_says_so() -> None:
+def test_placeholders_may_stand_in_a_metric() -> None:
+    records = [record("check/C9", seed, **{"p/d": 0.5 + seed / 100, "p/e": 2.0}) for seed in range(3)]
+    test = {"rule": "ordering", "metric": "p/{dataset}", "a": "check/C9", "direction": "lower", "target": 1}
+    known = {"words": WORDS | {"p/*": "time of *"}, "full": {}}
+    found = judged({**test, "each": {"dataset": ["d"]}}, records, **known)
+    assert (found.here, found.why) == (
+        "for",
+        "For: the p/d is 0.510 [0.485, 0.535] (claimed below 1), n=3.",
+    )
+    # Data sets that ran stand in also for what only a metric names.
+    other = judged({**test, "each": {"dataset": ["f"]}}, [*records, record("e/x", loss=1.0)], **known)
+    assert (other.here, other.lacking) == ("open", "e in place of f")
+
+
+def test_short_training_does_not_reach_the_protocol_and_says_so() -> None:
     short = {"training": {"epochs": 4}}
     found = judged(BETTER, arm("d/new", NEW, settings=short) + arm("d/old", OLD))
-    assert (found.state, found.direction) == ("inconclusive", "for")
-    assert found.why.endswith("capped: 4 epochs of 10")
+    assert (found.here, found.protocol, found.lacking) == ("for", "not reached", "4 epochs of 10")
 
 
-@pytest.mark.parametrize(("whole", "state"), [(True, "reproduced"), (False, "inconclusive")])
-def test_a_protocol_may_ask_for_what_is_true_or_not(whole: bool, state: str) -> None:
+@pytest.mark.parametrize(("whole", "protocol"), [(True, "reproduced"), (False, "not reached")])
+def test_a_protocol_may_ask_for_what_is_true_or_not(whole: bool, protocol: str) -> None:
     settings = {"data": {"whole": whole}}
     records = arm("d/new", NEW, settings=settings) + arm("d/old", OLD, settings=settings)
     found = judged(BETTER, records, full={"data.whole": True})
-    assert found.state == state
-    assert found.why.endswith("n=3" if whole else "capped: data not whole")
+    assert (found.here, found.protocol, found.lacking) == ("for", protocol, "" if whole else "data not whole")
 
 
 @pytest.mark.parametrize("settings", [{}, {"training": {}}, {"training": 3}])
-def test_unrecorded_epochs_cap(settings: dict[str, Any]) -> None:
+def test_unrecorded_epochs_are_said(settings: dict[str, Any]) -> None:
     found = judged(BETTER, arm("d/new", NEW, settings=settings) + arm("d/old", OLD, settings=settings))
-    assert (found.state, found.why.partition("; ")[2]) == ("inconclusive", "capped: epochs not recorded")
+    assert (found.protocol, found.lacking) == ("not reached", "epochs not recorded")
 
 
-def test_bounds_are_not_capped_unless_the_file_says_so() -> None:
+def test_what_is_missing_is_told_once_at_its_worst() -> None:
+    records = [
+        row
+        for heads, epochs in (("h1", 8), ("h4", 2))
+        for name, values in (("new", NEW), ("old", OLD))
+        for row in arm(f"d/{name}-{heads}", values, settings={"training": {"epochs": epochs}})
+    ]
+    test = {**BETTER, "a": "{dataset}/new-{heads}", "b": "{dataset}/old-{heads}", "each": {"heads": ["h1", "h4", "h8"]}}
+    assert judged(test, records).lacking == "2 epochs of 10, 1 of 3 tests not run"
+
+
+def test_bounds_want_no_protocol_unless_the_file_says_so() -> None:
     bound = {"rule": "bound", "metric": "loss", "a": "check/x", "direction": "lower", "target": 1.0}
     records = [record("check/x", settings={}, loss=0.5)]
-    assert judged(bound, records).state == "reproduced"
-    assert judged({**bound, "full": {"seeds": 2}}, records).why.endswith("capped: 1 seed of 2")
+    assert judged(bound, records).protocol == "reproduced"
+    assert judged({**bound, "full": {"seeds": 2}}, records).lacking == "1 seed of 2"
 
 
-def test_a_test_may_need_another_protocol_than_the_paper() -> None:
-    timing = {"rule": "covers", "metric": "slope", "a": "check/t", "target": 1, "margin": 1, "full": {"seeds": 3}}
-    assert judged(timing, arm("check/t", [0.9, 1.0, 1.1], "slope", settings={})).state == "reproduced"
+def test_a_bound_shows_its_range_and_never_is_a_word() -> None:
+    bound = {"rule": "bound", "metric": "share_R1", "a": "{dataset}/x", "direction": "lower", "target": 0.5}
+    known = {"words": WORDS | {"share_*": "share until *"}}
+    drawn = judged(bound, arm("d/x", [0.1, 0.2, 0.3], "share_R1"), **known).evidence[0]
+    assert drawn.shown == "0.200, range 0.100 to 0.300"
+    some = judged(bound, arm("d/x", [0.1, 0.2, 2.0], "share_R1"), **known)
+    assert (some.here, some.evidence[0].shown) == ("against", 'from 0.100 on, "never" at 1 of 3 seeds')
+    assert math.isnan(some.evidence[0].verdict.mean) and some.evidence[0].verdict.high == math.inf
+    assert judged(bound, arm("d/x", [2.0, 2.0], "share_R1"), **known).evidence[0].shown == '"never" at 2 of 2 seeds'
 
 
 def test_arms_not_run_are_named() -> None:
     found = judged(BETTER, arm("d/new", NEW))
-    assert (found.state, found.direction, found.ran) == ("inconclusive", "open", False)
-    assert found.why == "not run at this scale: d/old"
+    assert (found.here, found.protocol, found.lacking) == ("not run", "not reached", "1 of 1 tests not run")
+    assert found.why == "Not run: d/old."
 
 
 def test_a_failed_arm_gives_its_error() -> None:
     failed = {**record("d/old"), "status": "failed", "error": "loss is nan"}
-    assert judged(BETTER, [*arm("d/new", NEW), failed]).why == "d/old failed (loss is nan)"
+    assert judged(BETTER, [*arm("d/new", NEW), failed]).why == "D/old failed (loss is nan)."
 
 
 def test_a_failure_that_was_mended_is_forgotten() -> None:
     failed = {**record("d/old", 0), "status": "failed", "error": "loss is nan"}
-    assert judged(BETTER, [failed, *arm("d/new", NEW), *arm("d/old", OLD)]).state == "reproduced"
+    assert judged(BETTER, [failed, *arm("d/new", NEW), *arm("d/old", OLD)]).here == "for"
 
 
 def test_a_missing_metric_is_not_available() -> None:
     found = judged(BETTER, arm("d/new", NEW) + arm("d/old", OLD, "accuracy"))
-    assert found.why == "not available: d/old holds no 'loss': it has accuracy."
+    assert found.why == "Not available: d/old holds no 'loss': it has accuracy."
 
 
-def test_fewer_arms_than_listed_cap_a_list() -> None:
-    test = {**BETTER, "b": [f"{{dataset}}/{name}" for name in "pqr"], "pick": "lowest"}
-    found = judged(test, arm("d/new", NEW) + arm("d/p", OLD) + arm("d/q", OLD))
-    assert (found.state, found.direction) == ("inconclusive", "for")
-    assert found.why.endswith("capped: 2 arms of 3")
-    assert not judged(test, arm("d/new", NEW) + arm("d/p", OLD)).ran
+AMONG = {**BETTER, "b": "{dataset}/{other}", "among": {"other": ["p", "q", "r"]}}
+
+
+def test_of_many_arms_those_count_that_ran() -> None:
+    found = judged(AMONG, arm("d/new", NEW) + arm("d/p", OLD) + arm("d/q", OLD))
+    assert [each.label for each in found.evidence] == ["d/new - d/p, loss", "d/new - d/q, loss"]
+    assert (found.here, found.protocol, found.lacking) == ("for", "not reached", "2 arms of 3")
+    assert judged(
+        {**AMONG, "among": {"other": ["p", "q"]}}, arm("d/new", NEW) + arm("d/p", OLD) + arm("d/q", OLD)
+    ).reached
+    assert judged(AMONG, arm("d/new", NEW)).here == "not run"
 
 
 def test_another_data_set_stands_in_only_when_none_of_the_wanted_ran() -> None:
     mine = arm("folder:/my/data/new", NEW) + arm("folder:/my/data/old", OLD)
     found = judged(BETTER, mine)
-    assert (found.state, found.direction) == ("inconclusive", "for")
-    assert found.why.endswith("capped: folder:/my/data in place of d")
+    assert (found.here, found.protocol, found.lacking) == ("for", "not reached", "folder:/my/data in place of d")
     both = judged(BETTER, mine + arm("d/new", NEW) + arm("d/old", OLD))
     assert [each.label for each in both.evidence] == ["d/new - d/old, loss"]
-    assert both.state == "reproduced"
+    assert both.protocol == "reproduced"
 
 
 TICKET = {
     "rule": "no_loss",
     "metric": "test_accuracy",
-    "a": "{dataset}/vit/eb-0.1",
-    "b": "{dataset}/vit/dense",
+    "a": "{dataset}/{model}/eb-0.1",
+    "b": "{dataset}/{model}/dense",
     "margin": "accuracy",
-    "each": {"dataset": ["cifar10"]},
+    "each": {"dataset": ["cifar10"], "model": ["vit"]},
 }
 MARGINS = {"loss": {"other": 1.0}, "accuracy": {"cifar10": 0.5, "other": 1.0}}
 
 
 def pair(model: str, values: list[float], metric: str = "test_accuracy") -> list[dict[str, Any]]:
-    """Ticket and dense arm of a data set's model; the dense one is better by 0.006."""
-    return arm(f"{model}/eb-0.1", values, metric) + arm(f"{model}/dense", [v + 0.006 for v in values], metric)
+    """Ticket and dense arm of a data set's model; the dense one is better by about 0.006."""
+    dense = [value + 0.006 + noise for value, noise in zip(values, (0.0001, 0.0, -0.0001), strict=True)]
+    return arm(f"{model}/eb-0.1", values, metric) + arm(f"{model}/dense", dense, metric)
 
 
 def test_stand_ins_keep_to_the_model_that_the_arms_name() -> None:
     digits, text = pair("digits/vit", [0.8, 0.81, 0.82]), pair("sst2/gpt2", [0.9, 0.9, 0.9])
     found = judged(TICKET, digits + text, margins=MARGINS)
     assert [each.label for each in found.evidence] == ["digits/vit/eb-0.1 - digits/vit/dense, test accuracy"]
-    assert (found.state, found.direction) == ("inconclusive", "for")
-    assert found.why.endswith("capped: digits in place of cifar10")
-    assert judged(TICKET, text, margins=MARGINS).why == "not run at this scale: cifar10/vit/eb-0.1, cifar10/vit/dense"
+    assert (found.here, found.lacking) == ("for", "digits in place of cifar10")
+    assert judged(TICKET, text, margins=MARGINS).why == "Not run: cifar10/vit/eb-0.1, cifar10/vit/dense."
+
+
+def test_models_stand_in_where_the_file_lists_them() -> None:
+    test = {**TICKET, "each": {"dataset": ["imdb"], "model": ["gpt2", "roberta"]}}
+    records, listed = pair("sst2/minilm", [0.9, 0.91, 0.92]), {"gpt2": ["minilm"], "roberta": ["minilm"]}
+    assert judged(test, records, margins=MARGINS).here == "not run"
+    found = judged(test, records, margins=MARGINS, stand_ins=listed)
+    assert [each.label for each in found.evidence] == ["sst2/minilm/eb-0.1 - sst2/minilm/dense, test accuracy"]
+    assert found.lacking == "sst2 in place of imdb, minilm in place of gpt2 and roberta"
+    both = judged(test, records + pair("sst2/gpt2", [0.9, 0.91, 0.92]), margins=MARGINS, stand_ins=listed)
+    assert both.lacking == "sst2 in place of imdb, 1 of 2 tests not run"
 
 
 def test_margins_are_those_of_the_data_set_also_behind_a_model() -> None:
     found = judged(TICKET, pair("cifar10/vit", [0.8, 0.8, 0.8]), margins=MARGINS)
-    assert (found.state, "margin -0.5," in found.why) == ("not reproduced", True)
+    assert (found.here, "(margin 0.5 points)" in found.why) == ("against", True)
 
 
 CLOSER = {
@@ -226,43 +318,42 @@ def distances(**models: float) -> list[dict[str, Any]]:
 
 def test_two_data_sets_may_be_compared_in_one_test() -> None:
     found = judged(CLOSER, distances(imdb_gpt2=0.001, cifar10_vit=0.01, sst2_gpt2=0.9, digits_vit=0.9))
-    assert (found.state, found.deciding.verdict.mean) == ("reproduced", pytest.approx(10.0))
-    assert found.why.startswith(
-        "imdb/gpt2/dense / cifar10/vit/dense, smallest distance of consecutive masks, p = 0.1: "
+    assert (found.protocol, found.deciding.verdict.mean) == ("reproduced", pytest.approx(10.0))
+    assert found.why == (
+        "For: on imdb (gpt2) dense has 10.00 % at every seed of the smallest distance of consecutive masks at p = 0.1 "
+        "of dense on cifar10 (vit) (claimed at most 20 %), n=3."
     )
-    assert "ratio 10.00 %, limit <= 20 %" in found.why
 
 
 def test_each_data_set_has_stand_ins_of_its_own() -> None:
     images = judged(CLOSER, distances(imdb_gpt2=0.001, digits_vit=0.01))
-    assert images.why.endswith("capped: digits in place of cifar10")
+    assert images.lacking == "digits in place of cifar10"
     both = judged(CLOSER, distances(sst2_gpt2=0.001, digits_vit=0.01))
     assert [each.label for each in both.evidence] == [
-        "sst2/gpt2/dense / digits/vit/dense, smallest distance of consecutive masks, p = 0.1"
+        "sst2/gpt2/dense / digits/vit/dense, smallest distance of consecutive masks at p = 0.1"
     ]
-    assert both.why.endswith("capped: digits in place of cifar10, sst2 in place of imdb")
-    assert (both.state, both.direction) == ("inconclusive", "for")
+    assert (both.here, both.lacking) == ("for", "sst2 in place of imdb, digits in place of cifar10")
 
 
 def test_of_listed_stand_ins_the_first_that_ran_counts() -> None:
     records = distances(grammar_gpt2=0.9, sst2_gpt2=0.001, other_gpt2=0.9, cifar10_vit=0.01)
     listed = judged(CLOSER, records, stand_ins={"imdb": ["yelp", "sst2", "grammar"]})
-    assert listed.why.endswith("capped: sst2 in place of imdb")
+    assert listed.lacking == "sst2 in place of imdb"
     assert len(judged(CLOSER, records).evidence) == 3
     own = judged(CLOSER, records, stand_ins={"imdb": ["yelp"]})
     assert len(own.evidence) == 3
 
 
 def test_margins_may_differ_between_data_sets() -> None:
-    records = [r for d in ("d", "e") for r in arm(f"{d}/new", [1.0, 1.0, 1.0]) + arm(f"{d}/old", [0.5, 0.5, 0.5])]
+    records = [r for d in ("d", "e") for r in arm(f"{d}/new", [1.0, 1.1, 1.2]) + arm(f"{d}/old", [0.5, 0.6, 0.71])]
     test = {**BETTER, "rule": "no_loss", "margin": "loss"}
     found = judged(test, records, datasets=["d", "e"], margins={"loss": {"d": 0.6, "other": 0.4}})
-    assert [each.verdict.state for each in found.evidence] == ["reproduced", "not reproduced"]
+    assert [each.verdict.direction for each in found.evidence] == ["for", "against"]
 
 
 def test_a_target_may_be_a_printed_number() -> None:
     bound = {"rule": "bound", "metric": "loss", "a": "check/x", "direction": "equal", "target": "total"}
-    assert judged(bound, [record("check/x", loss=7)], numbers={"total": {"value": 7}}).state == "reproduced"
+    assert judged(bound, [record("check/x", loss=7)], numbers={"total": {"value": 7}}).here == "for"
 
 
 def test_all_tests_must_hold() -> None:
@@ -271,42 +362,103 @@ def test_all_tests_must_hold() -> None:
     holds = judge(paper(BETTER, BETTER), records)[0].as_in_the_paper
     fails = judge(paper(BETTER, worse, missing), records)[0].as_in_the_paper
     opens = judge(paper(BETTER, missing), records)[0].as_in_the_paper
-    assert (holds.state, holds.direction) == ("reproduced", "for")
-    assert (fails.state, fails.direction) == ("not reproduced", "against")
-    assert fails.why.endswith("(1 for, 1 against, 1 missing)")
-    assert (opens.state, opens.direction, opens.ran) == ("inconclusive", "open", True)
-    assert opens.why == "not run at this scale: d/none (1 for, 1 missing)"
+    assert (holds.here, holds.protocol) == ("for", "reproduced")
+    assert (fails.here, fails.protocol) == ("against", "not reproduced")
+    assert fails.why.endswith("; of 3 tests 1 for, 1 against, 1 not run.")
+    assert (opens.here, opens.protocol, opens.lacking) == ("open", "not reached", "1 of 2 tests not run")
+    assert opens.why == "Open: not run: d/none; of 2 tests 1 for, 1 not run."
+
+
+def seeds(*differences: float) -> list[dict[str, Any]]:
+    """Losses of new and old at three seeds, these differences apart."""
+    return arm("d/new", [1.0 + each for each in differences]) + arm("d/old", [1.0, 1.0, 1.0])
+
+
+def test_one_of_several_tests_refutes_only_after_holm() -> None:
+    # 0.9, 1.0, 1.25: t = 1.05 / (0.180 / sqrt 3) = 10.1, one-sided p of 2 degrees 0.0049; four times that is 0.0195.
+    clear = judge(paper(*[BETTER] * 4), seeds(0.9, 1.0, 1.25))[0].as_in_the_paper
+    assert (clear.here, clear.evidence[0].p_holm) == ("against", pytest.approx(4 * clear.evidence[0].verdict.p_against))
+    six = judge(paper(*[BETTER] * 6), seeds(0.9, 1.0, 1.25))[0].as_in_the_paper
+    assert [each.verdict.direction for each in six.evidence] == ["against"] * 6
+    assert six.here == "open" and six.protocol == "open"
+    assert "p = 0.029 by Holm, so that it does not refute as one of several tests; of 6 tests 6 against." in six.why
+
+
+def test_for_needs_no_correction() -> None:
+    assert judge(paper(*[BETTER] * 6), seeds(-0.9, -1.0, -1.25))[0].as_in_the_paper.here == "for"
+
+
+def test_a_bound_that_fails_needs_no_correction_and_takes_no_part_in_it() -> None:
+    bound = {"rule": "bound", "metric": "loss", "a": "{dataset}/new", "direction": "higher", "target": 1.95}
+    found = judge(paper(BETTER, bound), seeds(0.9, 1.0, 1.25))[0].as_in_the_paper
+    assert (found.here, found.deciding.label) == ("against", "d/new, loss")
+    assert found.evidence[0].p_holm == found.evidence[0].verdict.p_against
 
 
 def test_of_open_tests_one_with_numbers_decides() -> None:
     records = arm("d/new", [0.5, 0.7, 0.9]) + arm("d/old", [0.7, 0.7, 0.7])
     found = judge(paper({**BETTER, "b": "{dataset}/none"}, BETTER), records)[0].as_in_the_paper
-    assert (found.state, found.deciding.ran) == ("inconclusive", True)
-    assert found.why.startswith("d/new - d/old, loss: difference 0.000 [")
+    assert found.why == (
+        "Open: on d the loss of new is 0.000 [-0.497, 0.497] above that of old (claimed below 0), n=3; "
+        "of 2 tests 1 open, 1 not run."
+    )
 
 
 def test_a_claim_without_tests_or_records_was_not_run() -> None:
     for found in (judge(paper(), [])[0], judge(paper(BETTER), [])[0]):
-        assert found.as_in_the_paper.state == "inconclusive"
-        assert found.as_in_the_paper.why.startswith("not run at this scale")
+        assert (found.as_in_the_paper.here, found.as_in_the_paper.protocol) == ("not run", "not reached")
+        assert found.as_in_the_paper.why.startswith("Not run: ")
         assert found.scale == "no"
 
 
-def test_both_verdicts_are_independent() -> None:
+def test_both_readings_are_independent() -> None:
     row = judge(paper(BETTER, fair=[{**BETTER, "direction": "higher"}]), arm("d/new", NEW) + arm("d/old", OLD))[0]
-    assert (row.as_in_the_paper.state, row.fair.state) == ("reproduced", "not reproduced")
-    assert claims.count([row]) == {"reproduced": 1, "not reproduced": 0, "inconclusive": 0}
-    assert claims.count([row], "fair") == {"reproduced": 0, "not reproduced": 1, "inconclusive": 0}
+    assert (row.as_in_the_paper.protocol, row.fair.protocol) == ("reproduced", "not reproduced")
+    assert claims.count([row]) == {"for": 1, "against": 0, "open": 0, "not run": 0}
+    assert claims.count([row], "fair") == {"for": 0, "against": 1, "open": 0, "not run": 0}
+    assert claims.tally([row], "fair") == {claims.Tally("trained", "against", True): 1}
+
+
+def test_a_test_at_the_protocol_refutes_whatever_the_others_lack() -> None:
+    short = {"training": {"epochs": 1}}
+    records = arm("d/new", NEW, settings=short) + arm("d/old", OLD, settings=short)
+    bound = {"rule": "bound", "metric": "loss", "a": "{dataset}/new", "direction": "lower", "target": 0.1}
+    found = judge(paper(BETTER, bound), records)[0].as_in_the_paper
+    assert (found.here, found.protocol, found.lacking) == ("against", "not reproduced", "")
+
+
+def test_smoke_scale_judges_arithmetic_alone() -> None:
+    records = [{**each, "scale": "smoke"} for each in arm("d/new", NEW) + arm("d/old", OLD)]
+    found = judged(BETTER, records)
+    assert (found.here, found.protocol, found.evidence[0].verdict.direction) == ("open", "not reached", "for")
+    assert found.why == "Open: smoke scale only tests that everything runs."
+    claim = {"id": "C1", "kind": "arithmetic", "text": "t", "place": "p", "paper": "x", "fair": "the same"}
+    settled = judge(paper(claims=[{**claim, "as_in_the_paper": [BETTER]}]), records)[0].fair
+    assert (settled.here, settled.protocol) == ("for", "reproduced")
+
+
+def test_the_machine_belongs_to_what_a_clock_measured() -> None:
+    made = [each | {"provenance": {"cpu": "abacus", "gpu": None}} for each in seeds(-0.9, -1.0, -1.25)]
+    timed = [each | {"cost": {**each["cost"], "seconds": each["metrics"]["loss"] + 3}} for each in made]
+    assert " on abacus (claimed below 0), n=3." in judged({**BETTER, "metric": "cost.seconds"}, timed).why
+    assert "abacus" not in judged(BETTER, timed).why
+
+
+def test_a_finding_is_seen_where_all_its_tests_hold() -> None:
+    found = paper(BETTER, findings=[{"id": "F1", "text": "New is better.", "tests": [BETTER]}])
+    for differences, here in (((-0.9, -1.0, -1.25), "for"), ((0.9, 1.0, 1.25), "against"), ((-1.0, 0.0, 1.0), "open")):
+        assert claims.look(found.findings[0], found, Results(seeds(*differences))).here == here
+    assert claims.look(found.findings[0], found, Results(arm("d/new", NEW))).here == "not run"
 
 
 def test_newer_records_replace_older_ones() -> None:
     found = judged(BETTER, arm("d/new", [9.0, 9.0, 9.0]) + arm("d/old", OLD) + arm("d/new", NEW))
-    assert found.state == "reproduced"
+    assert found.here == "for"
 
 
 def test_seeds_of_other_settings_than_the_newest_are_left_out() -> None:
-    old_run = arm("d/new", NEW, settings={"training": {"epochs": 8}})
-    found = judged(BETTER, [*old_run, record("d/new", 0, loss=0.5), *arm("d/old", OLD)])
+    older = arm("d/new", [9.0, 9.0, 9.0], settings={"training": {"epochs": 99}})
+    found = judged(BETTER, [*older, record("d/new", 0, loss=0.5), *arm("d/old", OLD)])
     assert found.evidence[0].verdict.n == 1
 
 
@@ -315,11 +467,10 @@ def test_scales_are_not_mixed() -> None:
         judge(paper(BETTER), [record("d/new"), {**record("d/old"), "scale": "gpu"}])
 
 
-def test_other_settings_cap_and_are_named() -> None:
+def test_other_settings_are_named() -> None:
     changed = [each | {"parameters": {"variant": {"norm": "post"}}} for each in arm("d/new", NEW)]
     found = judged(BETTER, changed + arm("d/old", OLD))
-    assert found.state == "inconclusive"
-    assert found.why.endswith("capped: not the protocol: variant={'norm': 'post'}")
+    assert (found.here, found.lacking) == ("for", "not the protocol: variant={'norm': 'post'}")
 
 
 def test_a_check_is_no_data_set_that_could_stand_in() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from effi.claims import measures, papers
@@ -18,8 +20,12 @@ from tests.claims.synthetic import record
         ("test_accuracy - train_accuracy", "test accuracy minus train accuracy (points)"),
         ("cost.seconds", "training time (s)"),
         ("q_ratio", "constraints per parameter Q"),
-        ("share_consecutive_0.3", "share of training until R1 draws, p = 0.3"),
+        ("share_consecutive_0.3", "share of training until R1 draws at p = 0.3"),
         ("time_ratio/mlp-small", "time of a training step / full model, mlp-small"),
+        (
+            "training_bytes/structured / training_bytes/dense",
+            "bytes held in training, structured over bytes held in training, dense (%)",
+        ),
         ("never_heard_of", "never heard of"),
     ],
 )
@@ -46,8 +52,49 @@ def test_values_are_metrics_costs_and_differences() -> None:
     held["cost"] |= {"seconds": 3}
     assert measures.value(held, "test_loss - train_loss") == 0.5
     assert measures.value(held, "cost.seconds") == 3.0
+    assert measures.value(held, "train_loss / test_loss") == pytest.approx(2 / 3)
     with pytest.raises(RecordError, match=r"d/x holds no 'cost.joules': it has flops, seconds"):
         measures.value(held, "cost.joules")
+    with pytest.raises(RecordError, match=r"train_loss of d/x is 0"):
+        measures.value(record("d/x", test_loss=1.0, train_loss=0.0), "test_loss / train_loss")
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "ends"),
+    [
+        ("test_accuracy", False, (0.0, 100.0)),
+        ("test_accuracy", True, (-100.0, 100.0)),
+        ("test_accuracy - train_accuracy", False, (-100.0, 100.0)),
+        ("test_mcc", False, (-1.0, 1.0)),
+        ("test_loss", False, (0.0, math.inf)),
+        ("test_loss", True, (-math.inf, math.inf)),
+        ("test_loss - train_loss", False, (-math.inf, math.inf)),
+        ("cost.seconds", False, (0.0, math.inf)),
+        ("test_loss / train_loss", False, (0.0, math.inf)),
+    ],
+)
+def test_bounds_are_what_a_shown_value_can_be(metric: str, difference: bool, ends: tuple[float, float]) -> None:
+    assert measures.bounds(metric, difference=difference) == ends
+
+
+def test_intervals_of_a_metric_keep_to_its_bounds_and_counts_are_exact() -> None:
+    assert measures.interval([98.0, 99.0, 100.0], "test_accuracy").high == 100.0
+    assert measures.interval([100.0, 100.0], "test_accuracy") == (100.0, 0.0, 100.0)
+    assert measures.interval([7.0, 7.0], "parameters") == (7.0, 7.0, 7.0)
+    assert measures.interval([0.0, 0.0], "test_accuracy", difference=True) == (0.0, -100.0, 100.0)
+
+
+def test_what_is_counted_and_what_a_clock_measures() -> None:
+    counted = ("parameters", "cost.flops", "training_bytes/eb-0.1 / training_bytes/dense", "q_ratio", "file_csr")
+    assert all(map(measures.counted, counted))
+    assert not any(map(measures.counted, ("test_loss", "cost.peak_bytes", "cost.seconds", "parameters - test_loss")))
+    assert measures.timed("time_ratio/minimum") and measures.timed("time_ratio/a/b/structured - time_ratio/a/b/short")
+    assert not measures.timed("cost.flops")
+
+
+def test_a_value_may_stand_for_never() -> None:
+    assert measures.never("share_consecutive_0.1") == 2.0
+    assert measures.never("found_consecutive_0.1") is None
 
 
 def test_more_than_loss_and_accuracy_is_measured_on_the_test_split_only() -> None:

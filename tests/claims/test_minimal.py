@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from effi import paths
 from effi.claims import Results, judge, papers, stats
 from effi.claims.papers import NOT_AVAILABLE, load
 from effi.claims.stats import Claim, verdict
+from tests.claims.synthetic import record
 
 MINIMAL = load("minimal")
+GROUPS = tomllib.loads(paths.paper_file("minimal").read_text())["groups"]
 EXAMPLES = {"MNIST": 60_000, "CIFAR-10": 50_000}
 # Variant -> (N x N attention matrices a layer, 1 with MLP).
 VARIANTS = {
@@ -120,20 +125,62 @@ def test_fifteen_claims_in_order() -> None:
 
 
 def test_every_test_states_a_claim_that_can_be_judged() -> None:
-    for claim in MINIMAL.claims:
-        for test in (test for tests in claim.tests.values() for test in tests):
-            margin = 1.0 if isinstance(test.margin, str) else test.margin
-            assert verdict([0.0, 0.1], Claim(test.rule, test.direction, margin)).state in stats.STATES
+    tests = [test for claim in MINIMAL.claims for tests in claim.tests.values() for test in tests]
+    for test in (*tests, *(test for finding in MINIMAL.findings for test in finding.tests)):
+        if test.rule != "discordance":
+            margin, (low, high) = 1.0 if isinstance(test.margin, str) else test.margin, test.limits
+            found = verdict([0.0, 0.1], Claim(test.rule, test.direction, margin, limits=(low, high)))
+            assert found.direction in stats.DIRECTIONS
 
 
 def test_without_records_nothing_is_settled() -> None:
     for row in judge("minimal", Results([])):
-        for kind in papers.KINDS:
-            assert row.judgement(kind).state == "inconclusive"
-            assert "not run at this scale" in row.judgement(kind).why
+        for reading in papers.READINGS:
+            assert (row.judgement(reading).here, row.judgement(reading).protocol) == ("not run", "not reached")
+            assert row.judgement(reading).why.startswith("Not run: ")
+
+
+def test_the_loss_of_the_minimum_on_mnist_is_told_by_one_claim_alone() -> None:
+    # C5 says that it is higher, so that C10 cannot ask for no more of it.
+    claims = {claim.id: claim for claim in MINIMAL.claims}
+    for reading in papers.READINGS:
+        higher = [test for test in claims["C5"].tests[reading] if test.metric.endswith("loss")]
+        assert [(test.rule, test.direction, test.each["dataset"]) for test in higher] == [
+            ("ordering", "higher", ("mnist",))
+        ]
+        asked = [test for test in claims["C10"].tests[reading] if test.metric.endswith("loss")]
+        assert asked and all(test.each["dataset"] == ("cifar10",) for test in asked)
+
+
+def timed(slope: float) -> list[dict[str, Any]]:
+    """Two repeats of a timing in which time follows the parameters of five arms with this slope, but for some noise."""
+    sizes = {"mlp-h1": 1.0, "nomlp-h1": 0.35, "nomlp-wqk-h1": 0.28, "nomlp-symmetric-h4": 0.28, "minimum": 0.12}
+    noise = (0.0, 0.01, -0.01, 0.005, 0.0)
+    metrics = {f"parameters_ratio/{name}": size for name, size in sizes.items()} | {
+        f"time_ratio/{name}": 1 - slope * (1 - size) + error
+        for (name, size), error in zip(sizes.items(), noise, strict=True)
+    }
+    control = {"time_ratio/mlp-small": 9.0, "parameters_ratio/mlp-small": 0.1}
+    settings = {"paper_size": 1}
+    return [record("check/C11", seed, settings=settings, **metrics, **control) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(("slope", "here"), [(1.0, "for"), (0.81, "open"), (0.6, "against"), (1.5, "against")])
+def test_proportional_is_a_slope_near_one_over_the_papers_arms(slope: float, here: str) -> None:
+    row = next(row for row in judge(MINIMAL, Results(timed(slope))) if row.claim.id == "C11")
+    assert row.as_in_the_paper.here == here
+    deciding = row.as_in_the_paper.deciding
+    assert deciding.verdict.n == 5 and deciding.verdict.mean == pytest.approx(slope, abs=0.02)
+    assert row.as_in_the_paper.lacking == "2 seeds of 5, 5 arms of 12"
+
+
+def test_every_data_set_and_arm_of_a_claim_has_a_name() -> None:
+    named = {arm for group in ("parts", "reduced-h1", "reduced-h4") for arm in GROUPS[group]}
+    assert named <= set(MINIMAL.names) and set(MINIMAL.datasets) <= set(MINIMAL.names)
+    assert len(set(MINIMAL.names.values())) == len(MINIMAL.names)
 
 
 def test_every_arm_has_its_own_colour() -> None:
     colours = papers.colours()
-    named = {arm.format(dataset="d").partition("/")[2] for arm in MINIMAL.claims[8].tests["fair"][0].over}
-    assert len({colours[variant] for variant in named}) == 12
+    assert [f"{{dataset}}/{name}" for name in GROUPS["parts"]] == GROUPS["variants"]
+    assert len({colours[variant] for variant in GROUPS["parts"]}) == 12

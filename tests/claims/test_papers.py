@@ -11,9 +11,10 @@ import pytest
 from effi import paths
 from effi.claims import papers
 from effi.errors import ParameterError
-from tests.claims.synthetic import REPORT, paper
+from tests.claims.synthetic import REPORT, WORDS, paper
 
 TEST = {"rule": "ordering", "metric": "loss", "a": "{dataset}/x"}
+FINDING = {"id": "F1", "text": "It is so.", "tests": [TEST]}
 
 
 @pytest.mark.parametrize(
@@ -21,22 +22,23 @@ TEST = {"rule": "ordering", "metric": "loss", "a": "{dataset}/x"}
     [
         ({**TEST, "metrik": "loss"}, "only known keys, not ['metrik']"),
         ({"metric": "loss", "a": "x"}, "wants a rule"),
-        ({"rule": "ordering", "metric": "loss"}, "either a or over"),
-        ({**TEST, "over": ["x", "y"]}, "either a or over"),
+        ({"rule": "ordering", "metric": "loss"}, "wants a or over"),
+        ({**TEST, "over": ["x", "y"]}, "statistic, x and y"),
         ({"rule": "ordering", "over": ["x", "y"], "x": "p"}, "statistic, x and y"),
         ({"rule": "ordering", "a": "x"}, "wants a metric"),
-        ({**TEST, "b": ["x", "y"]}, "wants pick"),
-        ({**TEST, "a": "{dataset}/{heads}"}, "names {heads}, which each does not list"),
+        ({"rule": "discordance", "over": ["d/x", "d/y"], "x": "loss"}, "statistic, x and y"),
+        ({"rule": "discordance", "a": "x", "over": ["y", "z"], "x": "loss", "y": "p"}, "wants over, and no a"),
+        ({**TEST, "a": "{dataset}/{heads}"}, "names {heads}, which neither each nor among lists"),
         ({**TEST, "margin": "los"}, "names 'los', which [margins] does not list"),
         ({**TEST, "rule": "order"}, "has rule 'order'; did you mean 'ordering'? Known: ordering, "),
         ({**TEST, "direction": "up"}, "has direction 'up'; known: higher, lower, equal"),
         ({**TEST, "compare": "percent"}, "has compare 'percent'; known: difference, ratio, relative"),
         ({**TEST, "statistic": "spearman"}, "has statistic 'spearman'; known: kendall, slope"),
-        ({**TEST, "pick": "best"}, "has pick 'best'; did you mean 'lowest'? Known: lowest, highest"),
-        ({**TEST, "b": "rivls"}, "names 'rivls', which is no arm and which [groups] does not list"),
-        ({**TEST, "each": {"heads": ["h1"]}}, "lists heads in each, which none of its arms names"),
-        ({**TEST, "each": {"dataset": []}}, "lists no values of dataset in each"),
-        ({**TEST, "each": {"dataset": "imags"}}, "has each dataset 'imags', which [groups] does not list"),
+        ({"rule": "ordering", "over": "rivls"}, "names 'rivls', which is no arm and which [groups] does not list"),
+        ({**TEST, "each": {"heads": ["h1"]}}, "lists heads, which none of its arms and metrics names"),
+        ({**TEST, "among": {"dataset": []}}, "lists no values of dataset"),
+        ({**TEST, "each": {"dataset": "imags"}}, "has for dataset 'imags', which [groups] does not list"),
+        ({**TEST, "metric": "{m}", "each": {"m": ["loss", "los"]}}, "reads 'los', which no arm of effi records"),
         (
             {**TEST, "metric": "tset_accuracy"},
             "reads 'tset_accuracy', which no arm of effi records and [words] does not",
@@ -52,15 +54,23 @@ def test_tests_that_make_no_sense_are_refused(test: dict[str, Any], phrase: str)
 
 
 def test_groups_stand_for_their_arms() -> None:
-    found = paper({**TEST, "b": "rivals", "pick": "lowest"}, groups={"rivals": ["{dataset}/p", "{dataset}/q"]})
-    test = found.claims[0].tests["fair"][0]
-    assert test.arms == ("{dataset}/x", "{dataset}/p", "{dataset}/q")
-    assert test.placeholders == {"dataset"}
+    test = {"rule": "ordering", "over": "rivals", "statistic": "kendall", "x": "loss", "y": "p"}
+    found = paper(test, groups={"rivals": ["{dataset}/p", "{dataset}/q"]}).claims[0].tests["fair"][0]
+    assert found.arms == ("{dataset}/p", "{dataset}/q")
+    assert found.placeholders == {"dataset"}
 
 
-def test_values_of_a_placeholder_may_be_a_group() -> None:
-    found = paper({**TEST, "each": {"dataset": "images"}}, groups={"images": ["d", "e"]})
-    assert found.claims[0].tests["fair"][0].each == {"dataset": ("d", "e")}
+@pytest.mark.parametrize("key", ["each", "among"])
+def test_values_of_a_placeholder_may_be_a_group(key: str) -> None:
+    found = paper({**TEST, key: {"dataset": "images"}}, groups={"images": ["d", "e"]})
+    assert getattr(found.claims[0].tests["fair"][0], key) == {"dataset": ("d", "e")}
+
+
+def test_a_list_over_one_arm_reads_a_metric_of_each_part() -> None:
+    over = {"rule": "within", "a": "check/C1", "over": ["p", "q"], "statistic": "slope", "x": "size", "y": "time"}
+    found = paper(over, words={**WORDS, "size/*": "size of *", "time/*": "time of *"}).claims[0].tests["fair"][0]
+    assert found.arms == ("check/C1",)
+    assert found.metrics == ("size/p", "size/q", "time/p", "time/q")
 
 
 @pytest.mark.parametrize("key", REPORT)
@@ -70,13 +80,13 @@ def test_every_key_of_the_report_is_wanted(key: str) -> None:
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(ParameterError, match="the key 'id'"):
+    with pytest.raises(ParameterError, match="the key 'claims'"):
         papers.parse({"title": "A paper"})
 
 
 def test_the_report_names_what_there_is() -> None:
-    with pytest.raises(ParameterError, match=r"headline of .report. names C9, which is none of the claims"):
-        paper(TEST, report={**REPORT, "headline": ["C1", "C9"]})
+    with pytest.raises(ParameterError, match=r"headline of .report. names F9, which is none of the findings"):
+        paper(TEST, report={**REPORT, "headline": ["F1", "F9"]}, findings=[FINDING])
     with pytest.raises(ParameterError, match=r"The margin of .report. names 'loss', which .margins. does not list"):
         paper(TEST, margins={})
 
@@ -87,10 +97,27 @@ def test_named_margins_want_an_entry_for_other_data_sets() -> None:
         paper({**TEST, "margin": "accuracy"}, margins=accuracy)
 
 
-def test_claims_have_ids_of_their_own() -> None:
-    claim = {"id": "C1", "text": "t", "place": "p", "paper": "x", "as_in_the_paper": [TEST], "fair": "the same"}
-    with pytest.raises(ParameterError, match="2 claims are called C1: give each its own id"):
-        paper(claims=[claim, claim])
+def test_claims_and_findings_have_ids_of_their_own() -> None:
+    claim = {"id": "C1", "kind": "timing", "text": "t", "place": "p", "paper": "x", "as_in_the_paper": [TEST]}
+    with pytest.raises(ParameterError, match="2 claims or findings are called C1: give each its own id"):
+        paper(claims=[{**claim, "fair": "the same"}] * 2)
+    with pytest.raises(ParameterError, match="2 claims or findings are called F1"):
+        paper(TEST, findings=[FINDING, FINDING])
+
+
+def test_a_claim_is_of_a_kind() -> None:
+    claim = {"id": "C1", "kind": "timings", "text": "t", "place": "p", "paper": "x", "as_in_the_paper": [TEST]}
+    with pytest.raises(ParameterError, match="C1 is of the kind 'timings'; did you mean 'timing'"):
+        paper(claims=[{**claim, "fair": "the same"}])
+
+
+def test_a_finding_is_carried_by_tests() -> None:
+    found = paper(TEST, findings=[{**FINDING, "scales": ["hours"]}]).findings[0]
+    assert (found.id, found.scales, found.tests[0].metric) == ("F1", ("hours",), "loss")
+    with pytest.raises(ParameterError, match="F1 lists no tests: give those that carry it"):
+        paper(TEST, findings=[{**FINDING, "tests": []}])
+    with pytest.raises(ParameterError, match="A test of F1 wants a metric"):
+        paper(TEST, findings=[{**FINDING, "tests": [{"rule": "ordering", "a": "x"}]}])
 
 
 def test_a_margin_belongs_to_a_data_set() -> None:
@@ -105,7 +132,7 @@ def test_the_report_reads_metrics_that_arms_record(key: str) -> None:
 
 
 def test_words_of_a_paper_make_its_metrics_known() -> None:
-    found = paper({**TEST, "metric": "gap_0.3 - test_loss"}, words={"gap_*": "gap at *", "loss": "loss"})
+    found = paper({**TEST, "metric": "gap_0.3 - test_loss"}, words={"gap_*": "gap at *", **WORDS})
     assert found.claims[0].tests["fair"][0].metrics == ("gap_0.3 - test_loss",)
 
 

@@ -32,10 +32,10 @@ def test_verify_holds_every_table_and_the_front_page(effi: Effi, root: Path) -> 
 def test_verify_names_the_first_line_that_differs(effi: Effi, root: Path) -> None:
     file = paths.run_dir("results", "cpu", "made_up") / "claims.csv"
     lines = file.read_text().split("\n")
-    lines[1] = lines[1].replace("reproduced", "certain")
+    lines[1] = lines[1].replace("For", "Certain")
     file.write_text("\n".join(lines))
     said = effi("verify")
-    assert said.status == 2 and f"{file}, line 2: holds 'C1" in said.err and "certain" in said.err
+    assert said.status == 2 and f"{file}, line 2: holds 'C1" in said.err and "Certain" in said.err
 
 
 def test_verify_names_a_table_that_is_missing_or_cut(root: Path) -> None:
@@ -71,14 +71,28 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
     assert page.startswith("Above\n<!-- results:begin -->\n") and page.endswith("\n<!-- results:end -->\nBelow\n")
     assert "old" not in page
     row = next(line for line in page.splitlines() if line.startswith("| A made-up paper"))
-    title, scale, paper, fair, saving, loss, link = row.strip("| ").split(" | ")
-    assert (title, scale, paper, fair) == ("A made-up paper", "cpu", "1 / 0 / 0", "1 / 0 / 0")
-    assert saving == "d/half: 50.0 % of the FLOPs, 0.1 points"
-    assert loss == "d/thin: 10.0 % of the FLOPs, -5.0 points"
+    title, paper, fair, saving, loss, link = row.strip("| ").split(" | ")
+    assert title == "A made-up paper"
+    assert paper == fair == "cpu scale: **1 for** (trained 1 for); at the paper's protocol: 1"
+    assert saving == "d/half: 50.0 % of the FLOPs, 0.1 points [0.1, 0.2]"
+    assert loss == "d/thin: 10.0 % of the FLOPs, -5.0 points [-5.0, -4.9]"
     assert link == "[1_made_up.ipynb](notebooks/1_made_up.ipynb)"
     picture = paths.results() / "verdicts.png"
     assert "(results/verdicts.png)" in page and picture.read_bytes().startswith(b"\x89PNG")
     assert effi("report").status == 0 and paths.readme().read_text() == page
+
+
+def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) -> None:
+    file = paths.records_file("results", "gpu", "made_up")
+    keep(file, arms=(("dense", 0.8, 100.0), ("half", 0.7, 50.0)), scale="gpu")
+    (row,) = [line for line in front_page.block().splitlines() if line.startswith("| A made-up paper")]
+    assert "gpu scale: **1 against**" in row and "cpu" not in row
+
+
+def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
+    arms = (("dense", 0.8, 100.0), ("thin", 0.75, 10.0), ("control", 0.5, 10.0))
+    keep(paths.records_file("results", "cpu", "made_up"), arms=arms)
+    assert "d/thin: 10.0 % of the FLOPs" in front_page.block() and "control" not in front_page.block()
 
 
 def test_report_without_results_says_so(root: Path) -> None:
@@ -106,7 +120,7 @@ def test_without_a_baseline_no_saving_is_told(root: Path) -> None:
 
 
 def test_the_front_page_names_the_score(root: Path) -> None:
-    assert "interval of the change in test accuracy stays above the margin" in front_page.block()
+    assert "with its change in test accuracy." in front_page.block()
 
 
 def test_compare_gives_means_difference_and_p(effi: Effi, root: Path) -> None:

@@ -48,9 +48,9 @@ def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Pa
     said = effi("run")
     assert said.status == 0 and said.err == ""
     claim = next(line for line in said.out.splitlines() if "C1" in line)
-    assert claim.count("✓ reproduced") == 2
+    assert claim.count("✓ for") == 2
     last = next(line for line in said.out.splitlines() if line.strip().startswith("made_up "))
-    assert last.count("1 reproduced") == 2
+    assert last.count("1 for") == 2
     report = paths.run_dir("results", "cpu", "made_up") / "1_made_up.ipynb"
     assert said.out.splitlines()[-1] == f"report: {report}"
 
@@ -70,7 +70,7 @@ def test_only_what_did_not_run_fails(
     keep(paths.records_file("results", "cpu", "made_up"), arms=(("dense", 0.8, 100.0), ("half", 0.75, 10.0)))
     asked["is"] = [Outcome("made_up", "failed" if error else "done", 1.0, error, judged=True)]
     said = effi("run")
-    assert "✗ not reproduced" in said.out and said.status == status
+    assert "✗ against" in said.out and said.status == status
     assert said.err == (f"made_up: {error}\n" if error else "")
 
 

@@ -1,4 +1,4 @@
-"""The first cell of a notebook: two sentences and a small table, or what keeps it from that."""
+"""The first cell of a notebook: two sentences and three findings, or what keeps it from that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from effi import paths, report
+from effi.claims import papers
 from effi.records import store
 from tests.report.synthetic import trained
 
@@ -22,22 +23,22 @@ def test_without_results_it_names_the_command(tmp_path: Path) -> None:
     assert report.headline("minimal", tmp_path).text() == "Nothing is recorded yet: make reproduce."
 
 
-def test_it_counts_claims_and_shows_those_that_the_paper_names(tmp_path: Path) -> None:
+def test_it_counts_claims_and_shows_the_findings_that_lead(tmp_path: Path) -> None:
     keep(tmp_path, "cpu", trained("check/C14", 0, 0.8) | {"metrics": {"order": 9}})
     found = report.headline("minimal", tmp_path)
     assert found.title == (
-        "At cpu scale, tested as in the paper, 1 of its 15 claims holds, 0 fail and 14 stay open; "
-        "under fair tests, 1 holds, 0 fail and 14 stay open."
+        "Of 15 claims at cpu scale: as in the paper, 1 for, 14 not run; fair, 1 for, 14 not run. "
+        "The paper's own protocol is reached for 1 of them, read as in the paper."
     )
-    assert [row[0].partition(":")[0] for row in found.rows] == ["C8", "C10"]
-    assert found.rows[0][1:] == ("○ inconclusive (not run)",) * 2
-    assert found.notes == ("A claim stays open where this scale is too small, or its seeds too few, to settle it.",)
+    told = {finding.id: finding.text for finding in papers.load("minimal").findings}
+    assert [row[1] for row in found.rows] == [told[name] for name in papers.load("minimal").report["headline"]]
+    assert {row[0] for row in found.rows} == {"– not run"} and len(found.rows) == 3
 
 
 def test_the_largest_scale_with_records_is_told(tmp_path: Path) -> None:
     for scale in ("smoke", "cpu", "gpu"):
         keep(tmp_path, scale, trained("mnist/minimum", 0, 0.8))
-    assert report.headline("minimal", tmp_path).title.startswith("At gpu scale, ")
+    assert report.headline("minimal", tmp_path).title.startswith("Of 15 claims at gpu scale: ")
 
 
 def test_what_cannot_be_read_does_not_stop_a_notebook(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from effi import claims, paths
 from effi.claims import ClaimRow, Results
@@ -24,39 +29,86 @@ def judge(paper: str | Paper, records: list[dict[str, Any]]) -> list[ClaimRow]:
 def test_a_row_is_made_of_the_numbers() -> None:
     rows = judge(paper(BETTER, fair=[{**BETTER, "direction": "lower"}]), RECORDS)
     table = claims_table(rows)
-    assert table.columns[4:6] == ("as in the paper (cpu scale)", "fair (cpu scale)")
-    assert table.rows[0][:6] == (
-        "C1: It works",
-        "Sec. 1",
-        "not available",
-        "11.0 points [8.5, 13.5], n=3",
-        "✓ reproduced",
-        "✗ not reproduced",
+    assert table.columns == (
+        *("claim", "kind", "place", "paper", "ours", "as in the paper, here (cpu scale)", "fair, here (cpu scale)"),
+        *("at the paper's protocol", "why"),
     )
-    reason = "d/new - d/old, test accuracy: difference 11.0 points [8.5, 13.5], claimed {} 0, n=3"
-    assert table.rows[0][6] == f"{reason.format('above')}. Fair: {reason.format('below')}"
+    said = "on d new gains 11.0 points [8.5, 13.5] of test accuracy over old (claimed {} 0), n=3."
+    assert table.rows == (
+        (
+            "C1: It works",
+            "trained",
+            "Sec. 1",
+            "not available",
+            "11.0 points [8.5, 13.5], n=3",
+            "✓ for",
+            "✗ against",
+            "as in the paper: reproduced; fair: not reproduced",
+            f"For: {said.format('above')} Fair: against: {said.format('below')}",
+        ),
+    )
 
 
-def test_capped_and_missing_claims_say_so() -> None:
+def test_what_is_missing_of_the_protocol_or_not_run_is_said() -> None:
     short = {"training": {"epochs": 1}}
-    capped = arm("d/new", [0.8, 0.8, 0.8], "test_accuracy", settings=short) + RECORDS[3:]
-    assert claims_table(judge(paper(BETTER), capped)).rows[0][4] == "○ inconclusive (points for)"
+    small = arm("d/new", [0.8, 0.81, 0.82], "test_accuracy", settings=short) + RECORDS[3:]
+    assert claims_table(judge(paper(BETTER), small)).rows[0][5:8] == ("✓ for", "✓ for", "not reached: 1 epoch of 10")
     missing = claims_table(judge(paper(BETTER), RECORDS[:3])).rows[0]
-    assert missing[3:5] == ("not available", "○ inconclusive (not run)")
-    assert missing[6] == "not run at this scale: d/old"
+    assert missing[4:] == (
+        *("not available", "– not run", "– not run", "not reached: 1 of 1 tests not run", "Not run: d/old."),
+    )
 
 
-def test_every_test_is_listed() -> None:
+def test_every_test_is_listed_with_its_p() -> None:
     table = evidence_table(judge(paper(BETTER, {**BETTER, "b": "{dataset}/none"}), RECORDS))
     assert [row[1] for row in table.rows] == ["as in the paper"] * 2 + ["fair"] * 2
-    assert table.rows[1][3:] == ("○ inconclusive", "not run at this scale: d/none")
+    # t = 11 / (1 / sqrt 3) = 19.05 of 2 degrees of freedom: one-sided p = (1 - t / sqrt(t^2 + 2)) / 2 = 0.00137.
+    assert table.rows[0][2:] == (
+        *("d/new - d/old, test accuracy", "11.0 points [8.5, 13.5], n=3", "claimed above 0", "0.001", "0.999", "0.999"),
+        *("✓ for", "reached"),
+    )
+    assert table.rows[1][2:4] == ("d/new - d/none, test accuracy", "not available")
+    assert table.rows[1][-2:] == ("– not run", "not run: d/none")
+
+
+def test_the_sheet_holds_numbers() -> None:
+    table = evidence_table(judge(paper(BETTER, {**BETTER, "b": "{dataset}/none"}), RECORDS))
+    first, missing = list(csv.DictReader(io.StringIO(table.csv())))[:2]
+    numbers = {name: float(first[name]) for name in ("mean", "low", "high", "sd", "n", "line", "p for", "p against")}
+    quantile, error = 0.95 / math.sqrt(2 * 0.975 * 0.025), 1 / math.sqrt(3)
+    tail = (1 - (11 / error) / math.sqrt((11 / error) ** 2 + 2)) / 2
+    assert numbers == pytest.approx(
+        {
+            "mean": 11,
+            "low": 11 - quantile * error,
+            "high": 11 + quantile * error,
+            "sd": 1,
+            "n": 3,
+            "line": 0,
+            "p for": tail,
+            "p against": 1 - tail,
+        },
+        rel=1e-5,
+    )
+    assert (first["kind"], first["low and high"], first["unit"], first["direction"], first["protocol"]) == (
+        *("trained", "95 % interval", "points", "for", "reached"),
+    )
+    assert (missing["mean"], missing["direction"], missing["protocol"]) == ("", "not run", "not run: d/none")
+
+
+def test_a_range_is_no_interval() -> None:
+    bound = {"rule": "bound", "metric": "test_accuracy", "a": "{dataset}/new", "direction": "higher", "target": 79}
+    rows = judge(paper(bound), RECORDS)
+    assert claims_table(rows).rows[0][4] == "81.0 %, range 80.0 to 82.0, n=3"
+    assert next(csv.DictReader(io.StringIO(evidence_table(rows).csv())))["low and high"] == "range"
 
 
 def test_notes_stand_below_the_table() -> None:
     table = claims_table(judge("minimal", []))
-    assert table.rows[13][6] == "not run at this scale: check/C14"
+    assert table.rows[13][-1] == "Not run: check/C14."
     assert "C14: true but loose: composition gives 3^S; checked at S = 2." in table.notes
-    assert [note.partition(":")[0] for note in table.notes[:3]] == ["C1", "C2", "C3"]
+    assert table.notes[0].startswith("ours: mean [95 % interval]")
+    assert [note.partition(":")[0] for note in table.notes[1:4]] == ["C1", "C2", "C3"]
     assert max(map(len, table.text().splitlines())) <= 160
 
 
@@ -72,8 +124,8 @@ def test_derived_tables_come_from_the_records_alone(tmp_path: Path) -> None:
     store.append(file, [{**each, "identity": str(place)} for place, each in enumerate(records)])
     tables = derive(tmp_path, "cpu", "minimal")
     assert set(tables) == {"claims", "evidence", "arms", "cost", "matched"}
-    assert tables["evidence"].rows[0][3:] == ("✓ reproduced", "ratio 9.00 %, limit <= 10 %, n=1")
-    assert tables["claims"].rows[13][4] == "✓ reproduced"
+    assert tables["evidence"].rows[0][3:5] == ("9.00 %, n=1", "claimed at most 10 %")
+    assert tables["claims"].rows[13][5:8] == ("✓ for", "✓ for", "reproduced")
     assert [row[0] for row in tables["cost"].rows] == ["mnist/mlp-h1", "mnist/minimum"]
     assert derive(tmp_path, "cpu", "minimal") == tables
 

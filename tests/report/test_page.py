@@ -57,8 +57,8 @@ def test_tables_are_those_of_the_run(tmp_path: Path) -> None:
     found = page(tmp_path)
     assert found.results.arms == ("mnist/mlp-h1", "mnist/minimum", "mnist/nomlp-h1")
     assert [row[0] for row in found.arms(["test_accuracy"]).rows] == list(found.results.arms)
-    assert found.claims().columns[4] == "as in the paper (cpu scale)"
-    assert [row[3] for row in found.claims().rows][4] == "0.000, n=3"
+    assert found.claims().columns[5] == "as in the paper, here (cpu scale)"
+    assert [row[4] for row in found.claims().rows][4] == "0.000, n=3"
     assert len(found.evidence().rows) > len(found.claims().rows) == 15
     cost = {row[0]: row[1:3] for row in found.cost().rows}
     assert cost["mnist/minimum"] == ("90.0 %: 0.0 points", "10.0 %")
@@ -79,6 +79,19 @@ def test_matched_budgets_are_read_by_the_metric_that_is_asked_for(tmp_path: Path
     assert found.matched().title.startswith("validation accuracy (%) minus mlp-h1")
     assert found.matched("validation_loss").title.startswith("validation loss minus mlp-h1")
     assert {row[1] for row in found.matched("validation_loss").rows} == {"0.000"}
+
+
+def test_findings_are_those_of_the_run_or_at_smoke_scale_of_the_workbooks_own_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = page(tmp_path).findings()
+    assert found.title.endswith("of cpu scale")
+    flops = next(row for row in found.rows if row[1].startswith("The minimum is not the model to take"))
+    assert flops[0] == "– not run"
+    monkeypatch.setattr(Run, "path", property(lambda run: paths.records_file(run.folder, "smoke", "minimal")))
+    asked = []
+    monkeypatch.setattr("effi.report.page.findings", lambda *given: asked.append(given) or found)
+    assert page(tmp_path).findings() is found and asked == [("minimal",)]
 
 
 def test_results_are_read_anew(tmp_path: Path) -> None:
@@ -130,7 +143,7 @@ def test_the_page_ends_where_nothing_was_trained_and_says_why(tmp_path: Path) ->
 
 def test_one_failed_arm_leaves_the_rest_of_the_page(tmp_path: Path) -> None:
     found = page(tmp_path, DONE, [lost("mnist/nomlp-h4")])
-    assert any("mnist/nomlp-h4 failed (the loss is nan" in row[4] for row in found.evidence().rows)
+    assert any("mnist/nomlp-h4 failed (the loss is nan" in row[-1] for row in found.evidence().rows)
     table = found.arms(["test_accuracy"], ["mnist/nomlp-h4", "mnist/minimum"])
     assert [row[0] for row in table.rows] == ["mnist/minimum"]
 

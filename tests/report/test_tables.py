@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from effi.report import Table, save_tables
-from effi.report.tables import STATE_COLOURS, STATE_MARKS, TEXT_WIDTH
+from effi.report.tables import COLOURS, MARKS, TEXT_WIDTH
 
 TABLE = Table(
     "Who won?",
     ("arm", "verdict"),
-    (("a|b <c>", "✓ reproduced"), ("d", "✗ not reproduced"), ("e", "○ inconclusive")),
+    (("a|b <c>", "✓ for"), ("d", "✗ against"), ("e", "○ open"), ("f", "– not run")),
     ("Three runs.",),
 )
 
@@ -23,10 +23,11 @@ def test_text_is_aligned() -> None:
     assert str(TABLE).splitlines() == [
         "Who won?",
         "arm      verdict",
-        "-------  ----------------",
-        "a|b <c>  ✓ reproduced",
-        "d        ✗ not reproduced",
-        "e        ○ inconclusive",
+        "-------  ---------",
+        "a|b <c>  ✓ for",
+        "d        ✗ against",
+        "e        ○ open",
+        "f        – not run",
         "Three runs.",
     ]
 
@@ -40,7 +41,7 @@ def test_text_wraps_long_cells_within_the_width_and_loses_no_word() -> None:
 
 def test_markdown_escapes_pipes() -> None:
     markdown = TABLE.markdown()
-    assert "| a\\|b <c> | ✓ reproduced |" in markdown
+    assert "| a\\|b <c> | ✓ for |" in markdown
     assert markdown.startswith("**Who won?**\n\n| arm | verdict |\n| --- | --- |")
     assert markdown.endswith("\n\nThree runs.\n")
     assert TABLE._repr_markdown_() == markdown
@@ -49,11 +50,11 @@ def test_markdown_escapes_pipes() -> None:
 def test_html_escapes_and_colours_beside_the_word() -> None:
     page = TABLE._repr_html_()
     assert "a|b &lt;c&gt;" in page
-    for state, colour in STATE_COLOURS.items():
-        assert f"color:{colour};" in page and f"{STATE_MARKS[state]} {state}</td>" in page
+    for here, colour in COLOURS.items():
+        assert f'color:{colour};font-weight:bold;text-align:left">{MARKS[here]} {here}</td>' in page
 
 
-@pytest.mark.parametrize("colour", STATE_COLOURS.values())
+@pytest.mark.parametrize("colour", COLOURS.values())
 def test_verdict_colours_are_readable_on_white(colour: str) -> None:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     luminance = sum(w * ((c + 0.055) / 1.055) ** 2.4 for w, c in ((0.2126, red), (0.7152, green), (0.0722, blue)))
@@ -68,6 +69,11 @@ def test_without_columns_it_is_a_sentence() -> None:
 
 def test_csv_reads_back() -> None:
     assert [tuple(row) for row in csv.reader(io.StringIO(TABLE.csv()))] == [TABLE.columns, *TABLE.rows]
+
+
+def test_a_machine_gets_the_sheet_where_there_is_one() -> None:
+    sheet = (("arm", "mean"), ("a", "0.123456"))
+    assert Table("One", ("arm", "ours"), (("a", "0.1"),), sheet=sheet).csv() == "arm,mean\na,0.123456\n"
 
 
 def test_saving_keeps_names_with_dots(tmp_path: Path) -> None:

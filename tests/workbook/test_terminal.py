@@ -21,7 +21,7 @@ def counted(kept: int, failed: int, total: int, elapsed: float) -> Counts:
 @pytest.fixture
 def row(monkeypatch: pytest.MonkeyPatch) -> Row:
     """A row whose verdicts need no records."""
-    monkeypatch.setattr(terminal, "verdicts", lambda *_: {"reproduced": 2, "not reproduced": 0, "inconclusive": 1})
+    monkeypatch.setattr(terminal, "verdicts", lambda *_: {"for": 2, "against": 0, "open": 1})
     return Row("paper", "cpu", "results")
 
 
@@ -48,7 +48,7 @@ def test_a_second_run_in_a_notebook_counts_anew(row: Row) -> None:
 
 def test_verdicts_are_counted_in_words(row: Row) -> None:
     row.update(counted(1, 0, 2, 1))
-    assert row.summary.plain == "2 reproduced · 1 inconclusive"
+    assert row.summary.plain == "2 for · 1 open"
     row.finish(failed=True)
     assert row.summary.plain == "failed"
 
@@ -63,7 +63,7 @@ def test_every_notebook_has_a_row(row: Row) -> None:
     bars = Bars({"paper": row, "other": Row("other", "cpu", "results")}, plain_console())
     bars.update("paper", counted(1, 0, 2, 3))
     first, second = drawn(bars).splitlines()[:2]
-    assert first.split()[0] == "paper" and "1/2 arms" in first and "2 reproduced" in first
+    assert first.split()[0] == "paper" and "1/2 arms" in first and "2 for" in first
     assert second.split()[0] == "other" and "waiting" in second
 
 
@@ -75,7 +75,7 @@ def test_lines_tell_the_beginning_and_the_end_and_little_between(row: Row) -> No
     lines.finish("paper", failed=False)
     assert console.file.getvalue().splitlines() == [
         "paper: started at scale cpu",
-        "paper: done | 2 s | 0 trained, 2 from records | 2 reproduced · 1 inconclusive",
+        "paper: done | 2 s | 0 trained, 2 from records | 2 for · 1 open",
     ]
 
 

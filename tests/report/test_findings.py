@@ -1,0 +1,68 @@
+"""Findings: seen with the interval that carries them, not seen, or not run; and whose records are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from effi import report
+from effi.claims import Results
+from effi.report.findings import findings_table
+from tests.claims.synthetic import arm, paper
+from tests.report.synthetic import trained
+from tests.report.test_headline import keep
+
+BETTER = {"rule": "ordering", "metric": "loss", "a": "{dataset}/new", "b": "{dataset}/old", "direction": "lower"}
+MADE_UP = paper(
+    BETTER,
+    findings=[
+        {"id": "F1", "text": "New is better.", "tests": [BETTER]},
+        {"id": "F2", "text": "Old is better.", "tests": [{**BETTER, "direction": "higher"}]},
+        {"id": "F3", "text": "New is better than none.", "tests": [BETTER, {**BETTER, "b": "{dataset}/none"}]},
+        {"id": "F4", "text": "Told of large runs.", "tests": [BETTER], "scales": ["gpu"]},
+    ],
+)
+RECORDS = arm("d/new", [0.5, 0.5, 0.5]) + arm("d/old", [0.6, 0.7, 0.8])
+
+
+def test_each_sentence_stands_with_the_interval_that_carries_it_or_does_not() -> None:
+    table = findings_table(MADE_UP, Results(RECORDS))
+    # Differences -0.1, -0.2, -0.3: 0.2 +- 4.303 x 0.1 / sqrt 3.
+    said = "on d the loss of new is 0.200 [-0.048, 0.448] below that of old, n=3"
+    assert table.rows == (
+        ("○ not seen in this run", "New is better.", said),
+        ("○ not seen in this run", "Old is better.", said),
+        ("○ not seen in this run", "New is better than none.", f"{said}; not run: d/none"),
+    )
+    surer = findings_table(MADE_UP, Results(RECORDS[:3] + arm("d/old", [0.69, 0.7, 0.71])))
+    assert [row[0] for row in surer.rows] == ["✓ seen", "○ not seen in this run", "○ not seen in this run"]
+    assert surer.title == "What we learned, by the records of cpu scale"
+    assert "without a correction" in surer.notes[0]
+
+
+def test_a_finding_whose_arms_are_missing_is_not_run() -> None:
+    assert {row[0] for row in findings_table(MADE_UP, Results(RECORDS[:3])).rows} == {"– not run"}
+
+
+def test_some_findings_are_told_of_some_scales_only() -> None:
+    large = [{**record, "scale": "gpu"} for record in RECORDS]
+    assert [row[1] for row in findings_table(MADE_UP, Results(large)).rows][-1] == "Told of large runs."
+
+
+def test_without_a_scale_the_highest_with_records_is_asked(tmp_path: Path) -> None:
+    assert report.findings("minimal", tmp_path).text() == "Nothing is recorded yet: make reproduce."
+    for scale in ("smoke", "cpu", "hours"):
+        keep(tmp_path, scale, trained("mnist/minimum", 0, 0.8))
+    assert report.findings("minimal", tmp_path).title.endswith("of hours scale")
+    assert report.findings("minimal", tmp_path, "cpu").title.endswith("of cpu scale")
+
+
+@pytest.mark.parametrize("name", ["early_bird", "minimal"])
+def test_findings_of_the_papers_lead_the_page(name: str) -> None:
+    from effi.claims import papers
+
+    found = papers.load(name)
+    assert len(found.report["headline"]) == 3
+    assert set(found.report["headline"]) <= {finding.id for finding in found.findings}
+    assert all(finding.text.endswith(".") for finding in found.findings)
