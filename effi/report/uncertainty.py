@@ -11,7 +11,6 @@ import numpy as np
 from scipy import stats as distributions
 
 from effi.claims import Pair, measures, stats
-from effi.claims.measures import bounds
 from effi.claims.stats import Interval
 from effi.errors import RecordError
 
@@ -29,7 +28,7 @@ class Estimate:
     """A mean over seeds and test examples in its shown unit: `seed_sd` between seeds, `example_sd` between examples.
 
     `examples` is 0 where nothing is known of them. Intervals end at `lowest` and `highest`; `highest` is also what the
-    whole test set is worth, 100 for an accuracy in %.
+    whole test set is worth, 100 for an accuracy in %. What is `exact` was counted, so that equal values are certain.
     """
 
     mean: float
@@ -40,12 +39,13 @@ class Estimate:
     lowest: float = -math.inf
     highest: float = math.inf
     basis: Basis = "seeds"
+    exact: bool = False
 
     @property
     def interval(self) -> Interval:
-        """Mean and 95 % bounds; infinite ones for one seed, which shows no spread."""
-        if self.seeds == 1:
-            return Interval(self.mean, -math.inf, math.inf)
+        """Mean and 95 % bounds; all that can be where neither seeds nor examples show a spread: one seed never does."""
+        if self.seeds == 1 or not (self.seed_sd or self.examples or self.exact):
+            return Interval(self.mean, self.lowest, self.highest)
         reach = self.reach(self.seeds, self.examples)
         return Interval(self.mean, max(self.lowest, self.mean - reach), min(self.highest, self.mean + reach))
 
@@ -71,6 +71,8 @@ class Estimate:
     def wanted(self, line: float) -> str:
         """How many test examples, seeds or both tell this mean from a line where mean and spread stay, in words."""
         gap = abs(self.mean - line)
+        if not (self.seed_sd or self.examples):
+            return "more seeds"
         examples = _least(lambda n: self.reach(self.seeds, n) < gap, self.examples, MOST_EXAMPLES)
         seeds = _least(lambda n: self.reach(n, self.examples) < gap, self.seeds, MOST_SEEDS)
         if examples and not (seeds and seeds * self.examples < examples * self.seeds):
@@ -122,7 +124,7 @@ def score(records: Sequence[Record], metric: str) -> Estimate:
     values = [measures.value(record, metric) for record in records]
     mean = float(np.mean(values))
     tested = _Tested(_hits(records, metric), _size(records, metric), mean * (1 - mean))
-    return _estimate(values, metric, bounds(metric), tested)
+    return _estimate(values, metric, measures.bounds(metric), tested)
 
 
 def change(pairs: Sequence[Pair], metric: str) -> Estimate:
@@ -141,14 +143,13 @@ def change(pairs: Sequence[Pair], metric: str) -> Estimate:
 
 def differences(values: Sequence[float], metric: str, tested: _Tested = _NOTHING) -> Estimate:
     """Differences of a metric, one per seed, stored as it is, in the shown unit."""
-    most = measures.unit(metric).factor if _is_accuracy(metric) else math.inf
-    return _estimate(values, metric, (-most, most), tested)
+    return _estimate(values, metric, measures.bounds(metric, difference=True), tested)
 
 
 def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: _Tested) -> Estimate:
-    factor = measures.unit(metric).factor
+    factor, exact = measures.unit(metric).factor, measures.counted(metric)
     spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
-    plain = Estimate(factor * float(np.mean(values)), len(values), spread, lowest=ends[0], highest=ends[1])
+    plain = Estimate(factor * float(np.mean(values)), len(values), spread, 0, 0.0, *ends, exact=exact)
     if not _is_accuracy(metric):
         return plain
     if tested.hits is not None and tested.hits.shape[1] > 1:

@@ -73,7 +73,7 @@ def keep(path: Path, gain: float = 0.0, arms: Sequence[tuple[str, float, float]]
     records = []
     for seed in range(3):
         for arm, accuracy, flops in arms:
-            noise = 0.001 * seed + 0.0003 * (seed == 2) * (arm != "dense")
+            noise = 0.001 * seed + 0.0003 * (seed == 2) * (not arm.endswith("dense"))
             records.append(trained(f"d/{arm}", seed, accuracy + gain + noise, flops=flops))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -39,9 +39,13 @@ class Run:
 
 
 DONE = [
-    trained(f"mnist/{name}", seed, accuracy, flops=flops)
+    trained(f"mnist/{name}", seed, accuracy + scatter * (seed - 1), flops=flops)
     for seed in range(3)
-    for name, accuracy, flops in (("mlp-h1", 0.9, 100.0), ("minimum", 0.9, 10.0), ("nomlp-h1", 0.7, 5.0))
+    for name, accuracy, scatter, flops in (
+        ("mlp-h1", 0.9, 0.0, 100.0),
+        ("minimum", 0.9, 0.001, 10.0),
+        ("nomlp-h1", 0.7, 0.001, 5.0),
+    )
 ]
 
 
@@ -58,12 +62,12 @@ def test_tables_are_those_of_the_run(tmp_path: Path) -> None:
     assert found.results.arms == ("mnist/mlp-h1", "mnist/minimum", "mnist/nomlp-h1")
     assert [row[0] for row in found.arms(["test_accuracy"]).rows] == list(found.results.arms)
     assert found.claims().columns[5] == "as in the paper, here (cpu scale)"
-    assert [row[4] for row in found.claims().rows][4] == "0.000, n=3"
+    assert [row[4] for row in found.claims().rows][4] == "0.000 [-0.002, 0.002], n=3"
     assert len(found.evidence().rows) > len(found.claims().rows) == 15
     cost = {row[0]: row[1:3] for row in found.cost().rows}
-    assert cost["mnist/minimum"] == ("90.0 %: 0.0 points", "10.0 %")
+    assert cost["mnist/minimum"] == ("90.0 %: 0.0 points [-0.2, 0.2]", "10.0 %")
     matched = {row[0]: row[1] for row in found.matched().rows}
-    assert matched["mnist/nomlp-h1"] == "-20.0 points"
+    assert matched["mnist/nomlp-h1"] == "-20.0 points [-20.2, -19.8]"
 
 
 def test_advice_is_by_the_score_of_the_paper_and_its_margin(tmp_path: Path) -> None:

@@ -101,7 +101,15 @@ def test_hits_are_averaged_over_seeds_before_examples_are_compared() -> None:
 
 def test_one_seed_has_no_interval() -> None:
     one = np.ones((1, 50), dtype=bool)
-    assert uncertainty.score(records(one), "test_accuracy").interval == (100.0, -math.inf, math.inf)
+    assert uncertainty.score(records(one), "test_accuracy").interval == (100.0, 0.0, 100.0)
+    assert uncertainty.change(pairs(one, one), "test_accuracy").interval == (0.0, -100.0, 100.0)
+
+
+def test_no_spread_is_no_certainty_unless_the_values_were_counted() -> None:
+    assert uncertainty.score(losses(1.5, 1.5), "test_loss").interval == (1.5, 0.0, math.inf)
+    assert uncertainty.differences([0.0, 0.0], "test_loss").interval == (0.0, -math.inf, math.inf)
+    sizes = [record("d/x", seed, parameters=7) for seed in range(2)]
+    assert uncertainty.score(sizes, "parameters").interval == (7.0, 7.0, 7.0)
 
 
 def test_without_hits_the_worst_case_of_the_size_stands() -> None:
@@ -160,6 +168,10 @@ def test_both_are_asked_for_where_neither_alone_would_do() -> None:
     found = Estimate(0.0, 3, 1.0, 100, 20.0, -100.0, 100.0)
     assert found.wanted(-1.0) == "about 11 seeds and 3,100 test examples"
     assert found.reach(11, 3100) < 1.0
+
+
+def test_equal_seeds_and_no_test_set_ask_for_more_seeds() -> None:
+    assert Estimate(0.0, 3, 0.0).wanted(-1.0) == "more seeds"
 
 
 def test_on_the_line_nothing_would_do() -> None:
