@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
 from operator import truediv
@@ -13,6 +13,7 @@ from torch import nn
 
 from effi import axes, masks
 from effi.cost import Ledger, measure
+from effi.data import Opened
 from effi.early_bird import removal
 from effi.early_bird.building import Data, build
 from effi.early_bird.criteria import scores
@@ -28,6 +29,25 @@ from effi.training.networks import Single
 Facts = Mapping[str, float]
 Act = Callable[[], object]
 ROUNDS = 9
+
+
+def of_groups(
+    groups: Mapping[str, Settings],
+    arms: Mapping[Any, Settings],
+    opened: Mapping[str, Opened],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    seed: int,
+    budget_s: float,
+) -> dict[str, float]:
+    """`time_ratios` of all groups whose dense arm of this seed is among the records, one after another."""
+    told = [record for record in records if (record["variant"], record["seed"]) == ("dense", seed)]
+    facts = {f"{record['dataset']}/{record['model']}": record["metrics"] for record in told}
+    found: dict[str, float] = {}
+    for name in (name for name in groups if name in facts):
+        own = {arm: settings for arm, settings in arms.items() if settings.group == name}
+        found |= time_ratios(groups[name], own, opened[name].of(seed), facts[name], seed=seed, budget_s=budget_s)
+    return found
 
 
 def time_ratios(

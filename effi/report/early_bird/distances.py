@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from effi.claims import Results
+from effi.report import uncertainty
 from effi.report.canvas import PALETTE, SIZE, band, colour_of, label, label_ends, question
 from effi.report.early_bird.snapshots import chance, history, positions
 
@@ -19,10 +20,11 @@ from effi.report.early_bird.snapshots import chance, history, positions
 def distance_curves(
     results: Results, ratios: Sequence[float], *, arms: Sequence[str], threshold: float, title: str
 ) -> Figure:
-    """Distance between neighbouring snapshots over epochs, mean and 95 % interval, a panel per ratio.
+    """Distance between neighbouring snapshots over epochs, geometric mean and 95 % interval, a panel per ratio.
 
-    The threshold is dashed, the distance of independent masks dotted; grey on the right: the learning rate of the
-    first arm. Raises RecordError for an arm that failed or keeps no distances.
+    Logarithmic, so without snapshots at which a seed's masks are equal. The threshold is dashed, the distance of
+    independent masks dotted; grey on the right: the learning rate of the first arm at the start of each epoch. Raises
+    RecordError for an arm that failed or keeps no distances.
     """
     chosen = results.where(arms=arms)
     chosen.remembering(f"distance_{ratios[0]:g}")
@@ -35,9 +37,9 @@ def distance_curves(
 
 
 def _learning_rate(axes: Axes, rates: np.ndarray) -> None:
-    """Steps of the learning rate on a twin axis behind the panel."""
+    """The learning rate on a twin axis behind the panel; it falls within epochs, too."""
     twin = axes.twinx()
-    twin.step(range(len(rates) + 1), [rates[0], *rates], color="#BBBBBB", lw=1, where="pre")
+    twin.plot(range(len(rates)), rates, color="#BBBBBB", lw=1)
     twin.set_ylim(bottom=0)
     twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     twin.set_ylabel("learning rate", color="#666666")
@@ -53,21 +55,29 @@ def _distances(axes: Axes, results: Results, ratio: float, threshold: float) -> 
     for place, (arm, name) in enumerate(results.labels().items()):
         found, epochs = history(results, arm, f"distance_{ratio:g}"), positions(results, arm)[1:].tolist()
         colour = colour_of(results.label(arm))
-        means = band(axes, epochs, found.T.tolist(), colour, within=(0.0, 1.0))
-        # Names stand at different epochs so that curves which run together keep theirs.
-        at = len(means) * (place + 1) // (len(results.arms) + 1)
-        points.append((epochs[at], means[at], name, colour))
-        marks += zip(epochs, means, strict=True)
+        drawn = _positive_band(axes, epochs, found, colour)
+        if drawn:
+            # Names stand at different epochs so that curves which run together keep theirs.
+            points.append((*drawn[len(drawn) * (place + 1) // (len(results.arms) + 1)], name, colour))
+        marks += drawn
     axes.axhline(threshold, color="black", ls="--", lw=1)
     axes.axhline(chance(ratio), color="#666666", ls=":", lw=1)
-    for height, words in ((threshold, f"eps = {threshold:g}"), (chance(ratio), f"independent: {chance(ratio):.3g}")):
+    for height, words in ((threshold, f"ε = {threshold:g}"), (chance(ratio), f"independent: {chance(ratio):.3g}")):
         style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8, "transform": axes.get_yaxis_transform()}
         axes.text(0.995, height, words, **style)
-    # A distance of 0, two equal masks, has no place on a logarithmic axis.
-    positive = [mark for mark in marks if mark[1] > 0]
-    heights = [threshold, chance(ratio), *(height for _, height in positive)]
+    heights = [threshold, chance(ratio), *(height for _, height in marks)]
     axes.set(yscale="log", ylim=(min(heights) / 2, 2 * max(heights)), ylabel=f"p = {ratio:g}\nmask distance")
-    label(axes, [point for point in points if point[1] > 0], positive)
+    label(axes, points, marks)
+
+
+def _positive_band(axes: Axes, epochs: Sequence[float], found: np.ndarray, colour: str) -> list[tuple[float, float]]:
+    """Draw distances (seeds, snapshots) with intervals that stay above 0; the points drawn."""
+    kept = [place for place, column in enumerate(found.T) if (column > 0).all()]
+    x, spans = [epochs[place] for place in kept], [uncertainty.positive(found[:, place].tolist()) for place in kept]
+    axes.plot(x, [span.mean for span in spans], color=colour, lw=1.5)
+    if len(found) > 1:
+        axes.fill_between(x, [s.low for s in spans], [s.high for s in spans], color=colour, alpha=0.12, lw=0)
+    return [(epoch, span.mean) for epoch, span in zip(x, spans, strict=True)]
 
 
 def stability_curves(results: Results, ratios: Sequence[float], *, arm: str, title: str) -> Figure:

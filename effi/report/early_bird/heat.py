@@ -14,7 +14,7 @@ from effi.claims import Results
 from effi.report.canvas import SIZE, question, spread
 from effi.report.early_bird.snapshots import RULES, chance, history, positions
 
-RULE_WORDS = "Drawing epoch of the ticket: R1 one distance below eps; R2 five distances; R3 five masks"
+RULE_WORDS = "Drawing epoch of the ticket: R1 one distance below ε; R2 five distances; R3 five masks"
 
 
 def heat_maps(results: Results, ratios: Sequence[float], *, arm: str, title: str) -> Figure:

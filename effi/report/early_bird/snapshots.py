@@ -8,6 +8,7 @@ from effi.claims import Results
 
 # Short names of the three detection rules, by the middle of their metrics' names.
 RULES = {"consecutive": "R1", "queue": "R2", "code": "R3"}
+NEVER = "never"
 
 
 def chance(ratio: float) -> float:
@@ -23,3 +24,8 @@ def history(results: Results, arm: str, key: str) -> np.ndarray:
 def positions(results: Results, arm: str) -> np.ndarray:
     """Epochs trained before each snapshot."""
     return history(results, arm, "snapshot")[0]
+
+
+def drawn_shares(results: Results, arm: str, rule: str, ratio: float) -> list[float]:
+    """Share of the training at the draw, of the seeds that draw; records hold more than 1 for never."""
+    return [share for share in results.values(arm, f"share_{rule}_{ratio:g}") if share <= 1]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effi.claims import Results
+from effi.claims import Results, stats
 from effi.errors import RecordError
-from effi.report.early_bird.snapshots import RULES, chance
+from effi.report import uncertainty
+from effi.report.early_bird.snapshots import NEVER, RULES, chance, drawn_shares
 from effi.report.tables import Table
 
-NEVER = "never"
+TIMED = "check/C9"
 
 
 def draws_table(results: Results, ratios: Sequence[float]) -> Table:
@@ -22,7 +23,8 @@ def draws_table(results: Results, ratios: Sequence[float]) -> Table:
     """
     rows, first = [], []
     for arm, ratio in _searched(results, ratios):
-        shares = [_draws(results.values(arm, f"share_{rule}_{ratio:g}")) for rule in (*RULES, "epochs")]
+        seeds = len(results.seeds(arm))
+        shares = [_draws(drawn_shares(results, arm, rule, ratio), seeds) for rule in (*RULES, "epochs")]
         near = [mean(results.values(arm, f"{what}_{ratio:g}")) for what in ("closest", "epoch_distance")]
         rows.append((results.group(arm), f"{ratio:g}", *shares, *near, f"{chance(ratio):.2f}"))
         if set(results.values(arm, f"found_consecutive_{ratio:g}")) == {1}:
@@ -101,10 +103,9 @@ def _searched(results: Results, ratios: Sequence[float]) -> Iterator[tuple[str, 
         yield from ((arm, ratio) for ratio in ratios if results.holds(arm, f"found_consecutive_{ratio:g}"))
 
 
-def _draws(shares: Sequence[float]) -> str:
-    """Mean share at the draw, and how many seeds drew: 2 stands for never."""
-    drawn = [share for share in shares if share <= 1]
-    return f"{mean(drawn)} ({len(drawn)} of {len(shares)})"
+def _draws(shares: Sequence[float], seeds: int) -> str:
+    """Mean share at the draw, and how many seeds drew."""
+    return f"{mean(shares)} ({len(shares)} of {seeds})"
 
 
 def _first(results: Results, arm: str, ratio: float, threshold: float, skip: int) -> list[float]:
@@ -121,3 +122,16 @@ def _shares(results: Results, arm: str, metric: str, whole: float) -> str:
     if not results.holds(arm, metric):
         return "-"
     return mean([value / whole for value in results.values(arm, metric)])
+
+
+def time_table(results: Results) -> Table:
+    """C9: search and training over dense training, by steps timed alone; geometric mean, 95 % interval over repeats.
+
+    Arms whose ticket some repeat never drew are left out. Raises ParameterError when nothing was timed.
+    """
+    timed = [record["metrics"] for record in results.seeds(TIMED).values()]
+    names = [name for name in timed[0] if name.startswith("time_ratio/") and all(name in own for own in timed)]
+    spans = {name.removeprefix("time_ratio/"): uncertainty.positive([own[name] for own in timed]) for name in names}
+    rows = ((name, stats.measured(span, len(timed), digits=2)) for name, span in spans.items())
+    title = "Search and training over dense training, by steps timed alone"
+    return Table(title, ("arm", f"times dense, n={len(timed)}"), tuple(rows))

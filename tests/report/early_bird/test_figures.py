@@ -76,10 +76,10 @@ def test_distance_curves_overlay_arms_threshold_and_learning_rate() -> None:
         assert list(dense.get_xdata()) == list(constant.get_xdata()) == [1, 2, 3, 4]
         assert (eps.get_ydata()[0], independent.get_ydata()[0]) == pytest.approx((0.1, chance))
         words = [text.get_text() for text in axes.texts]
-        assert words == ["eps = 0.1", f"independent: {chance}", "dense", "constant"]
+        assert words == ["ε = 0.1", f"independent: {chance}", "dense", "constant"]
     for twin in twins:
-        assert list(twin.lines[0].get_ydata()) == [0.1, 0.1, 0.05, 0.025, 0.0125]
-        assert list(twin.lines[0].get_xdata()) == [0, 1, 2, 3, 4]
+        assert list(twin.lines[0].get_ydata()) == [0.1, 0.05, 0.025, 0.0125]
+        assert list(twin.lines[0].get_xdata()) == [0, 1, 2, 3]
         assert twin.get_ylabel() == "learning rate"
 
 
@@ -89,7 +89,19 @@ def test_equal_masks_do_not_upset_the_logarithmic_axis() -> None:
         record["history"]["distance_0.1"] = [0.1, 0.0, 0.0, 0.0]
     axes = early_bird.distance_curves(Results(records), (0.1,), arms=[ARM], threshold=0.01, title="?").axes[0]
     assert axes.get_ylim() == pytest.approx((0.005, 0.36))
-    assert [text.get_text() for text in axes.texts] == ["eps = 0.01", "independent: 0.18"]
+    assert list(axes.lines[0].get_xdata()) == [1]
+    assert [text.get_text() for text in axes.texts] == ["ε = 0.01", "independent: 0.18", "dense"]
+
+
+def test_a_band_of_scattered_distances_stays_above_the_floor_of_its_axis() -> None:
+    records = searches()
+    for record, distance in zip(records, (0.001, 0.01, 0.1), strict=True):
+        record["history"]["distance_0.1"] = [distance] * 4
+    axes = early_bird.distance_curves(Results(records), (0.1,), arms=[ARM], threshold=0.1, title="?").axes[0]
+    assert axes.lines[0].get_ydata() == pytest.approx([0.01] * 4)
+    # Log-distances -3, -2, -1: mean -2, standard error 1/sqrt(3), t = 4.303.
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((10**-4.484, 10**0.484), rel=1e-2)
 
 
 def test_stability_is_one_at_the_end_and_nought_for_independent_masks() -> None:
