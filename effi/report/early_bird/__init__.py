@@ -14,9 +14,10 @@ from effi.report.early_bird.tables import (
     thresholds_table,
     time_table,
 )
-from effi.report.early_bird.tradeoff import tradeoff, with_gains
+from effi.report.early_bird.tradeoff import PANELS, tradeoff, with_gains
 
 __all__ = [
+    "PANELS",
     "TIMED",
     "bytes_table",
     "distance_curves",

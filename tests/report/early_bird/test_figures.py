@@ -163,3 +163,21 @@ def test_what_a_threshold_asks_for_is_the_share_of_the_pruned_weights() -> None:
     assert [asked[0.1], asked[0.3], tight[0.1]] == pytest.approx([50, 100 * 5 / 6, 95])
     assert asked[0.02] == 0 and chance[0.3] == pytest.approx(30)
     assert [text.get_text() for text in axes.texts] == ["ε = 0.1", "ε = 0.01", "shared by chance"]
+
+
+def drawn(shares: dict[str, list[float]]) -> Results:
+    """Searches of four epochs, one a seed, by the share at which each rule draws; 2 is never."""
+    records = searches()[: len(shares["consecutive"])]
+    for seed, record in enumerate(records):
+        record["metrics"] |= {f"share_{rule}_0.3": own[seed] for rule, own in shares.items()}
+    return Results(records)
+
+
+def test_bars_of_the_draw_are_of_the_seeds_that_draw() -> None:
+    results = drawn({"consecutive": [0.25, 0.25, 0.25], "queue": [0.5, 2.0, 1.0], "code": [2.0, 2.0, 2.0]})
+    axes = early_bird.draw_bars(results, 0.3, title="How long?").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.25, 0.75])
+    assert [text.get_text() for text in axes.texts] == ["R1 0.25", "R2 0.75 (2 of 3)", "R3 never"]
+    assert axes.get_yticklabels()[0].get_text() == "d/vit" and axes.get_title(loc="left") == "How long?"
+    # An interval of two seeds ends where a training does.
+    assert max(segment[:, 0].max() for line in axes.collections for segment in line.get_segments()) <= 1
