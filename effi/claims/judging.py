@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from effi.claims import measures, papers, protocol, sentences, stats
+from effi.claims import measures, papers, protocol, sentences, stats, uncertainty
 from effi.claims.cases import Case, cases
 from effi.claims.measures import Unit
 from effi.claims.papers import NOT_AVAILABLE, READINGS, Comparison, Finding, Kind, Paper, PaperClaim, Reading
 from effi.claims.protocol import Shortfall
-from effi.claims.results import Results
+from effi.claims.results import Pair, Results
 from effi.claims.sentences import Speaker
 from effi.claims.stats import ALPHA, Claim, Verdict
 from effi.errors import EffiError
@@ -151,6 +151,20 @@ def _table(test: Comparison, metric: str, results: Results, seeds: Sequence[int]
     return np.array([[measures.value(results.seeds(arm)[seed], name) for seed in seeds] for arm, name in places])
 
 
+def _of_examples(test: Comparison) -> bool:
+    """Whether the examples of a test set tell of the test's value."""
+    return uncertainty.is_accuracy(test.metric) and test.compare == "difference" and test.rule != "bound"
+
+
+def _over_examples(test: Comparison, results: Results, seeds: Sequence[int]) -> uncertainty.Estimate:
+    """An accuracy or a difference of two, over seeds and test examples."""
+    ours = [results.seeds(test.a)[seed] for seed in seeds]
+    if not test.b:
+        return uncertainty.score(ours, test.metric)
+    theirs = [results.seeds(test.b)[seed] for seed in seeds]
+    return uncertainty.change([Pair(*each) for each in zip(ours, theirs, strict=True)], test.metric)
+
+
 def _weighed(test: Comparison, claim: Claim, results: Results, seeds: Sequence[int], speaker: Speaker) -> Evidence:
     """The verdict of a test that has all its values, and its words."""
     unit, never = _unit(test), 0
@@ -165,8 +179,10 @@ def _weighed(test: Comparison, claim: Claim, results: Results, seeds: Sequence[i
         verdict = stats.weigh(estimate, claim)
     else:
         values = [_one(test, {arm: results.seeds(arm)[seed] for arm in test.arms}) for seed in seeds]
-        exact = measures.counted(test.metric)
-        verdict = stats.verdict(values, claim, within=_bounds(test), counted=exact)
+        if _of_examples(test):
+            verdict = stats.weigh(_over_examples(test, results, seeds), claim)
+        else:
+            verdict = stats.verdict(values, claim, within=_bounds(test), counted=measures.counted(test.metric))
         never = sum(value == measures.never(test.metric) for value in values)
         # "Never" is no number to take a mean of.
         verdict = replace(verdict, mean=math.nan, sd=math.nan, high=math.inf) if never else verdict

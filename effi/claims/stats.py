@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from scipy import stats as distributions
@@ -71,44 +71,67 @@ class Verdict:
     p_against: float = math.nan
 
 
+class Tested(Protocol):
+    """A statistic with its 95 % interval, and how sure it is that the true value lies above or below a line."""
+
+    @property
+    def interval(self) -> Interval:
+        """The statistic and its interval."""
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the values it is made of."""
+
+    @property
+    def n(self) -> int:
+        """How many those are."""
+
+    def above(self, line: float) -> float:
+        """p of the null hypothesis that the true value is at most the line."""
+
+    def below(self, line: float) -> float:
+        """p of the null hypothesis that the true value is at least the line."""
+
+
 @dataclass(frozen=True)
-class Estimate:
+class Student:
     """A mean that Student's t tells of; `error` is its standard error, 0 of what is counted, NaN where unknown."""
 
-    mean: float
-    low: float
-    high: float
+    interval: Interval
     sd: float
     n: int
     error: float
     freedom: float
 
     def above(self, line: float) -> float:
-        """p of the null hypothesis that the true value is at most the line."""
-        return _t_tail(self.mean - line, self.error, self.freedom)
+        """As of `Tested`."""
+        return _t_tail(self.interval.mean - line, self.error, self.freedom)
 
     def below(self, line: float) -> float:
-        """p of the null hypothesis that the true value is at least the line."""
-        return _t_tail(line - self.mean, self.error, self.freedom)
+        """As of `Tested`."""
+        return _t_tail(line - self.interval.mean, self.error, self.freedom)
 
 
 @dataclass(frozen=True, eq=False)
-class Resampled(Estimate):
+class Resampled:
     """A correlation whose sorted bootstrap draws tell of it, `independent` the p of none at all, above 0 and below.
 
     Few arms in order are soon so in every draw: what no correlation gives as easily is no evidence of one.
     """
 
+    interval: Interval
+    sd: float
+    n: int
     draws: np.ndarray
     independent: tuple[float, float]
 
     def above(self, line: float) -> float:
-        """As of `Estimate`."""
+        """As of `Tested`."""
         drawn = float(1 + (self.draws <= line).sum()) / (1 + self.draws.size)
         return max(drawn, self.independent[0]) if line >= 0 else drawn
 
     def below(self, line: float) -> float:
-        """As of `Estimate`."""
+        """As of `Tested`."""
         drawn = float(1 + (self.draws >= line).sum()) / (1 + self.draws.size)
         return max(drawn, self.independent[1]) if line <= 0 else drawn
 
@@ -129,7 +152,7 @@ def student(
     confidence: float = 1 - 2 * ALPHA,
     within: tuple[float, float] = ANYWHERE,
     counted: bool = False,
-) -> Estimate:
+) -> Student:
     """Mean of a sample, its interval cut to what the statistic can be.
 
     Without spread - one value, or equal ones - the interval is all of `within`, unless the values are counted exactly.
@@ -140,7 +163,8 @@ def student(
     sd = _deviation(array)
     if np.ptp(array) == 0:
         exact, mean = counted and n > 1, float(array[0])
-        return Estimate(mean, *((mean, mean) if exact else within), sd, n, 0.0 if exact else math.nan, n - 1)
+        span = Interval(mean, *((mean, mean) if exact else within))
+        return Student(span, sd, n, 0.0 if exact else math.nan, n - 1)
     return _by_t(mean, sd, n, sd / math.sqrt(n), n - 1, confidence, within)
 
 
@@ -153,10 +177,10 @@ def _deviation(array: np.ndarray) -> float:
 
 def _by_t(
     mean: float, sd: float, n: int, error: float, freedom: int, confidence: float, within: tuple[float, float]
-) -> Estimate:
+) -> Student:
     reach = float(distributions.t.ppf((1 + confidence) / 2, freedom) * error)
-    low, high = max(within[0], mean - reach), min(within[1], mean + reach)
-    return Estimate(mean, low, high, sd, n, error, freedom)
+    span = Interval(mean, max(within[0], mean - reach), min(within[1], mean + reach))
+    return Student(span, sd, n, error, freedom)
 
 
 def interval(
@@ -167,8 +191,7 @@ def interval(
     counted: bool = False,
 ) -> Interval:
     """Student-t interval of the mean, see `student`: no spread is no certainty."""
-    found = student(values, confidence=confidence, within=within, counted=counted)
-    return Interval(found.mean, found.low, found.high)
+    return student(values, confidence=confidence, within=within, counted=counted).interval
 
 
 def _t_tail(distance: float, error: float, freedom: float) -> float:
@@ -217,7 +240,7 @@ def kendall(x: np.ndarray, y: np.ndarray) -> Resampled:
     agreed = draws[cut] == draws[-1 - cut]
     low = min(float(draws[cut]), 0.0 if independent[0] >= ALPHA or agreed else 1.0)
     high = max(float(draws[-1 - cut]), 0.0 if independent[1] >= ALPHA or agreed else -1.0)
-    return Resampled(tau, low, high, float(draws.std(ddof=1)), len(x), math.nan, math.nan, draws, independent)
+    return Resampled(Interval(tau, low, high), float(draws.std(ddof=1)), len(x), draws, independent)
 
 
 def _resampled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -235,7 +258,7 @@ def _apart(means: np.ndarray) -> np.ndarray:
     return means[:, :, None] - means[:, None, :]
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
+def slope(x: Sequence[float], y: Sequence[float]) -> Student:
     """Least-squares slope of y on x, a point each, with a t interval of n - 2 degrees of freedom.
 
     Two points, or more on one line, show no spread. ParameterError when x is constant or the lengths differ.
@@ -245,7 +268,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Estimate:
         raise ParameterError("A slope wants two lists of equal length and an x that varies.")
     fit, n = distributions.linregress(first, second), first.size
     if n == 2 or fit.stderr == 0:
-        return Estimate(float(fit.slope), *ANYWHERE, math.nan, n, math.nan, n - 2)
+        return Student(Interval(float(fit.slope), *ANYWHERE), math.nan, n, math.nan, n - 2)
     error = float(fit.stderr)
     return _by_t(float(fit.slope), error * math.sqrt(n), n, error, n - 2, 1 - 2 * ALPHA, ANYWHERE)
 
@@ -290,40 +313,40 @@ def no_loss(span: Interval, margin: float, direction: Side = "higher") -> Direct
 Tails = tuple[float, float]
 
 
-def _beyond(found: Estimate, line: float, direction: Side) -> Tails:
+def _beyond(found: Tested, line: float, direction: Side) -> Tails:
     """p for and p against the true value lying on the claimed side of a line."""
     sides = found.above(line), found.below(line)
     return sides if direction == "higher" else sides[::-1]
 
 
-def _between(found: Estimate, low: float, high: float) -> Tails:
+def _between(found: Tested, low: float, high: float) -> Tails:
     """Two one-sided tests for lying between the limits; against it the better of two for lying outside."""
     return max(found.above(low), found.below(high)), min(found.above(high), found.below(low))
 
 
-def _ordering(found: Estimate, claim: Claim) -> Tails:
+def _ordering(found: Tested, claim: Claim) -> Tails:
     return _beyond(found, claim.target, claim.direction)
 
 
-def _no_loss(found: Estimate, claim: Claim) -> Tails:
+def _no_loss(found: Tested, claim: Claim) -> Tails:
     return _beyond(found, -claim.margin if claim.direction == "higher" else claim.margin, claim.direction)
 
 
-def _gain(found: Estimate, claim: Claim) -> Tails:
+def _gain(found: Tested, claim: Claim) -> Tails:
     """Against: a tie within the margin, or a loss."""
     gained, lost = _beyond(found, 0.0, claim.direction)
     return gained, min(lost, _between(found, -claim.margin, claim.margin)[0])
 
 
-def _equivalence(found: Estimate, claim: Claim) -> Tails:
+def _equivalence(found: Tested, claim: Claim) -> Tails:
     return _between(found, -claim.margin, claim.margin)
 
 
-def _within(found: Estimate, claim: Claim) -> Tails:
+def _within(found: Tested, claim: Claim) -> Tails:
     return _between(found, *claim.limits)
 
 
-_RULES: dict[str, Callable[[Estimate, Claim], Tails]] = {
+_RULES: dict[str, Callable[[Tested, Claim], Tails]] = {
     "ordering": _ordering,
     "gain": _gain,
     "no_loss": _no_loss,
@@ -350,14 +373,13 @@ def _check(claim: Claim) -> None:
         raise ParameterError(f"A rule 'within' wants limits that grow, got {claim.limits}.")
 
 
-def weigh(found: Estimate, claim: Claim) -> Verdict:
+def weigh(found: Tested, claim: Claim) -> Verdict:
     """Judge one estimate, each side at 2.5 %, which is by its 95 % interval. Errors as of `verdict`."""
     _check(claim)
     supports, refutes = _RULES[claim.rule](found, claim)
     # A gain may be too small to matter and yet a gain.
     direction: Direction = "for" if supports < ALPHA else "against" if refutes < ALPHA else "open"
-    numbers = (found.mean, found.low, found.high, found.sd, found.n)
-    return Verdict(direction, *numbers, "95 % interval", supports, refutes)
+    return Verdict(direction, *found.interval, found.sd, found.n, "95 % interval", supports, refutes)
 
 
 def _bound(array: np.ndarray, claim: Claim) -> Direction:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from effi.claims import Results, measures
+from effi.claims import Results, measures, uncertainty
 from effi.claims.papers import NOT_AVAILABLE
+from effi.claims.uncertainty import Estimate
 from effi.errors import RecordError
-from effi.report import uncertainty
 from effi.report.tables import Table
-from effi.report.uncertainty import Estimate
 
 # Variants that a model must beat before it has learned anything: trained beside it, with no model's cost.
 SANITY = {"majority": "the majority class", "logistic": "logistic regression"}

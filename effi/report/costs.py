@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from effi.claims import Pair, Results, measures, stats
+from effi.claims import Pair, Results, measures, stats, uncertainty
 from effi.claims.papers import NOT_AVAILABLE
 from effi.claims.results import holds
 from effi.cost import money
 from effi.errors import RecordError
-from effi.report import uncertainty
 from effi.report.arms import SANITY, of_the_test_set, sanity
 from effi.report.tables import Table
 

@@ -10,7 +10,10 @@ from effi.claims.papers import NOT_AVAILABLE, READINGS, Reading
 from effi.report.tables import MARKS, Table
 
 READING_WORDS: dict[Reading, str] = {"as_in_the_paper": "as in the paper", "fair": "fair"}
-OURS = "ours: mean [95 % interval], n seeds or arms; what must hold at every seed has a range, a count no interval."
+OURS = (
+    "ours: mean [95 % interval], n seeds or arms; what must hold at every seed has a range, a count no interval. "
+    "Intervals of test accuracies hold the error of a finite test set, too, where its hits or its size are recorded."
+)
 
 
 def here_cell(judgement: Judgement) -> str:

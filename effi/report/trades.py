@@ -8,15 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from effi.claims import Pair, Results, measures, stats
+from effi.claims import Pair, Results, measures, stats, uncertainty
 from effi.claims.papers import Paper
 from effi.claims.results import holds
 from effi.claims.stats import Direction, Interval
+from effi.claims.uncertainty import Estimate
 from effi.cost import money
 from effi.errors import ParameterError
-from effi.report import uncertainty
 from effi.report.arms import SANITY
-from effi.report.uncertainty import Estimate
 
 Cost = Literal["flops", "seconds"]
 COST_WORDS: dict[Cost, str] = {"flops": "FLOPs", "seconds": "seconds"}

@@ -89,8 +89,8 @@ def test_p_is_below_the_line_where_the_interval_is_beyond_it() -> None:
     called = set()
     for draw in generator.normal(0.4, 0.3, (300, 3)):
         found = stats.student(draw.tolist())
-        assert (found.above(0.0) < stats.ALPHA) == (found.low > 0)
-        called.add(found.low > 0)
+        assert (found.above(0.0) < stats.ALPHA) == (found.interval.low > 0)
+        called.add(found.interval.low > 0)
     assert called == {True, False}
 
 
@@ -124,26 +124,26 @@ def columns(*means: float, seeds: int = 3) -> np.ndarray:
 
 
 def test_kendall_by_hand() -> None:
-    assert stats.kendall(columns(1, 2, 3), columns(1, 3, 2)).mean == pytest.approx(1 / 3)
-    assert stats.kendall(columns(1, 2, 3, 4), columns(8, 6, 4, 2)).mean == -1
+    assert stats.kendall(columns(1, 2, 3), columns(1, 3, 2)).interval.mean == pytest.approx(1 / 3)
+    assert stats.kendall(columns(1, 2, 3, 4), columns(8, 6, 4, 2)).interval.mean == -1
     # One tie in y: 2 concordant of 3 pairs, tau-b = 2 / sqrt(3 * 2).
-    assert stats.kendall(columns(1, 2, 3), columns(1, 1, 2)).mean == pytest.approx(2 / math.sqrt(6))
+    assert stats.kendall(columns(1, 2, 3), columns(1, 1, 2)).interval.mean == pytest.approx(2 / math.sqrt(6))
 
 
 def test_the_interval_of_tau_is_no_point_and_stays_within_its_range() -> None:
     # Nine arms in perfect order but for one pair, at every seed: the units are arms, so that chance is left.
     found = stats.kendall(columns(*range(9)), columns(0, 1, 2, 3, 4, 5, 6, 8, 7))
-    assert found.mean == pytest.approx(34 / 36)
-    assert -1 <= found.low < found.mean and found.high == 1.0
+    assert found.interval.mean == pytest.approx(34 / 36)
+    assert -1 <= found.interval.low < found.interval.mean and found.interval.high == 1.0
     again = stats.kendall(columns(*range(9)), columns(0, 1, 2, 3, 4, 5, 6, 8, 7))
-    assert (found.low, found.above(0.0)) == (again.low, again.above(0.0))
+    assert (found.interval.low, found.above(0.0)) == (again.interval.low, again.above(0.0))
 
 
 def test_the_order_of_few_arms_may_be_chance() -> None:
     # All draws of four arms in order are in order, but chance orders four in 1 of 24 cases, five in 1 of 120.
     four, five = (stats.kendall(columns(*range(n)), columns(*range(n))) for n in (4, 5))
-    assert (four.mean, four.low, four.above(0.0)) == (1.0, 0.0, pytest.approx(1 / 24))
-    assert (five.low, five.high, five.above(0.0)) == (0.0, 1.0, pytest.approx(1 / 120))
+    assert (four.interval.mean, four.interval.low, four.above(0.0)) == (1.0, 0.0, pytest.approx(1 / 24))
+    assert (five.interval.low, five.interval.high, five.above(0.0)) == (0.0, 1.0, pytest.approx(1 / 120))
 
 
 def test_draws_of_tau_are_those_of_scipy() -> None:
@@ -166,9 +166,9 @@ def test_p_of_the_bootstrap_agrees_with_its_interval() -> None:
     for strength in np.linspace(-2, 2, 40):
         x = generator.normal(size=(8, 3))
         found = stats.kendall(x, strength * x + generator.normal(size=(8, 3)))
-        assert (found.above(0.0) < stats.ALPHA) == (found.low > 0)
-        assert (found.below(0.0) < stats.ALPHA) == (found.high < 0)
-        called |= {found.low > 0, found.high < 0}
+        assert (found.above(0.0) < stats.ALPHA) == (found.interval.low > 0)
+        assert (found.below(0.0) < stats.ALPHA) == (found.interval.high < 0)
+        called |= {found.interval.low > 0, found.interval.high < 0}
     assert called == {True, False}
 
 
@@ -186,7 +186,7 @@ def test_slope_matches_the_normal_equations() -> None:
     error = math.sqrt(residual @ residual / 2 / (dx @ dx))
     quantile = 0.95 / math.sqrt(2 * 0.975 * 0.025)
     found = stats.slope(x, y)
-    assert (found.mean, found.low, found.high) == pytest.approx(
+    assert (found.interval.mean, found.interval.low, found.interval.high) == pytest.approx(
         (slope, slope - quantile * error, slope + quantile * error)
     )
     assert found.above(0.5) == pytest.approx(t2_tail((slope - 0.5) / error))
@@ -195,7 +195,12 @@ def test_slope_matches_the_normal_equations() -> None:
 def test_slope_edges() -> None:
     for x, y in (([0.0, 2.0], [1.0, 5.0]), ([0, 1, 2], [1, 3, 5])):
         found = stats.slope(x, y)
-        assert (found.mean, found.low, found.high, found.above(0.0)) == (2.0, -math.inf, math.inf, 1.0)
+        assert (found.interval.mean, found.interval.low, found.interval.high, found.above(0.0)) == (
+            2.0,
+            -math.inf,
+            math.inf,
+            1.0,
+        )
     with pytest.raises(ParameterError, match="x that varies"):
         stats.slope([1.0, 1.0], [1.0, 2.0])
 

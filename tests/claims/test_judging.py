@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from effi import claims
-from effi.claims import ClaimRow, Judgement, Results
+from effi.claims import ClaimRow, Judgement, Pair, Results, uncertainty
 from effi.claims.papers import Paper
 from effi.errors import ParameterError
+from effi.records.arms import packed
 from tests.claims.synthetic import WORDS, arm, paper, record
 
 BETTER = {"rule": "ordering", "metric": "loss", "a": "{dataset}/new", "b": "{dataset}/old", "direction": "lower"}
@@ -82,6 +85,26 @@ def test_values_that_are_equal_leave_a_test_open_unless_they_are_counted() -> No
     assert (equal.here, equal.evidence[0].shown) == ("open", "-20.0 points [-100.0, 100.0]")
     counted = judged({**BETTER, "metric": "parameters"}, both("parameters"))
     assert (counted.here, counted.evidence[0].verdict.p_for) == ("for", 0.0)
+
+
+def hits_of(own: np.ndarray) -> dict[str, Any]:
+    return {"marks": {"test_accuracy": packed(torch.tensor(own))}}
+
+
+def test_the_error_of_a_test_set_stands_in_the_interval_of_an_accuracy() -> None:
+    hits = np.random.default_rng(0).uniform(size=(2, 3, 400)) < np.array([0.8, 0.6])[:, None, None]
+    records = [
+        record(f"d/{name}", seed, test_accuracy=float(own.mean())) | hits_of(own)
+        for name, side in zip(("new", "old"), hits, strict=True)
+        for seed, own in enumerate(side)
+    ]
+    test = {**BETTER, "metric": "test_accuracy", "direction": "higher"}
+    (found,) = judged(test, records).evidence
+    (bare,) = judged(test, [{**each, "marks": {}} for each in records]).evidence
+    pairs = [Pair(records[seed], records[3 + seed]) for seed in range(3)]
+    assert (found.verdict.low, found.verdict.high) == uncertainty.change(pairs, "test_accuracy").interval[1:]
+    assert found.verdict.low < bare.verdict.low and found.verdict.p_for > 0
+    assert (found.verdict.mean, found.verdict.n) == (pytest.approx(bare.verdict.mean), 3)
 
 
 def test_rank_correlation_runs_over_the_means_of_arms() -> None:

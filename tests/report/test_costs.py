@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from effi.claims import Results, stats
+from effi.claims import Results, stats, uncertainty
 from effi.errors import ParameterError
 from effi.records.arms import packed
-from effi.report import Table, arms_table, cost_table, costs, matched_table, uncertainty
+from effi.report import Table, arms_table, cost_table, costs, matched_table
 from effi.report.costs import scaled
 from tests.report.synthetic import runs, trained
 

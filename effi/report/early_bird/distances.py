@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from effi.claims import Results
-from effi.report import uncertainty
+from effi.claims import Results, uncertainty
 from effi.report.canvas import PALETTE, SIZE, band, colour_of, label, label_ends, question
 from effi.report.early_bird.snapshots import chance, history, positions
 

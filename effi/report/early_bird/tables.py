@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effi.claims import Results, stats
+from effi.claims import Results, stats, uncertainty
 from effi.errors import RecordError
-from effi.report import uncertainty
 from effi.report.early_bird.snapshots import NEVER, RULES, chance, drawn_shares
 from effi.report.tables import Table
 

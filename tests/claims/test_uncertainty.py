@@ -10,11 +10,10 @@ import pytest
 import torch
 from scipy import stats as distributions
 
-from effi.claims import Pair, stats
+from effi.claims import Pair, stats, uncertainty
+from effi.claims.uncertainty import Estimate
 from effi.errors import RecordError
 from effi.records.arms import packed
-from effi.report import uncertainty
-from effi.report.uncertainty import Estimate
 from tests.claims.synthetic import record
 
 
@@ -236,3 +235,35 @@ def test_equal_costs_are_exact_and_one_is_open() -> None:
     assert uncertainty.positive([3.0]) == (3.0, 0.0, math.inf)
     with pytest.raises(RecordError, match="A cost is 0"):
         uncertainty.positive([0.0, 1.0])
+
+
+# --- p values ------------------------------------------------------------------------------------------------
+
+
+def test_p_over_seeds_alone_is_students() -> None:
+    found = Estimate(1.0, 4, seed_sd=0.5, lowest=-100.0, highest=100.0)
+    values = 1.0 + 0.5 * np.array([-1.0, -1.0, 1.0, 1.0]) * math.sqrt(3) / 2
+    for line in (-0.5, 0.3, 1.0, 2.5):
+        assert found.above(line) == pytest.approx(
+            distributions.ttest_1samp(values, line, alternative="greater").pvalue, rel=1e-6
+        )
+        assert found.above(line) + found.below(line) == pytest.approx(1.0)
+
+
+def test_p_over_many_seeds_and_examples_is_that_of_a_normal_of_both_variances() -> None:
+    found = Estimate(1.0, 5000, seed_sd=20.0, examples=5000, example_sd=30.0, lowest=-100.0, highest=100.0)
+    error = math.hypot(20.0, 30.0) / math.sqrt(5000)
+    assert found.above(0.2) == pytest.approx(distributions.norm.sf(0.8 / error), rel=0.01)
+
+
+def test_p_is_two_and_a_half_percent_at_the_ends_of_the_interval() -> None:
+    for examples, spread in ((0, 1.0), (400, 1.0), (24, 0.0)):
+        found = Estimate(1.0, 3, spread, examples, example_sd=25.0, lowest=-100.0, highest=100.0)
+        assert found.above(found.interval.low) == pytest.approx(0.025)
+        assert found.below(found.interval.high) == pytest.approx(0.025)
+
+
+def test_without_spread_and_examples_there_is_no_p_and_the_whole_range() -> None:
+    for seeds in (1, 3):
+        found = Estimate(100.0, seeds, 0.0, lowest=0.0, highest=100.0)
+        assert (found.above(0.0), found.below(100.0), found.interval) == (1.0, 1.0, (100.0, 0.0, 100.0))

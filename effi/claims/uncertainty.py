@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats as distributions
+from scipy.optimize import brentq
 
-from effi.claims import Pair, measures, stats
+from effi.claims import measures, stats
+from effi.claims.results import Pair
 from effi.claims.stats import Interval
 from effi.errors import RecordError
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 # What an interval knows of the test set: hits of its examples, its size alone, or nothing.
 Basis = Literal["hits", "size", "seeds"]
 CONFIDENCE = 0.95
+# Below it no p is told.
+LEAST_ERROR = 1e-15
 MOST_SEEDS, MOST_EXAMPLES = 100, 10**6
 
 
@@ -44,29 +49,64 @@ class Estimate:
     @property
     def interval(self) -> Interval:
         """Mean and 95 % bounds; all that can be where neither seeds nor examples show a spread: one seed never does."""
-        if self.seeds == 1 or not (self.seed_sd or self.examples or self.exact):
+        if not self._is_told:
             return Interval(self.mean, self.lowest, self.highest)
         reach = self.reach(self.seeds, self.examples)
         return Interval(self.mean, max(self.lowest, self.mean - reach), min(self.highest, self.mean + reach))
 
-    def reach(self, seeds: int, examples: int) -> float:
-        """Half-width of the 95 % interval that so many seeds and test examples of this spread have.
+    def reach(self, seeds: int, examples: int, error: float = 1 - CONFIDENCE) -> float:
+        """Half-width of the interval that so many seeds and test examples of this spread have; `error` is outside it.
 
         The half-widths of two t intervals in quadrature (variance estimates recovered from limits: Zou and Donner
         2008). How one seed scatters on one example is in both of them, which errs on the wide side. Two variances under
         Welch and Satterthwaite's degrees of freedom are too narrow where two or three seeds scatter most.
         """
-        return math.hypot(self._of_seeds(seeds), self._of_examples(examples))
+        return math.hypot(self._of_seeds(seeds, error), self._of_examples(examples, error))
 
-    def _of_seeds(self, seeds: int) -> float:
-        return _t(seeds) * self.seed_sd / math.sqrt(seeds)
+    def _of_seeds(self, seeds: int, error: float = 1 - CONFIDENCE) -> float:
+        return _t(seeds, error) * self.seed_sd / math.sqrt(seeds)
 
-    def _of_examples(self, examples: int) -> float:
+    def _of_examples(self, examples: int, error: float = 1 - CONFIDENCE) -> float:
         """At least what n examples that all agree leave open: the share q of others with (1 - q)^n = 5 %, about 3/n."""
         if not self.examples:
             return 0.0
-        unseen = self.highest * (1 - (1 - CONFIDENCE) ** (1 / examples))
-        return max(unseen, _t(examples) * self.example_sd / math.sqrt(examples)) if examples > 1 else unseen
+        unseen = self.highest * (1 - error ** (1 / examples))
+        return max(unseen, _t(examples, error) * self.example_sd / math.sqrt(examples)) if examples > 1 else unseen
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation between seeds."""
+        return self.seed_sd if self.seeds > 1 else math.nan
+
+    @property
+    def n(self) -> int:
+        """How many seeds it is the mean of."""
+        return self.seeds
+
+    def above(self, line: float) -> float:
+        """p of the null hypothesis that the true value is at most the line: half the error of the interval so far."""
+        return self._tail(self.mean - line)
+
+    def below(self, line: float) -> float:
+        """p of the null hypothesis that the true value is at least the line."""
+        return self._tail(line - self.mean)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether anything shows how sure the mean is."""
+        return self.seeds > 1 and bool(self.seed_sd or self.examples or self.exact)
+
+    def _tail(self, distance: float) -> float:
+        if not self._is_told:
+            return 1.0
+        if distance < 0:
+            return 1 - self._tail(-distance)
+        if distance >= self.reach(self.seeds, self.examples, LEAST_ERROR):
+            return LEAST_ERROR / 2
+        return float(brentq(partial(self._beyond, distance), LEAST_ERROR, 1.0)) / 2
+
+    def _beyond(self, distance: float, error: float) -> float:
+        return self.reach(self.seeds, self.examples, error) - distance
 
     def wanted(self, line: float) -> str:
         """How many test examples, seeds or both tell this mean from a line where mean and spread stay, in words."""
@@ -87,8 +127,8 @@ class Estimate:
         return "no number of seeds and test examples in reach"
 
 
-def _t(count: int) -> float:
-    return float(distributions.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+def _t(count: int, error: float = 1 - CONFIDENCE) -> float:
+    return float(distributions.t.isf(error / 2, count - 1))
 
 
 def _least(enough: Callable[[int], bool], low: int, most: int) -> int | None:
@@ -150,7 +190,7 @@ def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], t
     factor, exact = measures.unit(metric).factor, measures.counted(metric)
     spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
     plain = Estimate(factor * float(np.mean(values)), len(values), spread, 0, 0.0, *ends, exact=exact)
-    if not _is_accuracy(metric):
+    if not is_accuracy(metric):
         return plain
     if tested.hits is not None and tested.hits.shape[1] > 1:
         deviation = factor * float(tested.hits.mean(0).std(ddof=1))
@@ -160,7 +200,8 @@ def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], t
     return plain
 
 
-def _is_accuracy(metric: str) -> bool:
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is a share of hits, so that the examples of a test set tell of it."""
     return metric.endswith("accuracy") and " - " not in metric
 
 
