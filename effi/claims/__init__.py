@@ -1,10 +1,10 @@
 """What a run says of a paper's claims: papers' files, measures, statistics, results, judging."""
 
+from effi.claims.evidence import Evidence
 from effi.claims.judging import (
     HERE,
     JUDGED,
     ClaimRow,
-    Evidence,
     Here,
     Judgement,
     Tally,

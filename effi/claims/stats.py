@@ -373,6 +373,18 @@ def _check(claim: Claim) -> None:
         raise ParameterError(f"A rule 'within' wants limits that grow, got {claim.limits}.")
 
 
+def gap(mean: float, claim: Claim) -> float:
+    """How short the half-width of an interval around this mean must be to settle the claim one way or the other."""
+    if claim.rule == "ordering":
+        return abs(mean - claim.target)
+    if claim.rule == "no_loss":
+        return abs(mean + (claim.margin if claim.direction == "higher" else -claim.margin))
+    if claim.rule == "gain":
+        return max(abs(mean), claim.margin - abs(mean))
+    limits = claim.limits if claim.rule == "within" else (-claim.margin, claim.margin)
+    return min(abs(mean - limit) for limit in limits)
+
+
 def weigh(found: Tested, claim: Claim) -> Verdict:
     """Judge one estimate, each side at 2.5 %, which is by its 95 % interval. Errors as of `verdict`."""
     _check(claim)

@@ -73,19 +73,23 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
 def evidence_table(rows: Sequence[ClaimRow]) -> Table:
     """Every single test behind the verdicts; as a sheet with its numbers unrounded."""
     tests = list(_tests(rows))
-    columns = ("claim", "reading", "test", "ours", "claimed", "p for", "p against", "by Holm", "here", "protocol")
     shown = ((row.claim.id, READING_WORDS[reading], *_cells(test)) for row, reading, test in tests)
     sheet = ((row.claim.id, row.claim.kind, READING_WORDS[reading], *_numbers(test)) for row, reading, test in tests)
     note = (
         "p are one-sided, of the null hypotheses that the claim does not hold and that it does; below 0.025, the 95 % "
-        "interval lies on one side. For a claim, all tests must hold; against it, any whose p by Holm is below 0.025."
+        "interval lies on one side. For a claim, all tests must hold; against it, any whose p by Holm is below 0.025. "
+        "What would tell: seeds or test examples at which an open test would be settled if mean and spread stayed."
     )
-    return Table("Every test", columns, tuple(shown), (note,), (SHEET, *sheet))
+    return Table("Every test", TESTED, tuple(shown), (note,), (SHEET, *sheet))
 
 
+TESTED = (
+    *("claim", "reading", "test", "ours", "claimed", "p for", "p against", "by Holm", "here", "would tell"),
+    "protocol",
+)
 SHEET = (
     *("claim", "kind", "reading", "test", "claimed", "mean", "low", "high", "low and high", "sd", "n", "unit", "line"),
-    *("p for", "p against", "p against by Holm", "direction", "protocol"),
+    *("p for", "p against", "p against by Holm", "direction", "would tell", "protocol"),
 )
 
 
@@ -98,12 +102,12 @@ def _tests(rows: Sequence[ClaimRow]) -> Iterator[tuple[ClaimRow, Reading, Eviden
 
 def _cells(test: Evidence) -> tuple[str, ...]:
     if test.verdict is None or test.claim is None:
-        return test.label, NOT_AVAILABLE, "", "", "", "", f"{MARKS['not run']} not run", test.clause
+        return test.label, NOT_AVAILABLE, "", "", "", "", f"{MARKS['not run']} not run", "", test.clause
     found = test.verdict
     p = (_probability(value) for value in (found.p_for, found.p_against, test.p_holm))
     ours = test.shown + ("" if found.spread == "count" else f", n={found.n}")
     direction = f"{MARKS[found.direction]} {found.direction}"
-    return test.label, ours, sentences.line(test.claim, test.unit), *p, direction, _missing(test)
+    return test.label, ours, sentences.line(test.claim, test.unit), *p, direction, test.wanted, _missing(test)
 
 
 def _missing(test: Evidence) -> str:
@@ -117,7 +121,7 @@ def _probability(p: float) -> str:
 def _numbers(test: Evidence) -> tuple[str, ...]:
     """Numbers for a machine, in the order of SHEET from the test on."""
     if test.verdict is None or test.claim is None:
-        return test.label, *("",) * 12, "not run", test.clause
+        return test.label, *("",) * 12, "not run", "", test.clause
     found, number = test.verdict, sentences.significant
     return (
         test.label,
@@ -130,6 +134,7 @@ def _numbers(test: Evidence) -> tuple[str, ...]:
         _line(test.claim),
         *map(number, (found.p_for, found.p_against, test.p_holm)),
         found.direction,
+        test.wanted,
         _missing(test),
     )
 

@@ -423,6 +423,7 @@ def test_of_open_tests_one_with_numbers_decides() -> None:
     found = judge(paper({**BETTER, "b": "{dataset}/none"}, BETTER), records)[0].as_in_the_paper
     assert found.why == (
         "Open: on d the loss of new is 0.000 [-0.497, 0.497] above that of old (claimed below 0), n=3; "
+        "no number of seeds and test examples in reach would tell if mean and spread stayed; "
         "of 2 tests 1 open, 1 not run."
     )
 

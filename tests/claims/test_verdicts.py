@@ -160,6 +160,31 @@ def test_a_bound_with_a_second_line_is_refuted_by_most_values_beyond_it(values: 
     assert verdict(values, Claim("bound", "lower", target=0.25, refuted=0.5)).direction == direction
 
 
+@pytest.mark.parametrize(
+    ("claim", "mean", "gap"),
+    [
+        (Claim("ordering", target=1.0), 0.4, 0.6),
+        (Claim("no_loss", margin=1.0), -0.3, 0.7),
+        (Claim("no_loss", "lower", margin=1.0), -0.3, 1.3),
+        (Claim("equivalence", margin=1.0), -0.3, 0.7),
+        (Claim("equivalence", margin=1.0), 1.5, 0.5),
+        (Claim("within", limits=(0.8, 1.25)), 0.9, 0.1),
+        (Claim("gain", margin=0.5), 0.1, 0.4),
+        (Claim("gain", margin=0.5), 0.4, 0.4),
+    ],
+)
+def test_an_interval_shorter_than_the_gap_settles_a_claim(claim: Claim, mean: float, gap: float) -> None:
+    assert stats.gap(mean, claim) == pytest.approx(gap)
+    error = gap / float(scipy_stats.t.ppf(0.975, 4))
+
+    def around(share: float) -> stats.Student:
+        ends = stats.Interval(mean, mean - share * gap, mean + share * gap)
+        return stats.Student(ends, 0.0, 5, share * error, 4)
+
+    assert stats.weigh(around(0.99), claim).direction != "open"
+    assert stats.weigh(around(1.01), claim).direction == "open"
+
+
 def scattered(*means: float) -> np.ndarray:
     """Arms whose five seeds scatter by a hundredth around their mean, each in its own order."""
     around = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])

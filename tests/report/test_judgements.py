@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats as scipy_stats
 
 from effi import claims, paths
 from effi.claims import ClaimRow, Results
@@ -65,10 +66,20 @@ def test_every_test_is_listed_with_its_p() -> None:
     # t = 11 / (1 / sqrt 3) = 19.05 of 2 degrees of freedom: one-sided p = (1 - t / sqrt(t^2 + 2)) / 2 = 0.00137.
     assert table.rows[0][2:] == (
         *("d/new - d/old, test accuracy", "11.0 points [8.5, 13.5], n=3", "claimed above 0", "0.001", "0.999", "0.999"),
-        *("✓ for", "reached"),
+        *("✓ for", "", "reached"),
     )
     assert table.rows[1][2:4] == ("d/new - d/none, test accuracy", "not available")
-    assert table.rows[1][-2:] == ("– not run", "not run: d/none")
+    assert table.rows[1][-3:] == ("– not run", "", "not run: d/none")
+
+
+def test_an_open_test_says_what_would_tell() -> None:
+    # Differences 10, 12 and -4 points: mean 6, sd 8.72; t of n - 1 degrees times 8.72 / sqrt n falls below 6 at n = 11.
+    loose = arm("d/new", [0.8, 0.82, 0.66], "test_accuracy") + arm("d/old", [0.7, 0.7, 0.7], "test_accuracy")
+    rows = judge(paper(BETTER), loose)
+    reach = [scipy_stats.t.ppf(0.975, n - 1) * math.sqrt(76) / math.sqrt(n) for n in (10, 11)]
+    assert reach[0] > 6 > reach[1]
+    assert evidence_table(rows).rows[0][-2] == "about 11 seeds"
+    assert rows[0].fair.why.endswith(", n=3; about 11 seeds would tell if mean and spread stayed.")
 
 
 def test_the_sheet_holds_numbers() -> None:
