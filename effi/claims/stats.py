@@ -17,7 +17,6 @@ Rule = Literal["ordering", "gain", "no_loss", "equivalence", "within", "bound", 
 Side = Literal["higher", "lower", "equal"]
 Direction = Literal["for", "against", "open"]
 Spread = Literal["95 % interval", "range", "count"]
-DIRECTIONS: tuple[Direction, ...] = ("for", "against", "open")
 
 # One-sided: two of them leave the 95 % interval.
 ALPHA = 0.025

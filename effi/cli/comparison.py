@@ -66,10 +66,13 @@ def _cells(a: Results, b: Results, metric: str) -> tuple[str, str, str, str]:
     """Both sides of the one arm that each holds, their difference, and p."""
     first, second = (results.values(results.arms[0], metric) for results in (a, b))
     own, gap = measures.unit(metric), measures.unit(metric, difference=True)
-    shown = (f"{stats.measured(stats.interval(v), len(v), own.name, own.digits)}, n={len(v)}" for v in (first, second))
-    change = stats.interval(second).mean - stats.interval(first).mean
-    one, other = shown
-    difference = stats.measured(stats.interval([change]), 1, gap.name, gap.digits)
+    spans = [measures.interval(values, metric) for values in (first, second)]
+    one, other = (
+        f"{stats.measured(span, len(values), own.name, own.digits)}, n={len(values)}"
+        for span, values in zip(spans, (first, second), strict=True)
+    )
+    change = spans[1].mean - spans[0].mean
+    difference = f"{stats.number(change, gap.digits)} {gap.name}".strip()
     return one, other, difference, _probability(stats.welch(first, second))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from effi import paths, report
-from effi.claims import HERE, ClaimRow, Results, Tally, judge, measures, papers, stats, tally
+from effi.claims import HERE, ClaimRow, Results, Tally, judge, look, measures, papers, stats, tally
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper
 from effi.errors import EffiError
 from effi.report import Trade
-from effi.report.findings import highest
+from effi.report.findings import highest, leading
 from effi.report.judgements import READING_WORDS
 from effi.workbook import Notebook, notebooks
 
@@ -52,7 +52,17 @@ def _block(judged: Sequence[Judged]) -> str:
     columns = ("paper", *heads, "best honest saving", "where it loses", "notebook")
     table = report.Table("What the claims say here", columns, rows, (_note(judged),))
     picture = f"{paths.results().name}/{PICTURE}.png"
-    return f"![{QUESTION} For, against, open or not run, per paper]({picture})\n\n{table.markdown()}"
+    shown = f"![{QUESTION} For, against, open or not run, per paper]({picture})"
+    return "\n\n".join(filter(None, (shown, "\n".join(_learned(judged)), table.markdown())))
+
+
+def _learned(judged: Sequence[Judged]) -> Iterator[str]:
+    """A line per paper with its leading findings, as far as its records show them."""
+    for notebook, results, _ in judged:
+        paper = papers.load(notebook.paper)
+        seen = [each.text for each in leading(paper) if look(each, paper, results).here == "for"]
+        if seen:
+            yield f"- **{paper.title}**, {results.scale} scale: {' '.join(seen)}"
 
 
 def _note(judged: Sequence[Judged]) -> str:

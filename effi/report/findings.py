@@ -44,6 +44,11 @@ def told_at(found: Sequence[Finding], scale: str) -> list[Finding]:
     return [finding for finding in found if scale in finding.scales or not finding.scales]
 
 
+def leading(paper: Paper) -> list[Finding]:
+    """Findings that the paper's file puts first."""
+    return [finding for finding in paper.findings if finding.id in paper.report["headline"]]
+
+
 def finding_row(finding: Finding, paper: Paper, results: Results) -> tuple[str, str, str]:
     """A tick where the results show a finding, its sentence, and the interval of each test behind it."""
     judged = look(finding, paper, results)

@@ -8,7 +8,7 @@ from effi import paths
 from effi.claims import ClaimRow, count, judge, papers, tally
 from effi.claims.papers import READINGS, Reading
 from effi.errors import RecordError
-from effi.report.findings import COLUMNS, NOTHING, finding_row, highest
+from effi.report.findings import COLUMNS, NOTHING, finding_row, highest, leading
 from effi.report.judgements import READING_WORDS
 from effi.report.tables import Table
 
@@ -27,8 +27,7 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
         return NOTHING
     loaded = papers.load(paper)
     rows = judge(loaded, results)
-    leading = [each for each in loaded.findings if each.id in loaded.report["headline"]]
-    cells = tuple(finding_row(finding, loaded, results) for finding in leading)
+    cells = tuple(finding_row(finding, loaded, results) for finding in leading(loaded))
     return Table(_sentence(rows, results.scale), COLUMNS if cells else (), cells)
 
 

@@ -89,6 +89,17 @@ def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) 
     assert "gpu scale: **1 against**" in row and "cpu" not in row
 
 
+def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: Path) -> None:
+    file = paths.paper_file("made_up")
+    test = '{ rule = "ordering", metric = "test_accuracy", a = "{dataset}/%s", b = "{dataset}/dense" }'
+    told = {"F1": ("Half is better.", "half"), "F2": ("Thin is better.", "thin")}
+    added = (
+        f'[[findings]]\nid = "{name}"\ntext = "{text}"\ntests = [{test % arm}]\n' for name, (text, arm) in told.items()
+    )
+    file.write_text(file.read_text().replace("headline = []", 'headline = ["F1", "F2"]') + "\n".join(added))
+    assert "\n- **A made-up paper**, cpu scale: Half is better.\n" in front_page.block()
+
+
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
     arms = (("dense", 0.8, 100.0), ("thin", 0.75, 10.0), ("control", 0.5, 10.0))
     keep(paths.records_file("results", "cpu", "made_up"), arms=arms)
