@@ -1,0 +1,61 @@
+"""Instant Soup: pruning by the votes of briefly trained copies in one training, and what it is compared with."""
+
+from effi.instant_soup.bill import Bill, bill
+from effi.instant_soup.criteria import scores
+from effi.instant_soup.denoise import Denoised, Denoiser, by_level, denoised_prune, perturbed
+from effi.instant_soup.flops import SparseFlops
+from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
+from effi.instant_soup.judge import Judge, line_search
+from effi.instant_soup.look_ahead import Look, copies_at_once, fastest, look_ahead, seconds_of_ways
+from effi.instant_soup.lottery import Trained, lottery_ticket
+from effi.instant_soup.model_soup import Ingredients, Souped, mix, model_soup
+from effi.instant_soup.noise import Noise, Protocol, draw
+from effi.instant_soup.overlaps import cosine, kept_overlap, pair_overlap, pruned_overlap, shared_prunes
+from effi.instant_soup.pruned import Pruned
+from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.soup import InstantSoup, instant_soup
+from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
+
+__all__ = [
+    "Bill",
+    "Denoised",
+    "Denoiser",
+    "Gradually",
+    "Ingredients",
+    "InstantSoup",
+    "Judge",
+    "Look",
+    "Noise",
+    "Protocol",
+    "Pruned",
+    "Rounds",
+    "Souped",
+    "SparseFlops",
+    "Trained",
+    "bill",
+    "by_level",
+    "copies_at_once",
+    "cosine",
+    "cubic",
+    "denoised_prune",
+    "draw",
+    "fastest",
+    "fine_tunes",
+    "greedy_soup",
+    "instant_soup",
+    "kept_overlap",
+    "line_search",
+    "look_ahead",
+    "lottery_pool",
+    "lottery_ticket",
+    "mix",
+    "model_soup",
+    "pair_overlap",
+    "perturbed",
+    "progressive",
+    "prune_gradually",
+    "pruned_overlap",
+    "scores",
+    "seconds_of_ways",
+    "shared_prunes",
+]

@@ -1,0 +1,46 @@
+"""What a training that pruned leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from effi import masks
+from effi.errors import ParameterError
+from effi.masks import Mask
+from effi.training import History
+
+
+@dataclass
+class Pruned:
+    """The history of the training, the mask that its weights obey, and what is to be told of each prune, in order."""
+
+    history: History
+    mask: Mask
+    told: dict[str, list[float]] = field(default_factory=dict)
+
+
+def chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
+    """The weights to prune: those named, by default all that are prunable; ParameterError for an unknown name."""
+    if names is None:
+        return masks.prunable(model)
+    known = dict(model.named_parameters())
+    for name in names:
+        if name not in known:
+            raise ParameterError(f"{type(model).__name__} has no parameter {name!r} to prune")
+    return {name: known[name] for name in names}
+
+
+def everything(weights: Mapping[str, Tensor]) -> Mask:
+    """The mask that prunes nothing."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
+def obey(history: History, model: nn.Module, mask: Mask, per_epoch: int) -> None:
+    """Weights that were best before the mask was final are no candidates: the last ones take their place."""
+    if any(history.best_state[name][~kept].any() for name, kept in mask.items()):
+        history.best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        history.best_epoch = history.curves["step"][-1] / per_epoch

@@ -1,0 +1,171 @@
+"""Instant Soup Pruning: one training, in which growing segments end in denoised prunes (Algorithm 1)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from effi import masks
+from effi.cost import Ledger
+from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
+from effi.instant_soup.denoise import Denoiser, Weights, cut, denoised_prune, lands, perturbed, size_of
+from effi.instant_soup.look_ahead import Data, Look, look_ahead, moments_of
+from effi.instant_soup.noise import draw
+from effi.instant_soup.pruned import Pruned, chosen, everything, obey
+from effi.instant_soup.rounds import Rounds
+from effi.seeds import derive, generator
+from effi.training import Objective, Step, Training, fit
+from effi.training.evaluation import CLASSES
+from effi.training.loop import PaperFlops
+
+TOLD = ("step", "before", "nominal", "after", "moved", "decided", "final")
+STALLED = 0.1  # of the rate of a round whose masks agree
+
+
+def instant_soup(
+    model: nn.Module,
+    data: Data,
+    training: Training,
+    rounds: Rounds,
+    denoiser: Denoiser,
+    *,
+    seed: int,
+    ledger: Ledger,
+    objective: Objective = CLASSES,
+    names: Sequence[str] | None = None,
+    fresh: bool = False,
+    paper_flops: PaperFlops | None = None,
+    checkpoint: Path | None = None,
+) -> Pruned:
+    """Train a model once and prune it on the way to exactly the target; weights are never rewound.
+
+    `names` are the weights to prune (by default all prunable ones). With `fresh` the optimiser forgets its moments at
+    every prune. Weak nets are trained in the ledger's phase "look-ahead", merging is its phase "prune".
+    ParameterError, before anything is trained, where the rounds cannot reach the target in the training's steps.
+    """
+    soup = InstantSoup(
+        model, data, training, rounds, denoiser, seed=seed, objective=objective, names=names, fresh=fresh
+    )
+    options: dict[str, Any] = {"objective": objective, "paper_flops": paper_flops, "checkpoint": checkpoint}
+    (history,) = fit(model, data, training, seeds=[seed], ledger=ledger, after_step=[soup], **options)
+    if ledger.dry_run:
+        # A step of a weak net costs what one of the main model does.
+        ledger.planned_steps = (ledger.planned_steps or 0) + soup.planned_steps
+        return Pruned(history, soup.mask)
+    obey(history, model, soup.mask, soup.per_epoch)
+    return Pruned(history, soup.mask, soup.told)
+
+
+class InstantSoup:
+    """The method as a listener after each step; `mask` is what it holds, `told` has a value per prune and name.
+
+    Beside the facts of `denoised_prune`: `step`, and `final`, the share of the target that a last magnitude cut made;
+    such a cut alone has no votes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        training: Training,
+        rounds: Rounds,
+        denoiser: Denoiser,
+        *,
+        seed: int,
+        objective: Objective = CLASSES,
+        names: Sequence[str] | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self.per_epoch = ceil(len(data.train) / training.batch_size)
+        steps = training.steps or (training.epochs or 0) * self.per_epoch
+        rounds.check(self.per_epoch, steps, denoiser.left)
+        self.ends = rounds.ends(self.per_epoch, steps)
+        self.model, self.training, self.rounds, self.denoiser = model, training, rounds, denoiser
+        self.data, self.objective, self.seed, self.fresh = data, objective, seed, fresh
+        self.weights = chosen(model, names)
+        self.mask = everything(self.weights)
+        self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
+        self.done = False
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps of all weak nets when the masks of every round agree; a last magnitude cut asks none."""
+        trained = self.denoiser.nets if self.denoiser.gaussian is None else 0
+        cuts = self.rounds.ladder(self.denoiser.left)
+        last = cuts[-2] if len(cuts) > 1 else 0.0
+        alone = self.rounds.target - last < self.denoiser.left
+        return trained * self.denoiser.steps * (len(cuts) - alone)
+
+    def __call__(self, step: Step) -> None:
+        """Prune, where a segment ends."""
+        if self.done or step.ledger.dry_run or step.index not in self.ends:
+            return
+        with step.ledger.phase(PRUNE):
+            facts = self._prune(step, self.ends.index(step.index))
+        self.done = self._landed()
+        facts["step"] = step.index
+        for name, values in self.told.items():
+            values.append(facts.get(name, 0.0))
+        step.hold(self.mask)
+        if self.fresh:
+            step.optimizer.state.clear()
+
+    def _landed(self) -> bool:
+        return lands(self.mask, self.rounds.target, self.denoiser.scope)
+
+    def _prune(self, step: Step, index: int) -> dict[str, float]:
+        before = masks.sparsity(self.mask)
+        if self.rounds.target - before < self.denoiser.left:
+            return self._last_cut(before) | {"before": before, "nominal": self.rounds.target}
+        with closing(self._weak(step, index)) as weak:
+            self.mask, facts = denoised_prune(self.weights, weak, self.mask, self.rounds, self.denoiser)
+        self._warn(index, facts)
+        last = step.index == self.ends[-1] and not self._landed()
+        return facts | (self._last_cut(facts["after"]) if last else {})
+
+    def _last_cut(self, before: float) -> dict[str, float]:
+        self.mask = cut(self.weights, self.mask, self.rounds.target, self.denoiser.scope)
+        after = masks.sparsity(self.mask)
+        return {"after": after, "final": (after - before) / after}
+
+    def _weak(self, step: Step, index: int) -> Generator[Weights]:
+        """Weights of the weak nets of a round."""
+        how, seed = self.denoiser, derive(self.seed, f"round {index}")
+        if how.gaussian is not None:
+            size, stream = how.gaussian * size_of(self.weights, self.mask), generator(seed, "gaussian")
+            yield from (perturbed(self.weights, self.mask, size, stream) for _ in range(how.nets))
+        elif how.nets:
+            moments = moments_of(self.model, step.optimizer) if how.inherit else None
+            look = Look(self.model, self.data, self.objective, moments)
+            sizes = {"steps": how.steps, "examples": len(self.data.train), "nets": how.nets}
+            protocols = draw(how.noise, self.training, rate=step.rate, seed=seed, **sizes)
+            options: dict[str, Any] = {"way": how.way, "memory": how.memory}
+            with inside(step.ledger, LOOK_AHEAD) as own:
+                for net in look_ahead(look, protocols, [self.mask] * how.nets, ledger=own, **options):
+                    yield {name: net.get_parameter(name) for name in self.weights}
+
+    def _warn(self, index: int, facts: Mapping[str, float]) -> None:
+        alive = 1 - facts["before"]
+        pruned, asked = (facts["after"] - facts["before"]) / alive, (facts["nominal"] - facts["before"]) / alive
+        if pruned < STALLED * asked:
+            warnings.warn(
+                f"round {index + 1} pruned {pruned:.3%} of the weights alive, less than a tenth of the {asked:.1%} "
+                "asked for, as its masks hardly agree; the last cut will make the rest. Give weak nets less noise or "
+                "fewer steps, or merge by vote",
+                stacklevel=3,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"mask": masks.pack(self.mask), "done": self.done, "told": self.told}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.mask = masks.unpack(state["mask"], self.weights)
+        self.done, self.told = state["done"], state["told"]
