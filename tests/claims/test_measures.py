@@ -24,7 +24,7 @@ from tests.claims.synthetic import record
         ("time_ratio/mlp-small", "time of a training step / full model, mlp-small"),
         (
             "training_bytes/structured / training_bytes/dense",
-            "bytes held in training, structured over bytes held in training, dense (%)",
+            "bytes that the structured ticket holds in training over those of the dense model (%)",
         ),
         ("never_heard_of", "never heard of"),
     ],
