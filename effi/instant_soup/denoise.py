@@ -87,7 +87,8 @@ class Denoiser:
     @property
     def exact(self) -> bool:
         """Whether a round lands on its own sparsity, whatever the weak nets say."""
-        return self.adjust in ("literal", "votes") or self.merge in ("mean_magnitude", "mean_weight", "votes")
+        ranked = self.adjust == "votes" or self.merge in ("mean_magnitude", "mean_weight", "votes")
+        return ranked or (self.adjust == "literal" and self.merge == "union")
 
     @property
     def left(self) -> float:
@@ -243,7 +244,7 @@ def by_level(levels: Mapping[str, Tensor], scores: Weights, sparsity: float, *, 
     missing = masks.pruned_count(sparsity, count) - (count - _kept(within))
     level = -1
     members: Mask = {}
-    while not members or _kept(members) < missing:
+    while _kept(members) <= missing:
         missing -= _kept(members)
         level += 1
         members = {name: (levels[name] == level) & kept for name, kept in within.items()}
