@@ -1,20 +1,20 @@
 """Instant Soup: pruning by the votes of briefly trained copies in one training, and what it is compared with."""
 
-from effi.instant_soup.bill import Bill, bill
+from effi.instant_soup.costs import Bill, bill
 from effi.instant_soup.criteria import scores
 from effi.instant_soup.denoise import Denoised, Denoiser, by_level, denoised_prune, perturbed
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
+from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.judge import Judge, line_search
-from effi.instant_soup.look_ahead import Look, copies_at_once, fastest, look_ahead, seconds_of_ways
 from effi.instant_soup.lottery import Trained, lottery_ticket
-from effi.instant_soup.model_soup import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.noise import Noise, Protocol, draw
 from effi.instant_soup.overlaps import cosine, kept_overlap, pair_overlap, pruned_overlap, shared_prunes
 from effi.instant_soup.pruned import Pruned
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.soup import InstantSoup, instant_soup
 from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
+from effi.instant_soup.weak_nets import Look, copies_at_once, fastest, look_ahead, seconds_of_ways
 
 __all__ = [
     "Bill",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from effi.cost import Ledger, count_flops
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import SEARCH
-from effi.instant_soup.look_ahead import Data
 from effi.instant_soup.pruned import chosen
+from effi.instant_soup.weak_nets import Data
 from effi.models.attention import plain_attention
 from effi.seeds import generator
 from effi.training import Objective

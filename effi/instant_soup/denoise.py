@@ -14,9 +14,9 @@ from torch import Tensor
 
 from effi import masks
 from effi.errors import ParameterError
-from effi.instant_soup.look_ahead import Way
 from effi.instant_soup.noise import Noise
 from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.weak_nets import Way
 from effi.masks import Mask, Scope
 
 Merge = Literal["union", "intersection", "vote", "mean_magnitude", "mean_weight", "votes"]

@@ -13,9 +13,9 @@ from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import PRUNE
 from effi.instant_soup.denoise import cut
-from effi.instant_soup.look_ahead import Data
 from effi.instant_soup.pruned import Pruned, chosen, everything, obey
 from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.weak_nets import Data
 from effi.masks import Scope
 from effi.training import Objective, Step, Training, fit
 from effi.training.evaluation import CLASSES

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from effi.cost import Ledger, forward_flops
 from effi.data import Examples
-from effi.instant_soup.look_ahead import Data
+from effi.instant_soup.weak_nets import Data
 from effi.training import Objective, evaluate, interpolate
 from effi.training.evaluation import CLASSES, batches
 from effi.training.states import State

@@ -13,8 +13,8 @@ from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import before, beside
 from effi.instant_soup.denoise import cut
-from effi.instant_soup.look_ahead import Data
 from effi.instant_soup.pruned import Pruned, chosen, everything
+from effi.instant_soup.weak_nets import Data
 from effi.masks import Mask, Scope
 from effi.seeds import derive
 from effi.training import Objective, Step, Training, fit

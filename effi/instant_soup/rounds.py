@@ -41,9 +41,12 @@ class Rounds:
             raise ParameterError(f"growth {self.growth!r} is unknown; give one of {', '.join(get_args(Growth))}")
 
     def after(self, sparsity: float) -> float:
-        """Sparsity after a round whose masks agree; the last round prunes only what the target asks for."""
+        """Sparsity after a round whose masks agree; the last round prunes only what the target asks for.
+
+        It takes along what is less than a hundredth of a round, such as weights left over by rounding.
+        """
         step = self.rate * (1 - sparsity) if self.relative else self.rate
-        return min(self.target, sparsity + step)
+        return self.target if self.target - sparsity <= 1.01 * step else sparsity + step
 
     def ladder(self, closing: float = 0.0) -> list[float]:
         """Sparsities after each round when masks agree, up to the target, from which less than `closing` is one cut."""

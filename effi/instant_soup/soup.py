@@ -15,10 +15,10 @@ from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
 from effi.instant_soup.denoise import Denoiser, Weights, cut, denoised_prune, lands, perturbed, size_of
-from effi.instant_soup.look_ahead import Data, Look, look_ahead, moments_of
 from effi.instant_soup.noise import draw
 from effi.instant_soup.pruned import Pruned, chosen, everything, obey
 from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.weak_nets import Data, Look, look_ahead, moments_of
 from effi.seeds import derive, generator
 from effi.training import Objective, Step, Training, fit
 from effi.training.evaluation import CLASSES
@@ -91,7 +91,7 @@ class InstantSoup:
         self.weights = chosen(model, names)
         self.mask = everything(self.weights)
         self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
-        self.done = False
+        self.done = self.warned = False
 
     @property
     def planned_steps(self) -> int:
@@ -153,7 +153,8 @@ class InstantSoup:
     def _warn(self, index: int, facts: Mapping[str, float]) -> None:
         alive = 1 - facts["before"]
         pruned, asked = (facts["after"] - facts["before"]) / alive, (facts["nominal"] - facts["before"]) / alive
-        if pruned < STALLED * asked:
+        if pruned < STALLED * asked and not self.warned:
+            self.warned = True
             warnings.warn(
                 f"round {index + 1} pruned {pruned:.3%} of the weights alive, less than a tenth of the {asked:.1%} "
                 "asked for, as its masks hardly agree; the last cut will make the rest. Give weak nets less noise or "

@@ -14,9 +14,9 @@ from effi.errors import ParameterError
 from effi.instant_soup.accounts import before, beside
 from effi.instant_soup.denoise import cut
 from effi.instant_soup.judge import Judge, line_search
-from effi.instant_soup.look_ahead import Data
 from effi.instant_soup.lottery import Trained
 from effi.instant_soup.noise import Noise, vary
+from effi.instant_soup.weak_nets import Data
 from effi.masks import Mask, Scope
 from effi.seeds import derive
 from effi.training import Objective, Training, average, fit

@@ -17,10 +17,10 @@ from effi.errors import ParameterError
 from effi.instant_soup.accounts import LOOK_AHEAD, SEARCH, inside
 from effi.instant_soup.denoise import cut
 from effi.instant_soup.judge import Judge, line_search
-from effi.instant_soup.look_ahead import Data, Look, Way, look_ahead
 from effi.instant_soup.lottery import copied
 from effi.instant_soup.noise import Noise, draw
 from effi.instant_soup.pruned import chosen
+from effi.instant_soup.weak_nets import Data, Look, Way, look_ahead
 from effi.masks import Mask
 from effi.seeds import derive
 from effi.training import History, Objective, Training, fit
