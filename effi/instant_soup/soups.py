@@ -99,7 +99,7 @@ def lottery_pool(
         raise ParameterError(f"no ticket has a sparsity of {sparsity:g}; train one first")
     state, best, shares = dict(own.state), _score(model, own.state, judge), []
     names = list(own.mask)
-    for other in sorted(tickets, key=lambda ticket: abs(ticket.sparsity - sparsity)):
+    for other in sorted(tickets, key=lambda ticket: round(abs(ticket.sparsity - sparsity), 9)):
         if other is own:
             continue
         found = line_search(
