@@ -24,8 +24,8 @@ class Case(NamedTuple):
     other: tuple[str, ...]
 
 
-def cases(test: Comparison, paper: Paper, results: Results) -> Iterator[Case]:
-    """The test for every combination of its placeholders' values."""
+def cases(test: Comparison, paper: Paper, results: Results, *, stand_ins: bool = True) -> Iterator[Case]:
+    """The test for every combination of its placeholders' values; without `stand_ins` of those named alone."""
     wanted, known = _wanted(test, paper, results)
     choices, other = dict(wanted), []
     for name, values in wanted.items():
@@ -34,7 +34,7 @@ def cases(test: Comparison, paper: Paper, results: Results) -> Iterator[Case]:
         if name in test.among and own:
             choices[name] = own
             other += [f"{len(own)} arms of {len(values)}"] if len(own) < len(values) else []
-        elif ran and not own:
+        elif stand_ins and ran and not own:
             listed = [value for value in ran if any(value in paper.stand_ins.get(one, ()) for one in values)]
             choices[name] = listed[:1] or ran
             other.append(f"{' and '.join(choices[name])} in place of {' and '.join(values)}")

@@ -131,8 +131,9 @@ def combine(found: Sequence[Evidence]) -> Judgement:
     return Judgement(here, at, lacking, _sentence(here, deciding, tests), tests, deciding)
 
 
-def _looked(tests: Sequence[Comparison], paper: Paper, results: Results) -> Judgement:
-    return combine([evidence(case, paper, results) for test in tests for case in cases(test, paper, results)])
+def _looked(tests: Sequence[Comparison], paper: Paper, results: Results, *, stand_ins: bool = True) -> Judgement:
+    found = (case for test in tests for case in cases(test, paper, results, stand_ins=stand_ins))
+    return combine([evidence(case, paper, results) for case in found])
 
 
 def _judged(claim: PaperClaim, tests: Sequence[Comparison], paper: Paper, results: Results) -> Judgement:
@@ -153,8 +154,11 @@ def judge(paper: str | Paper, results: Results) -> list[ClaimRow]:
 
 
 def look(finding: Finding, paper: Paper, results: Results) -> Judgement:
-    """What a run says of a finding, by the same rules: "for" where it is seen."""
-    return _looked(finding.tests, paper, results)
+    """What a run says of a finding, by the same rules: "for" where it is seen.
+
+    Its sentence names data sets and models, so that no other may stand in for them.
+    """
+    return _looked(finding.tests, paper, results, stand_ins=False)
 
 
 class Tally(NamedTuple):

@@ -32,7 +32,8 @@ class Comparison:
     A "{name}" in an arm or a metric stands for each value of `each`, all of which must run, and of `among`, of which
     those count that ran; "{dataset}" for the paper's data sets. Where none of the values ran, stand-ins do. `margin`
     and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the second
-    line of a bound, `full` the protocol below which nothing is said of the paper's own.
+    line of a bound, `full` the protocol below which nothing is said of the paper's own, and `beside` says why a test is
+    beside that protocol at any scale.
     """
 
     rule: Rule
@@ -52,6 +53,7 @@ class Comparison:
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
     among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     full: Mapping[str, float | bool] = field(default_factory=dict)
+    beside: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -226,16 +226,18 @@ def _asked(record: Record) -> int:
     return found or 0
 
 
-def positive(values: Sequence[float]) -> Interval:
+def positive(values: Sequence[float], *, counted: bool = True) -> Interval:
     """Geometric mean and t interval of the logarithms: of positive quantities and their ratios, never below 0.
 
-    One value has the bounds 0 and infinity; equal ones are exact. Raises RecordError unless all are above 0.
+    One value has the bounds 0 and infinity, as have equal ones that were not counted; else these are exact. Raises
+    RecordError unless all are above 0.
     """
     array = np.asarray(values, dtype=float)
     if not (array > 0).all():
         raise RecordError(f"A cost is {array.min():g}, of which there is no logarithm: measure it again.")
     if len(array) == 1 or np.ptp(array) == 0:
-        return Interval(float(array[0]), *((0.0, math.inf) if len(array) == 1 else (float(array[0]),) * 2))
+        exact = counted and len(array) > 1
+        return Interval(float(array[0]), *((float(array[0]),) * 2 if exact else (0.0, math.inf)))
     logs = np.log(array)
     reach = _t(len(array)) * logs.std(ddof=1) / math.sqrt(len(array))
     return Interval(*(float(np.exp(logs.mean() + shift)) for shift in (0.0, -reach, reach)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from effi.claims.uncertainty import Estimate
 from effi.cost import money
 from effi.errors import ParameterError
 from effi.report.arms import SANITY
+
+if TYPE_CHECKING:
+    from effi.records import Record
 
 Cost = Literal["flops", "seconds"]
 COST_WORDS: dict[Cost, str] = {"flops": "FLOPs", "seconds": "seconds"}
@@ -29,8 +32,9 @@ LAST = 0.9
 class Trade:
     """One arm beside the baseline of its group at the seeds that both have: its cost in % and the change of a metric.
 
-    The cost is a geometric mean. Surely: with the whole 95 % interval over seeds, and of accuracies over the examples
-    of the test set, too. One seed is never sure.
+    The cost is a geometric mean, of seconds over the repeats of the paper's check where that timed it `alone`. Surely:
+    with the whole 95 % interval over seeds, and of accuracies over the examples of the test set, too. One seed is never
+    sure.
     """
 
     arm: str
@@ -41,6 +45,7 @@ class Trade:
     estimate: Estimate
     margin: float
     pairs: Sequence[Pair]
+    alone: bool = False
 
     @property
     def change(self) -> Interval:
@@ -105,19 +110,37 @@ class Recommendation:
 def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Cost = "flops") -> list[Trade]:
     """Every arm beside its baseline, but baselines of either kind; the margin is the paper's for the data set.
 
-    Arms that share no seed with it at which both hold metric and cost are left out. Raises ParameterError when no arm
-    has the baseline's variant.
+    Arms that share no seed with it at which both hold metric and cost are left out, and of seconds those that the
+    paper's check, if it was run, did not time. Raises ParameterError when no arm has the baseline's variant.
     """
-    found = []
+    found, alone = [], by == "seconds" and _timing(paper) in results
     for arm, pairs in results.pairs(baseline).items():
         usable = [pair for pair in pairs if all(holds(r, m) for r in pair for m in (metric, f"cost.{by}"))]
         usable = [pair for pair in usable if pair.arm is not pair.baseline and pair.baseline["cost"][by]]
-        if usable and usable[0].arm["variant"] not in SANITY:
+        costs = _timed(results.seeds(_timing(paper)), arm) if alone else _spent(usable, by)
+        if usable and costs and usable[0].arm["variant"] not in SANITY:
             margin = paper.margin(paper.report["margin"], results.dataset(arm))
-            cost = uncertainty.positive([100 * p.arm["cost"][by] / p.baseline["cost"][by] for p in usable])
+            cost = uncertainty.positive(costs, counted=by == "flops")
             change = uncertainty.change(usable, metric)
-            found.append(Trade(arm, results.label(arm), results.group(arm), metric, cost, change, margin, usable))
+            name, group = results.label(arm), results.group(arm)
+            found.append(Trade(arm, name, group, metric, cost, change, margin, usable, alone))
     return found
+
+
+def _spent(pairs: Sequence[Pair], by: Cost) -> list[float]:
+    """What an arm's trainings cost in % of its baseline's."""
+    return [100 * pair.arm["cost"][by] / pair.baseline["cost"][by] for pair in pairs]
+
+
+def _timed(repeats: Mapping[int, Record], arm: str) -> list[float]:
+    """The same by steps timed alone: trainings side by side take seconds from each other."""
+    ratio = f"time_ratio/{arm}"
+    return [100 * measures.value(record, ratio) for record in repeats.values() if holds(record, ratio)]
+
+
+def _timing(paper: Paper) -> str:
+    """The check that times every arm's steps alone; empty where the paper's file names none."""
+    return str(paper.report.get("timing", ""))
 
 
 def validation_of(metric: str) -> str:
@@ -145,11 +168,12 @@ def choose(
     test split chooses. None at smoke scale. Errors as of `trades` and `validation_of`.
     """
     told = told or paper.report["score"]
+    validation = _chosen_by(told, paper)
     if results.scale == "smoke":
         return []
     tested, checked = (
         {trade.arm: trade for trade in trades(results, paper, baseline=baseline, metric=metric, by=by)}
-        for metric in (told, validation_of(told))
+        for metric in (told, validation)
     )
     offered = [trade for arm, trade in tested.items() if arms is None or arm in arms]
     groups = {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
@@ -157,6 +181,14 @@ def choose(
         _recommended(results, full, [trade for trade in offered if trade.group == group], checked, told, by)
         for group, full in groups.items()
     ]
+
+
+def _chosen_by(told: str, paper: Paper) -> str:
+    """Its validation metric, where what is told has the unit of the paper's score, in which the margin is."""
+    validation, score = validation_of(told), paper.report["score"]
+    if measures.unit(told) != measures.unit(score):
+        raise ParameterError(f"The margin of advice is one of {measures.words(score)}: tell {score}, not {told}.")
+    return validation
 
 
 def advice(
@@ -186,6 +218,7 @@ def _recommended(
     if unlearned := _unlearned(results, spoken_of if decision == "take" else [baseline], told):
         decision, why = "cannot tell", f"cannot tell, because {unlearned}"
     notes = [*_unfinished(results, spoken_of), *(_unknown(chosen.estimate) if chosen else ())]
+    notes += _side_by_side(offered) if by == "seconds" else ()
     return Recommendation(results.group(baseline), decision, why, by, chosen, tuple(notes))
 
 
@@ -198,7 +231,9 @@ def _rank(checked: Trade) -> tuple[bool, float]:
 def _unchosen(offered: Sequence[Trade], baseline: str, by: Cost) -> tuple[Decision, str]:
     """Without an arm that surely saves and that validation could choose."""
     cheapest = min(offered, key=lambda trade: trade.cost.mean, default=None)
-    if cheapest is None or cheapest.cost.mean >= 100:
+    if cheapest is None:
+        return "cannot tell", f"cannot tell, because no arm on offer was measured beside {baseline}"
+    if all(trade.cost.low >= 100 for trade in offered):
         return "stay", f"stay with {baseline}: no arm on offer saves {COST_WORDS[by]}"
     if cheapest.estimate.seeds == 1:
         return "cannot tell", "cannot tell, because one seed shows no spread: train three or more"
@@ -228,8 +263,8 @@ def _saved(found: Recommendation, price: float) -> str:
     """Seconds and money that the arm to take saves."""
     if found.decision != "take" or found.trade is None or found.by != "seconds":
         return ""
-    pairs = found.trade.pairs
-    seconds = sum(pair.baseline["cost"]["seconds"] - pair.arm["cost"]["seconds"] for pair in pairs) / len(pairs)
+    whole = [pair.baseline["cost"]["seconds"] for pair in found.trade.pairs]
+    seconds = (1 - found.trade.cost.mean / 100) * sum(whole) / len(whole)
     return f" Saved: {seconds:.1f} s a training, and {1000 * money(seconds, price):.2f} of money in a thousand of them."
 
 
@@ -269,6 +304,13 @@ def _falling(results: Results, arm: str) -> bool:
     curves = [record["history"].get("validation_loss") or [] for record in results.seeds(arm).values()]
     late = [bool(curve) and int(np.argmin(curve)) + 1 > LAST * len(curve) for curve in curves]
     return 2 * sum(late) > len(late)
+
+
+def _side_by_side(offered: Sequence[Trade]) -> Iterator[str]:
+    """That seconds are those of trainings which take them from each other, where they are."""
+    pairs = [pair for trade in offered if not trade.alone for pair in trade.pairs]
+    if any(record["cost"].get("side_by_side", 1) > 1 for pair in pairs for record in pair):
+        yield "Seconds are those of trainings side by side, which a training alone need not take."
 
 
 def _unknown(estimate: Estimate) -> Iterator[str]:

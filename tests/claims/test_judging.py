@@ -280,6 +280,21 @@ def test_another_data_set_stands_in_only_when_none_of_the_wanted_ran() -> None:
     assert both.protocol == "reproduced"
 
 
+def test_what_a_check_was_made_on_is_said_in_words() -> None:
+    test = {**BETTER, "a": "check/C9", "b": "", "full": {"full": 1}}
+    small = judged(test, arm("check/C9", [-1.0, -1.1, -0.9], settings={"full": 0}))
+    silent = judged(test, arm("check/C9", [-1.0, -1.1, -0.9], settings={}))
+    assert (small.here, small.lacking) == ("for", "data or models not of full size")
+    assert silent.lacking == "size of data and models not recorded"
+
+
+def test_a_test_beside_the_protocol_never_reaches_it() -> None:
+    records = arm("d/new", NEW) + arm("d/old", OLD)
+    assert judged(BETTER, records).protocol == "reproduced"
+    found = judged({**BETTER, "beside": "another recipe"}, records)
+    assert (found.here, found.protocol, found.lacking) == ("for", "not reached", "another recipe")
+
+
 TICKET = {
     "rule": "no_loss",
     "metric": "test_accuracy",

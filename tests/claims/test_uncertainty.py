@@ -232,6 +232,7 @@ def test_ratios_and_their_inverses_have_inverse_intervals() -> None:
 
 def test_equal_costs_are_exact_and_one_is_open() -> None:
     assert uncertainty.positive([3.0, 3.0]) == (3.0, 3.0, 3.0)
+    assert uncertainty.positive([3.0, 3.0], counted=False) == (3.0, 0.0, math.inf)
     assert uncertainty.positive([3.0]) == (3.0, 0.0, math.inf)
     with pytest.raises(RecordError, match="A cost is 0"):
         uncertainty.positive([0.0, 1.0])

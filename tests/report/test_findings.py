@@ -45,6 +45,11 @@ def test_a_finding_whose_arms_are_missing_is_not_run() -> None:
     assert {row[0] for row in findings_table(MADE_UP, Results(RECORDS[:3])).rows} == {"– not run"}
 
 
+def test_a_sentence_speaks_of_the_data_and_models_that_it_names_and_of_no_stand_in() -> None:
+    mine = Results(arm("folder:/mine/new", [0.5] * 3) + arm("folder:/mine/old", [0.6, 0.61, 0.62]))
+    assert {row[0] for row in findings_table(MADE_UP, mine).rows} == {"– not run"}
+
+
 def test_some_findings_are_told_of_some_scales_only() -> None:
     large = [{**record, "scale": "gpu"} for record in RECORDS]
     assert [row[1] for row in findings_table(MADE_UP, Results(large)).rows][-1] == "Told of large runs."

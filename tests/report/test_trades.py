@@ -15,6 +15,7 @@ from effi.errors import ParameterError
 from effi.records.arms import packed
 from effi.report import Recommendation, advice, choose, trades
 from effi.report.trades import NONE_AT_SMOKE, validation_of
+from tests.claims import synthetic
 from tests.claims.synthetic import REPORT, paper
 from tests.report.synthetic import trained
 
@@ -126,7 +127,17 @@ def test_validation_is_never_the_test_split() -> None:
 @pytest.mark.parametrize(
     ("seconds", "why"),
     [
-        ([101, 102, 103], "stay with dense: no arm on offer saves seconds"),
+        ([105, 106, 107], "stay with dense: no arm on offer saves seconds"),
+        (
+            [101, 102, 103],
+            "cannot tell, because no arm surely saves seconds: ticket, the cheapest on offer, takes 102.0 % [99.5, "
+            "104.5] of its seconds",
+        ),
+        (
+            [60, 60, 60],
+            "cannot tell, because no arm surely saves seconds: ticket, the cheapest on offer, takes 60.0 % of its "
+            "seconds",
+        ),
         (
             [60, 100, 140],
             "cannot tell, because no arm surely saves seconds: ticket, the cheapest on offer, takes 94.4 % [32.7, "
@@ -143,7 +154,31 @@ def test_by_seconds_it_tells_what_is_saved() -> None:
     tickets = [arm("d/ticket", about(0.8), seconds=each)[seed] for seed, each in enumerate((60, 61, 59))]
     words = said([*arm("d/dense", [0.8] * 3, seconds=100.0), *tickets], by="seconds")
     assert words.startswith("d: take ticket instead of dense, for 60.0 % [57.6, 62.5] of its seconds; ")
-    assert words.endswith(" Saved: 40.0 s a training, and 40.00 of money in a thousand of them.")
+    assert words.endswith(" Saved: 40.0 s a training, and 40.01 of money in a thousand of them.")
+
+
+TIMED = paper(report=SCORED | {"timing": "check/time"}, margins={"accuracy": {"other": 1.0}}, timed=["time_ratio/*"])
+
+
+def test_seconds_of_steps_timed_alone_count_more_than_those_of_trainings_side_by_side() -> None:
+    # Side by side `same` looked twice as fast as dense; alone it takes as long, and `slim` 60 %.
+    records = [*arm("d/dense", [0.8] * 3, seconds=100.0), *arm("d/same", about(0.8), seconds=50.0)]
+    records += [*arm("d/slim", about(0.8), seconds=130.0), *arm("d/untimed", about(0.8), seconds=10.0)]
+    for seed, noise in enumerate((-0.01, 0.0, 0.01)):
+        ratios = {"time_ratio/d/same": 1.02 + noise / 2, "time_ratio/d/slim": 0.6 + noise}
+        records.append(synthetic.record("check/time", seed, **ratios))
+    words = advice(Results(records), TIMED, baseline="dense", price=3.6, by="seconds")
+    assert words.startswith("d: take slim instead of dense, for 60.0 % [57.6, 62.5] of its seconds; ")
+    assert words.endswith(" Saved: 40.0 s a training, and 40.01 of money in a thousand of them.")
+    assert "untimed, the cheapest on offer" in advice(
+        Results(records[:-3]), TIMED, baseline="dense", price=0, by="seconds"
+    )
+
+
+def test_seconds_of_trainings_side_by_side_are_said_to_be_so() -> None:
+    records = [*arm("d/dense", [0.8] * 3, seconds=100.0, side_by_side=2), *arm("d/slim", about(0.8), seconds=60.0)]
+    note = "Seconds are those of trainings side by side, which a training alone need not take."
+    assert note in found(records, by="seconds").notes and note not in found(records).notes
 
 
 def test_accuracy_that_is_noise_cannot_be_told() -> None:
@@ -176,7 +211,8 @@ def test_arms_that_were_never_drawn_are_not_on_offer() -> None:
     records = runs()[:6]
     for record in records[3:]:
         record["metrics"] = {}
-    assert found(records).why == "stay with dense: no arm on offer saves FLOPs"
+    assert found(records).decision == "cannot tell"
+    assert found(records).why == "cannot tell, because no arm on offer was measured beside dense"
 
 
 def test_of_a_loss_more_is_worse() -> None:
@@ -184,7 +220,10 @@ def test_of_a_loss_more_is_worse() -> None:
     for record in records:
         loss = {"d/dense": 3.0, "d/near": 2.0 + record["seed"] / 10}.get(record["arm"], 9.0 + record["seed"] / 10)
         record["metrics"] |= {"test_loss": loss, "validation_loss": loss}
-    assert said(records, told="test_loss").startswith("d: take near instead")
+    lossy = paper(report=SCORED | {"score": "test_loss", "margin": "loss"}, margins={"loss": {"other": 1.0}})
+    assert advice(Results(records), lossy, baseline="dense", price=1.0).startswith("d: take near instead")
+    with pytest.raises(ParameterError, match="The margin of advice is one of test accuracy: tell test_accuracy"):
+        said(records, told="test_loss")
 
 
 def test_at_smoke_nothing_is_advised() -> None:
