@@ -165,7 +165,7 @@ def test_seconds_of_steps_timed_alone_count_more_than_those_of_trainings_side_by
     records = [*arm("d/dense", [0.8] * 3, seconds=100.0), *arm("d/same", about(0.8), seconds=50.0)]
     records += [*arm("d/slim", about(0.8), seconds=130.0), *arm("d/untimed", about(0.8), seconds=10.0)]
     for seed, noise in enumerate((-0.01, 0.0, 0.01)):
-        ratios = {"time_ratio/d/same": 1.02 + noise / 2, "time_ratio/d/slim": 0.6 + noise}
+        ratios: dict[str, Any] = {"time_ratio/d/same": 1.02 + noise / 2, "time_ratio/d/slim": 0.6 + noise}
         records.append(synthetic.record("check/time", seed, **ratios))
     words = advice(Results(records), TIMED, baseline="dense", price=3.6, by="seconds")
     assert words.startswith("d: take slim instead of dense, for 60.0 % [57.6, 62.5] of its seconds; ")
