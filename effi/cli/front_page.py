@@ -1,14 +1,16 @@
-"""The part of README.md that is drawn from results: a table and a picture, rewritten by `effi report`."""
+"""The part of README.md that is drawn from results: a picture, answers and tables, rewritten by `effi report`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from effi import paths, report
 from effi.claims import HERE, ClaimRow, Results, Tally, judge, look, measures, papers, stats, tally
-from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper
+from effi.claims.judging import AtProtocol
+from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Trade
 from effi.report.findings import highest, leading
@@ -17,7 +19,15 @@ from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "verdicts"
+AT_PROTOCOL: tuple[AtProtocol, ...] = get_args(AtProtocol)
 QUESTION = "What do our runs say of the papers' claims?"
+# How sure the verdicts of a scale are, for a reader of one line.
+WORTH = {
+    "cpu": "a direction, by short runs on a part of the data",
+    "hours": "for small data, every seed with examples of its own",
+    "gpu": "on the whole data",
+    "paper": "the full protocol",
+}
 Judged = tuple[Notebook, Results, list[ClaimRow]]
 
 
@@ -40,40 +50,68 @@ def is_fresh() -> bool:
 
 
 def block() -> str:
-    """Text between the markers: picture and table of every paper at the highest scale that has records."""
+    """Text between the markers: picture, answers and tables of every paper at the highest scale that has records."""
     return _block(list(_judged()))
 
 
 def _block(judged: Sequence[Judged]) -> str:
-    rows = tuple(_row(*found) for found in judged)
-    if not rows:
+    if not judged:
         return "No results yet: `make reproduce` makes them."
-    heads = (f"claims, {READING_WORDS[reading]}" for reading in READINGS)
-    columns = ("paper", *heads, "best honest saving", "where it loses", "notebook")
-    table = report.Table("What the claims say here", columns, rows, (_note(judged),))
     picture = f"{paths.results().name}/{PICTURE}.png"
     shown = f"![{QUESTION} For, against, open or not run, per paper]({picture})"
-    return "\n\n".join(filter(None, (shown, "\n".join(_learned(judged)), table.markdown())))
+    lines = "\n".join(line for found in judged for line in _answer(*found))
+    tables = (table.markdown().strip() for table in (_counts(judged), _savings(judged)))
+    return "\n\n".join((shown, lines, *tables))
 
 
-def _learned(judged: Sequence[Judged]) -> Iterator[str]:
-    """A line per paper with its leading findings, as far as its records show them."""
-    for notebook, results, _ in judged:
-        paper = papers.load(notebook.paper)
-        seen = [each.text for each in leading(paper) if look(each, paper, results).here == "for"]
-        if seen:
-            yield f"- **{paper.title}**, {results.scale} scale: {' '.join(seen)}"
-
-
-def _note(judged: Sequence[Judged]) -> str:
-    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
-    return (
-        "For and against are by the 95 % intervals of our runs, at their scale; *at the paper's protocol* counts the "
-        "claims whose own protocol - data, length, seeds - our runs reach. Best honest saving: of the arms chosen on "
-        "validation the one that saves most training FLOPs, search included, with its change in "
-        f"{' or '.join(scores)}. Where it loses: the arm of the method whose drop is the largest of those that surely "
-        "exceed the margin."
+def _answer(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> Iterator[str]:
+    """A line with what the claims of a paper say and what that is worth, then its leading findings where seen."""
+    paper = papers.load(notebook.paper)
+    said = "; ".join(f"{READING_WORDS[name]}: **{_said(tally(rows, name).elements())}**" for name in READINGS)
+    yield (
+        f"- **[{notebook.title}](notebooks/{notebook.path.name})** *{paper.title}*. Its claims at {results.scale} "
+        f"scale ({WORTH[results.scale]}), {said}."
     )
+    yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
+
+
+def _counts(judged: Sequence[Judged]) -> report.Table:
+    """Two rows a paper, one a reading."""
+    cells = (
+        (f"{notebook.paper}, {results.scale} scale", READING_WORDS[reading], *_counted(rows, reading))
+        for notebook, results, rows in judged
+        for reading in READINGS
+    )
+    note = (
+        "For and against are by the 95 % intervals of our runs, at their scale. At the paper's protocol a claim is "
+        "reproduced or not only where our runs reach its data, length and seeds; what the paper does not state of "
+        "these is our choice, and stands in its notebook."
+    )
+    columns = ("paper", "reading", *HERE, "at the paper's protocol")
+    return report.Table("How many claims our runs speak for", columns, tuple(cells), (note,))
+
+
+def _counted(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
+    """How many claims say each word here, by kind, and how many what at the paper's protocol."""
+    found = tally(rows, reading)
+    for here in HERE:
+        kinds = Counter(each.kind for each in found.elements() if each.here == here)
+        told = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
+        yield f"**{kinds.total()}**: {told}" if told else "0"
+    there = Counter(row.judgement(reading).protocol for row in rows)
+    yield ", ".join(f"{there[word]} {word}" for word in AT_PROTOCOL if there[word])
+
+
+def _savings(judged: Sequence[Judged]) -> report.Table:
+    """A row a paper."""
+    rows = ((notebook.paper, *_best_and_worst(results, papers.load(notebook.paper))) for notebook, results, _ in judged)
+    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
+    note = (
+        "Best honest saving: of the arms chosen on validation the one that saves most training FLOPs, search included, "
+        f"with its change in {' or '.join(scores)}. Where it loses: the arm of the method whose drop is the largest of "
+        "those that surely exceed the margin."
+    )
+    return report.Table("What it saves", ("paper", "best honest saving", "where it loses"), tuple(rows), (note,))
 
 
 def _judged() -> Iterator[Judged]:
@@ -89,22 +127,6 @@ def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:
         for notebook, results, rows in judged
         for reading in READINGS
     }
-
-
-def _row(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> tuple[str, ...]:
-    paper = papers.load(notebook.paper)
-    counts = (f"{results.scale} scale: {_counted(tally(rows, reading))}" for reading in READINGS)
-    link = f"[{notebook.path.name}](notebooks/{notebook.path.name})"
-    return (paper.title, *counts, *_best_and_worst(results, paper), link)
-
-
-def _counted(found: Counter[Tally]) -> str:
-    """What claims say here, also by kind, and how many reach the protocol."""
-    kinds = (
-        f"{kind} {said}" for kind in KINDS if (said := _said(each for each in found.elements() if each.kind == kind))
-    )
-    reached = sum(each.reached for each in found.elements())
-    return f"**{_said(found.elements())}** ({'; '.join(kinds)}); at the paper's protocol: {reached}"
 
 
 def _said(claims: Iterable[Tally]) -> str:

@@ -70,13 +70,14 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
     page = paths.readme().read_text()
     assert page.startswith("Above\n<!-- results:begin -->\n") and page.endswith("\n<!-- results:end -->\nBelow\n")
     assert "old" not in page
-    row = next(line for line in page.splitlines() if line.startswith("| A made-up paper"))
-    title, paper, fair, saving, loss, link = row.strip("| ").split(" | ")
-    assert title == "A made-up paper"
-    assert paper == fair == "cpu scale: **1 for** (trained 1 for); at the paper's protocol: 1"
-    assert saving == "d/half: 50.0 % of the FLOPs, 0.1 points [0.1, 0.2]"
-    assert loss == "d/thin: 10.0 % of the FLOPs, -5.0 points [-5.0, -4.9]"
-    assert link == "[1_made_up.ipynb](notebooks/1_made_up.ipynb)"
+    said = "as in the paper: **1 for**; fair: **1 for**."
+    worth = "Its claims at cpu scale (a direction, by short runs on a part of the data)"
+    assert f"\n- **[A tiny question](notebooks/1_made_up.ipynb)** *A made-up paper*. {worth}, {said}\n" in page
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| made_up")]
+    counts = ["**1**: 1 trained", "0", "0", "0", "1 reproduced"]
+    assert rows[:2] == [["made_up, cpu scale", read, *counts] for read in ("as in the paper", "fair")]
+    saving, loss = "50.0 % of the FLOPs, 0.1 points [0.1, 0.2]", "10.0 % of the FLOPs, -5.0 points [-5.0, -4.9]"
+    assert rows[2:] == [["made_up", f"d/half: {saving}", f"d/thin: {loss}"]]
     picture = paths.results() / "verdicts.png"
     assert "(results/verdicts.png)" in page and picture.read_bytes().startswith(b"\x89PNG")
     assert effi("report").status == 0 and paths.readme().read_text() == page
@@ -85,8 +86,9 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
 def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) -> None:
     file = paths.records_file("results", "gpu", "made_up")
     keep(file, arms=(("dense", 0.8, 100.0), ("half", 0.7, 50.0)), scale="gpu")
-    (row,) = [line for line in front_page.block().splitlines() if line.startswith("| A made-up paper")]
-    assert "gpu scale: **1 against**" in row and "cpu" not in row
+    (line,) = [line for line in front_page.block().splitlines() if line.startswith("- **[A tiny question]")]
+    assert "Its claims at gpu scale (on the whole data), as in the paper: **1 against**" in line
+    assert "cpu" not in front_page.block()
 
 
 def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: Path) -> None:
@@ -97,7 +99,7 @@ def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: P
         f'[[findings]]\nid = "{name}"\ntext = "{text}"\ntests = [{test % arm}]\n' for name, (text, arm) in told.items()
     )
     file.write_text(file.read_text().replace("headline = []", 'headline = ["F1", "F2"]') + "\n".join(added))
-    assert "\n- **A made-up paper**, cpu scale: Half is better.\n" in front_page.block()
+    assert "fair: **1 for**.\n  - Half is better.\n\n" in front_page.block()
 
 
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
@@ -130,6 +132,12 @@ def test_models_of_one_data_set_are_held_to_their_own_baseline(root: Path) -> No
 def test_without_a_baseline_no_saving_is_told(root: Path) -> None:
     keep(paths.records_file("results", "cpu", "made_up"), arms=(("half", 0.8, 50.0),))
     assert "| not available | not available |" in front_page.block()
+
+
+def test_counts_add_up_to_the_claims_in_every_row(root: Path) -> None:
+    keep(paths.records_file("results", "cpu", "made_up"), arms=(("dense", 0.8, 100.0),))
+    rows = [line.strip("| ").split(" | ") for line in front_page.block().splitlines() if "| made_up, cpu" in line]
+    assert [row[2:] for row in rows] == 2 * [["0", "0", "0", "**1**: 1 trained", "1 not reached"]]
 
 
 def test_the_front_page_names_the_score(root: Path) -> None:
