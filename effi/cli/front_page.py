@@ -69,10 +69,16 @@ def _answer(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> Itera
     paper = papers.load(notebook.paper)
     said = "; ".join(f"{READING_WORDS[name]}: **{_said(tally(rows, name).elements())}**" for name in READINGS)
     yield (
-        f"- **[{notebook.title}](notebooks/{notebook.path.name})** *{paper.title}*. Its claims at {results.scale} "
+        f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
         f"scale ({WORTH[results.scale]}), {said}."
     )
     yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
+
+
+def _page(notebook: Notebook, scale: str) -> str:
+    """The notebook as it ran, where that is kept: the one to read has smoke's outputs."""
+    executed = paths.run_dir("results", scale, notebook.paper) / notebook.path.name
+    return (executed if executed.exists() else notebook.path).relative_to(paths.ROOT).as_posix()
 
 
 def _counts(judged: Sequence[Judged]) -> report.Table:

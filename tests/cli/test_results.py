@@ -91,6 +91,12 @@ def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) 
     assert "cpu" not in front_page.block()
 
 
+def test_the_front_page_links_the_notebook_as_it_ran(root: Path) -> None:
+    place = paths.run_dir("results", "cpu", "made_up") / "1_made_up.ipynb"
+    place.write_text("{}")
+    assert "[A tiny question](results/cpu/made_up/1_made_up.ipynb)" in front_page.block()
+
+
 def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: Path) -> None:
     file = paths.paper_file("made_up")
     test = '{ rule = "ordering", metric = "test_accuracy", a = "{dataset}/%s", b = "{dataset}/dense" }'
