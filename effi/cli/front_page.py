@@ -70,9 +70,20 @@ def _answer(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> Itera
     said = "; ".join(f"{READING_WORDS[name]}: **{_said(tally(rows, name).elements())}**" for name in READINGS)
     yield (
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
-        f"scale ({WORTH[results.scale]}), {said}."
+        f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
     )
     yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
+
+
+def _beside(rows: list[ClaimRow]) -> str:
+    """Which claims are judged on what the paper does not do, so that nobody counts them for its method."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for text in sorted({test.beside for test in row.claim.tests["fair"]} - {""}):
+            found.setdefault(text, []).append(row.claim.id)
+    return "".join(
+        f" Fair judges {' and '.join(ids)} on what the paper does not do: {text}." for text, ids in found.items()
+    )
 
 
 def _page(notebook: Notebook, scale: str) -> str:

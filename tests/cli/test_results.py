@@ -91,6 +91,13 @@ def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) 
     assert "cpu" not in front_page.block()
 
 
+def test_the_front_page_says_what_is_no_method_of_the_paper(root: Path) -> None:
+    file, test = paths.paper_file("made_up"), 'rule = "bound", metric = "parameters", a = "d/half", target = 1'
+    fair = f'fair = [{{ {test}, beside = "half in place of thin" }}]'
+    file.write_text(file.read_text().replace('fair = "the same"', fair))
+    assert " Fair judges C1 on what the paper does not do: half in place of thin." in front_page.block()
+
+
 def test_the_front_page_links_the_notebook_as_it_ran(root: Path) -> None:
     place = paths.run_dir("results", "cpu", "made_up") / "1_made_up.ipynb"
     place.write_text("{}")
