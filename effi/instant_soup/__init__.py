@@ -14,7 +14,7 @@ from effi.instant_soup.pruned import Pruned
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.soup import InstantSoup, instant_soup
 from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
-from effi.instant_soup.weak_nets import Look, copies_at_once, fastest, look_ahead, seconds_of_ways
+from effi.instant_soup.weak_nets import Look, fastest, look_ahead, nets_at_once, seconds_of_ways
 
 __all__ = [
     "Bill",
@@ -34,7 +34,6 @@ __all__ = [
     "Trained",
     "bill",
     "by_level",
-    "copies_at_once",
     "cosine",
     "cubic",
     "denoised_prune",
@@ -50,6 +49,7 @@ __all__ = [
     "lottery_ticket",
     "mix",
     "model_soup",
+    "nets_at_once",
     "pair_overlap",
     "perturbed",
     "progressive",

@@ -25,9 +25,9 @@ from effi.training.evaluation import CLASSES
 Data = Dataset | TextDataset
 Moments = Mapping[str, Mapping[str, Any]]
 Way = Literal["in_turn", "stacked", "processes"]
-# Copies of the weights that live at once while one net is trained: itself, gradient, two moments, best weights; a
-# stack is a copy of its models until they become views of it.
-COPIES: Mapping[Way, int] = {"in_turn": 5, "stacked": 6, "processes": 6}
+# Copies of the weights that live while one net is trained: itself, gradient, two moments, best weights, and the net
+# before it, or the stack that its net becomes a view of.
+COPIES = 6
 MANY = 2**31
 WORTHWHILE = 0.95  # of the time that nets take in turn
 
@@ -58,7 +58,7 @@ def look_ahead(
     ParameterError where one copy alone is larger, or where a way cannot train these protocols.
     """
     _check(look, protocols, way)
-    at_once = copies_at_once(look.model, way, memory)
+    at_once = nets_at_once(look.model, memory)
     jobs = list(zip(protocols, masks, strict=True))
     if way == "processes":
         yield from _in_processes(look, jobs, ledger, at_once)
@@ -77,9 +77,9 @@ def _check(look: Look, protocols: Sequence[Protocol], way: Way) -> None:
         raise ParameterError("stacked nets share their modules, so that dropout cannot differ; train them in_turn")
 
 
-def copies_at_once(model: nn.Module, way: Way, memory: int | None) -> int:
+def nets_at_once(model: nn.Module, memory: int | None) -> int:
     """How many nets may be trained at the same time; ParameterError when `memory` bytes are too few for one."""
-    each = COPIES[way] * sum(parameter.nbytes for parameter in model.parameters())
+    each = COPIES * sum(parameter.nbytes for parameter in model.parameters())
     if memory is not None and memory < each:
         raise ParameterError(f"a weak net takes {each:,} bytes in training, more than memory={memory:,}; give more")
     return MANY if memory is None else memory // each

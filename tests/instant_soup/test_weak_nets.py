@@ -13,11 +13,12 @@ from torch import nn
 from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
-from effi.instant_soup import Look, Noise, Protocol, copies_at_once, draw, fastest, look_ahead, seconds_of_ways
+from effi.instant_soup import Look, Noise, Protocol, draw, fastest, look_ahead, nets_at_once, seconds_of_ways
 from effi.instant_soup.weak_nets import moments_of
 from effi.models.vit import ViT
-from effi.training import Group, Training, fit
+from effi.training import Group, LanguageModelling, Training, fit
 from tests.instant_soup.tiny import EXAMPLES, SHAPE, TRAINING, apart, obeys, same_weights, vit
+from tests.training.tiny import Reader, sentences
 
 SGD = Training(steps=9, batch_size=16, optimizer="sgd", lr=0.05, weight_decay=0.1, clip=0.5)
 SETTINGS = {
@@ -65,6 +66,18 @@ def test_a_stack_of_nets_is_the_nets_one_after_another(data, name):
         assert apart(nets[0].parameters(), nets[1].parameters()) > 1e-3
 
 
+def test_texts_are_stacked_too():
+    """Every net reads texts of its own, cut at the longest of all."""
+    texts, model = sentences(rows=40), Reader()
+    drawn = draw(Noise(fraction=0.5), SGD, rate=0.05, steps=6, examples=40, nets=3, seed=0)
+    look = Look(model, texts, LanguageModelling())
+    alone, stacked = (
+        list(look_ahead(look, drawn, [None] * 3, ledger=Ledger(), way=way)) for way in ("in_turn", "stacked")
+    )
+    assert_same(stacked, alone)
+    assert apart(alone[0].parameters(), alone[1].parameters()) > 1e-3
+
+
 @pytest.mark.slow
 def test_nets_in_processes_are_the_nets_one_after_another(data):
     drawn, own_masks = protocols(TRAINING), [half(0)] * 3
@@ -99,7 +112,7 @@ def test_nets_have_no_dropout_in_common_but_when_stacked(data):
 def test_memory_bounds_how_many_are_trained_at_once(data, way, monkeypatch):
     model = vit()
     size = sum(parameter.nbytes for parameter in model.parameters())
-    assert copies_at_once(model, "stacked", 18 * size) == 3 and copies_at_once(model, "in_turn", 5 * size) == 1
+    assert [nets_at_once(model, copies * size) for copies in (6, 18, 23)] == [1, 3, 3]
     stacks = []
 
     def counted(nets, *rest, **options):
