@@ -71,4 +71,4 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def apart(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
     """The largest difference."""
-    return max(float((one - other).abs().max()) for one, other in zip(a, b, strict=True))
+    return max((one - other).abs().max().item() for one, other in zip(a, b, strict=True))
