@@ -12,7 +12,7 @@ from effi.claims import HERE, ClaimRow, Results, Tally, judge, look, measures, p
 from effi.claims.judging import AtProtocol
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
-from effi.report import Trade
+from effi.report import Recommendation, Trade
 from effi.report.findings import highest, leading
 from effi.report.judgements import READING_WORDS
 from effi.workbook import Notebook, notebooks
@@ -125,8 +125,9 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
     scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
     note = (
         "Best honest saving: of the arms chosen on validation the one that saves most training FLOPs, search included, "
-        f"with its change in {' or '.join(scores)}. Where it loses: the arm of the method whose drop is the largest of "
-        "those that surely exceed the margin."
+        f"with its change in {' or '.join(scores)}. Has not learned: by test accuracy not surely better than logistic "
+        "regression, or than saying the most frequent class. Where it loses: the arm of the method whose drop is the "
+        "largest of those that surely exceed the margin."
     )
     return report.Table("What it saves", ("paper", "best honest saving", "where it loses"), tuple(rows), (note,))
 
@@ -160,8 +161,13 @@ def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
     saving = [each.trade for each in chosen if each.decision == "take" and each.trade]
     found = report.trades(results, paper, baseline=baseline, metric=score)
     losing = [trade for trade in found if trade.kept == "against" and _of_the_method(trade, paper)]
-    saved = _by_group(sorted(saving, key=lambda trade: trade.cost.mean)) or "none shown"
+    saved = _by_group(sorted(saving, key=lambda trade: trade.cost.mean)) or f"none shown: {_reasons(chosen)}"
     return saved, _by_group(sorted(losing, key=lambda trade: trade.gain)) or "nowhere shown"
+
+
+def _reasons(chosen: Sequence[Recommendation]) -> str:
+    """What is advised for each data set and model, without the numbers behind it."""
+    return "; ".join(f"{each.group}: {each.why.partition(': ')[0]}" for each in chosen)
 
 
 def _of_the_method(trade: Trade, paper: Paper) -> bool:
