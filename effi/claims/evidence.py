@@ -51,12 +51,16 @@ class Evidence:
         return self.verdict is not None and self.verdict.direction == "against" and not self.p_holm >= ALPHA
 
     @property
+    def number(self) -> str:
+        """How many values it rests on, ", n=3" to end a clause; empty of a count, and where there are none."""
+        return "" if self.verdict is None or self.verdict.spread == "count" else f", n={self.verdict.n}"
+
+    @property
     def said(self) -> str:
         """The clause with what is claimed, and how many values it rests on."""
-        if self.verdict is None or self.claim is None:
+        if self.claim is None:
             return self.clause
-        number = "" if self.verdict.spread == "count" else f", n={self.verdict.n}"
-        return f"{self.clause} ({sentences.line(self.claim, self.unit)}){number}"
+        return f"{self.clause} ({sentences.line(self.claim, self.unit)}){self.number}"
 
 
 class _Missing(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from effi.claims import papers, protocol, stats
+from effi.claims import papers, protocol, sentences, stats
 from effi.claims.cases import cases
 from effi.claims.evidence import NOT_RUN, Evidence, evidence
 from effi.claims.papers import READINGS, Comparison, Finding, Kind, Paper, PaperClaim, Reading
@@ -106,9 +106,8 @@ def _deciding(tests: Sequence[Evidence], here: Here) -> Evidence:
 def _tally(tests: Sequence[Evidence]) -> str:
     if len(tests) == 1:
         return ""
-    counts = Counter(each.verdict.direction if each.verdict else NOT_RUN for each in tests)
-    told = [f"{counts[here]} {here}" for here in HERE if counts[here]]
-    return f"; of {len(tests)} tests {', '.join(told)}"
+    said = (each.verdict.direction if each.verdict else NOT_RUN for each in tests)
+    return f"; of {len(tests)} tests {sentences.counts(said, HERE)}"
 
 
 def _sentence(here: Here, deciding: Evidence, tests: Sequence[Evidence]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -154,6 +155,12 @@ def machine(records: Iterable[Record]) -> str:
     made = [record.get("provenance", {}) for record in records]
     named = sorted({each.get("gpu") or each.get("cpu") or "" for each in made} - {""})
     return f" on {' and '.join(named)}" if named else ""
+
+
+def counts(said: Iterable[str], order: Sequence[str]) -> str:
+    """How often each word was said, but for those that never were: "5 for, 2 against"."""
+    found = Counter(said)
+    return ", ".join(f"{found[word]} {word}" for word in order if found[word])
 
 
 def significant(value: float) -> str:

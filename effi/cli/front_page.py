@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from effi import paths, report
-from effi.claims import HERE, ClaimRow, Results, Tally, judge, look, measures, papers, stats, tally
+from effi.claims import (
+    HERE,
+    ClaimRow,
+    Results,
+    Tally,
+    judge,
+    look,
+    measures,
+    papers,
+    sentences,
+    stats,
+    tally,
+    uncertainty,
+)
 from effi.claims.judging import AtProtocol
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Recommendation, Trade
 from effi.report.findings import highest, leading
-from effi.report.judgements import READING_WORDS
+from effi.report.judgements import READING_WORDS, counted
 from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -28,7 +41,15 @@ WORTH = {
     "gpu": "on the whole data",
     "paper": "the full protocol",
 }
-Judged = tuple[Notebook, Results, list[ClaimRow]]
+
+
+class Judged(NamedTuple):
+    """A notebook with its paper, and that paper's claims judged at the highest scale that has records."""
+
+    notebook: Notebook
+    paper: Paper
+    results: Results
+    rows: list[ClaimRow]
 
 
 def write() -> Path:
@@ -64,10 +85,9 @@ def _block(judged: Sequence[Judged]) -> str:
     return "\n\n".join((shown, lines, *tables))
 
 
-def _answer(notebook: Notebook, results: Results, rows: list[ClaimRow]) -> Iterator[str]:
+def _answer(notebook: Notebook, paper: Paper, results: Results, rows: list[ClaimRow]) -> Iterator[str]:
     """A line with what the claims of a paper say and what that is worth, then its leading findings where seen."""
-    paper = papers.load(notebook.paper)
-    said = "; ".join(f"{READING_WORDS[name]}: **{_said(tally(rows, name).elements())}**" for name in READINGS)
+    said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
     yield (
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
         f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
@@ -95,8 +115,8 @@ def _page(notebook: Notebook, scale: str) -> str:
 def _counts(judged: Sequence[Judged]) -> report.Table:
     """Two rows a paper, one a reading."""
     cells = (
-        (f"{notebook.paper}, {results.scale} scale", READING_WORDS[reading], *_counted(rows, reading))
-        for notebook, results, rows in judged
+        (f"{each.notebook.paper}, {each.results.scale} scale", READING_WORDS[reading], *_by_word(each.rows, reading))
+        for each in judged
         for reading in READINGS
     )
     note = (
@@ -108,21 +128,18 @@ def _counts(judged: Sequence[Judged]) -> report.Table:
     return report.Table("How many claims our runs speak for", columns, tuple(cells), (note,))
 
 
-def _counted(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
+def _by_word(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
     """How many claims say each word here, by kind, and how many what at the paper's protocol."""
-    found = tally(rows, reading)
     for here in HERE:
-        kinds = Counter(each.kind for each in found.elements() if each.here == here)
-        told = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
-        yield f"**{kinds.total()}**: {told}" if told else "0"
-    there = Counter(row.judgement(reading).protocol for row in rows)
-    yield ", ".join(f"{there[word]} {word}" for word in AT_PROTOCOL if there[word])
+        kinds = [row.claim.kind for row in rows if row.judgement(reading).here == here]
+        yield f"**{len(kinds)}**: {sentences.counts(kinds, KINDS)}" if kinds else "0"
+    yield sentences.counts((row.judgement(reading).protocol for row in rows), AT_PROTOCOL)
 
 
 def _savings(judged: Sequence[Judged]) -> report.Table:
     """A row a paper."""
-    rows = ((notebook.paper, *_best_and_worst(results, papers.load(notebook.paper))) for notebook, results, _ in judged)
-    scores = sorted({measures.words(papers.load(notebook.paper).report["score"]) for notebook, *_ in judged})
+    rows = ((each.notebook.paper, *_best_and_worst(each.results, each.paper)) for each in judged)
+    scores = sorted({measures.words(each.paper.report["score"]) for each in judged})
     note = (
         "Best honest saving: of the arms chosen on validation the one that saves most training FLOPs, search included, "
         f"with its change in {' or '.join(scores)}. Has not learned: by test accuracy not surely better than logistic "
@@ -135,21 +152,17 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
 def _judged() -> Iterator[Judged]:
     for notebook in notebooks():
         if results := highest(notebook.paper):
-            yield notebook, results, judge(notebook.paper, results)
+            paper = papers.load(notebook.paper)
+            yield Judged(notebook, paper, results, judge(paper, results))
 
 
 def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:
     """Two bars a paper, one a reading, named with the scale."""
     return {
-        f"{notebook.paper}, {results.scale}: {READING_WORDS[reading]}": tally(rows, reading)
-        for notebook, results, rows in judged
+        f"{each.notebook.paper}, {each.results.scale}: {READING_WORDS[reading]}": tally(each.rows, reading)
+        for each in judged
         for reading in READINGS
     }
-
-
-def _said(claims: Iterable[Tally]) -> str:
-    counts = Counter(each.here for each in claims)
-    return ", ".join(f"{counts[here]} {here}" for here in HERE if counts[here])
 
 
 def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
@@ -184,8 +197,7 @@ def _by_group(ranked: Sequence[Trade]) -> str:
 
 
 def _told(trade: Trade) -> str:
-    gap = measures.unit(trade.metric, difference=True)
-    change = stats.measured(trade.change, len(trade.pairs), gap.name, gap.digits)
+    change = uncertainty.shown(trade.estimate, trade.metric, difference=True)
     return f"{trade.arm}: {stats.number(trade.cost.mean, 1)} % of the FLOPs, {change}"
 
 

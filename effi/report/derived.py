@@ -29,8 +29,8 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
 
     Metrics, score, baseline and price per GPU hour are those of the paper's file.
     """
-    results, shown = Results.read(results_dir, scale, paper), papers.load(paper).report
-    rows, baseline = judge(paper, results), shown["baseline"]
+    results, loaded = Results.read(results_dir, scale, paper), papers.load(paper)
+    rows, shown, baseline = judge(loaded, results), loaded.report, loaded.report["baseline"]
     tables = {"claims": claims_table(rows), "evidence": evidence_table(rows)}
     if results.where(variant=baseline):
         tables["arms"] = arms_table(results, shown["metrics"])

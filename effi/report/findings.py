@@ -16,8 +16,6 @@ CHOSEN = (
 COLUMNS = ("", "finding", "carried by")
 SEEN = {"for": f"{MARKS['for']} seen", "not run": f"{MARKS['not run']} not run"}
 NOT_SEEN = f"{MARKS['open']} not seen in this run"
-
-
 NOTHING = Table("Nothing is recorded yet: make reproduce.", (), ())
 
 
@@ -56,4 +54,4 @@ def finding_row(finding: Finding, paper: Paper, results: Results) -> tuple[str, 
 
 
 def _carried(judged: Judgement) -> str:
-    return "; ".join(f"{test.clause}, n={test.verdict.n}" if test.verdict else test.clause for test in judged.evidence)
+    return "; ".join(test.clause + test.number for test in judged.evidence)

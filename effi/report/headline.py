@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from effi import paths
-from effi.claims import ClaimRow, count, judge, papers, tally
-from effi.claims.papers import READINGS, Reading
+from effi.claims import ClaimRow, judge, papers, tally
+from effi.claims.papers import READINGS
 from effi.errors import RecordError
 from effi.report.findings import COLUMNS, NOTHING, finding_row, highest, leading
-from effi.report.judgements import READING_WORDS
+from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 
 
@@ -32,14 +32,9 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
-    said = "; ".join(f"{READING_WORDS[reading]}, {_counted(rows, reading)}" for reading in READINGS)
+    said = "; ".join(f"{READING_WORDS[reading]}, {counted(rows, reading)}" for reading in READINGS)
     reached = sum(number for each, number in tally(rows).items() if each.reached)
     return (
         f"Of {len(rows)} claims at {scale} scale: {said}. "
         f"The paper's own protocol is reached for {reached} of them, read as in the paper."
     )
-
-
-def _counted(rows: list[ClaimRow], reading: Reading) -> str:
-    """How many claims say what, in words: "5 for, 2 against, 1 open"."""
-    return ", ".join(f"{number} {here}" for here, number in count(rows, reading).items() if number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from effi.claims import ClaimRow, Evidence, Judgement, protocol, sentences, stats
+from effi.claims import HERE, ClaimRow, Evidence, Here, Judgement, protocol, sentences, stats
 from effi.claims.papers import NOT_AVAILABLE, READINGS, Reading
 from effi.report.tables import MARKS, Table
 
@@ -16,9 +16,18 @@ OURS = (
 )
 
 
+def counted(rows: Sequence[ClaimRow], reading: Reading) -> str:
+    """How many claims say what here: "5 for, 2 against"."""
+    return sentences.counts((row.judgement(reading).here for row in rows), HERE)
+
+
 def here_cell(judgement: Judgement) -> str:
     """What a judgement says here, with its mark."""
-    return f"{MARKS[judgement.here]} {judgement.here}"
+    return _marked(judgement.here)
+
+
+def _marked(here: Here) -> str:
+    return f"{MARKS[here]} {here}"
 
 
 def protocol_cell(row: ClaimRow) -> str:
@@ -35,9 +44,7 @@ def _at_protocol(judgement: Judgement) -> str:
 
 def _ours(judgement: Judgement) -> str:
     test = judgement.deciding
-    if test is None or test.verdict is None:
-        return NOT_AVAILABLE
-    return test.shown + ("" if test.verdict.spread == "count" else f", n={test.verdict.n}")
+    return test.shown + test.number if test else NOT_AVAILABLE
 
 
 def _why(row: ClaimRow) -> str:
@@ -102,12 +109,11 @@ def _tests(rows: Sequence[ClaimRow]) -> Iterator[tuple[ClaimRow, Reading, Eviden
 
 def _cells(test: Evidence) -> tuple[str, ...]:
     if test.verdict is None or test.claim is None:
-        return test.label, NOT_AVAILABLE, "", "", "", "", f"{MARKS['not run']} not run", "", test.clause
+        return test.label, NOT_AVAILABLE, "", "", "", "", _marked("not run"), "", test.clause
     found = test.verdict
     p = (_probability(value) for value in (found.p_for, found.p_against, test.p_holm))
-    ours = test.shown + ("" if found.spread == "count" else f", n={found.n}")
-    direction = f"{MARKS[found.direction]} {found.direction}"
-    return test.label, ours, sentences.line(test.claim, test.unit), *p, direction, test.wanted, _missing(test)
+    ours, claimed = test.shown + test.number, sentences.line(test.claim, test.unit)
+    return test.label, ours, claimed, *p, _marked(found.direction), test.wanted, _missing(test)
 
 
 def _missing(test: Evidence) -> str:
