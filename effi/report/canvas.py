@@ -122,6 +122,29 @@ def band(
     return means
 
 
+def bar(
+    axes: Axes,
+    y: float,
+    height: float,
+    values: Sequence[float],
+    text: str,
+    *,
+    colour: str,
+    alpha: float,
+    within: tuple[float, float],
+) -> None:
+    """Draw some values, their mean and its 95 % interval, cut to `within`, and text behind; without any the text."""
+    right = 0.0
+    if values:
+        span = stats.interval(values)
+        low, high = whiskers(span, within)
+        axes.barh(y, span.mean, height, color=colour, alpha=alpha)
+        axes.errorbar(span.mean, y, xerr=[[span.mean - low], [high - span.mean]], color="black", lw=1, capsize=2)
+        axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
+        right = max(high, *values)
+    axes.annotate(text, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+
+
 def laid_out(axes: Axes) -> Figure:
     """The figure of the axes, its layout settled, so that pixels can be asked for."""
     figure = axes.get_figure(root=True)

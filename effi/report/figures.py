@@ -14,7 +14,7 @@ from effi.claims import HERE, Here, Results, Tally, measures, stats
 from effi.claims.measures import bounds
 from effi.claims.stats import Interval
 from effi.errors import ParameterError
-from effi.report.canvas import SIZE, band, colour_of, label, label_ends, whiskers
+from effi.report.canvas import SIZE, band, bar, colour_of, label, label_ends, whiskers
 from effi.report.tables import COLOURS, MARKS
 
 # How up to three metrics of one arm differ: line and opacity of a curve and a bar.
@@ -54,8 +54,9 @@ def bars_with_intervals(
     height = 0.84 / len(metrics)
     for (row, arm), (place, (metric, word)) in itertools.product(enumerate(chosen.arms), enumerate(named.items())):
         y = row + (place - (len(metrics) - 1) / 2) * height
-        _bar(axes, y, height, chosen.values(arm, metric), metric, word if len(metrics) > 1 else "")
-        axes.patches[-1].set(facecolor=_colour(chosen, arm), alpha=_ALPHAS[place])
+        values, colour = chosen.values(arm, metric), _colour(chosen, arm)
+        text = _worth(values, metric, word if len(metrics) > 1 else "")
+        bar(axes, y, height * 0.92, values, text, colour=colour, alpha=_ALPHAS[place], within=bounds(metric))
     axes.set_yticks(range(len(chosen.arms)), chosen.labels().values())
     axes.margins(x=0.22, y=0.3 / len(chosen.arms))
     axes.invert_yaxis()
@@ -65,15 +66,9 @@ def bars_with_intervals(
     return figure
 
 
-def _bar(axes: Axes, y: float, height: float, values: Sequence[float], metric: str, word: str) -> None:
-    """One bar with its whiskers, its seeds and its value, behind the word that tells metrics apart."""
-    span, (low, high) = stats.interval(values), whiskers(stats.interval(values), bounds(metric))
-    axes.barh(y, span.mean, height * 0.92)
-    axes.errorbar(span.mean, y, xerr=[[span.mean - low], [high - span.mean]], color="black", lw=1, capsize=2)
-    axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
-    text = f"{word} {stats.number(span.mean, measures.unit(metric).digits)}".strip()
-    place = (max(high, *values), y)
-    axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+def _worth(values: Sequence[float], metric: str, word: str) -> str:
+    """The mean behind the word that tells metrics apart."""
+    return f"{word} {stats.number(stats.interval(values).mean, measures.unit(metric).digits)}".strip()
 
 
 def _short_number(value: float, place: float) -> str:

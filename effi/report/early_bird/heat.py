@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from effi.claims import Results
 from effi.report.canvas import SIZE, question, spread
-from effi.report.early_bird.snapshots import RULES, chance, history, positions
+from effi.report.early_bird.snapshots import NEVER, RULES, chance, history, of_seeds, positions
 
 RULE_WORDS = "Drawing epoch of the ticket: R1 one distance below ε; R2 five distances; R3 five masks"
 
@@ -56,8 +56,7 @@ def _draws(results: Results, arm: str, ratio: float) -> dict[str, float]:
 
 
 def _draw_words(names: Sequence[str], epoch: float, drawn: int, seeds: int) -> str:
-    some = f" ({drawn} of {seeds})" if 0 < drawn < seeds else ""
-    return f"{' '.join(names)}: {f'{epoch:.3g}' if drawn else 'never'}{some}"
+    return f"{' '.join(names)}: {f'{epoch:.3g}' if drawn else NEVER}{of_seeds(drawn, seeds)}"
 
 
 def _mark_draws(axes: Axes, draws: Mapping[str, float]) -> None:

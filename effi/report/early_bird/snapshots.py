@@ -26,6 +26,11 @@ def positions(results: Results, arm: str) -> np.ndarray:
     return history(results, arm, "snapshot")[0]
 
 
+def of_seeds(drawn: int, seeds: int) -> str:
+    """How many seeds drew, in brackets, where some but not all did; else nothing."""
+    return f" ({drawn} of {seeds})" if 0 < drawn < seeds else ""
+
+
 def drawn_shares(results: Results, arm: str, rule: str, ratio: float) -> list[float]:
     """Share of the training at the draw, of the seeds that draw; records hold more than 1 for never."""
     return [share for share in results.values(arm, f"share_{rule}_{ratio:g}") if share <= 1]
