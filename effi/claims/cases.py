@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from effi.claims.papers import Comparison, Paper
+from effi.claims.papers import Comparison, Paper, fillings
 from effi.claims.results import Results
 
 # Below three arms a correlation or a slope says nothing.
@@ -38,7 +37,7 @@ def cases(test: Comparison, paper: Paper, results: Results, *, stand_ins: bool =
             listed = [value for value in ran if any(value in paper.stand_ins.get(one, ()) for one in values)]
             choices[name] = listed[:1] or ran
             other.append(f"{' and '.join(choices[name])} in place of {' and '.join(values)}")
-    for chosen in _fillings(choices):
+    for chosen in fillings(choices):
         filled, fewer = _narrowed(_filled(test, chosen), results)
         yield Case(filled, chosen.get("dataset", ""), (*fewer, *other))
 
@@ -63,7 +62,7 @@ def _leading(test: Comparison) -> set[str]:
 
 def _ran(test: Comparison, known: Choices, name: str, value: str, results: Results) -> bool:
     """Whether an arm or a metric that the value fills is there, whatever fills the other placeholders."""
-    return any(_held(test, filling, name, results) for filling in _fillings({**known, name: [value]}))
+    return any(_held(test, filling, name, results) for filling in fillings({**known, name: [value]}))
 
 
 def _held(test: Comparison, filling: Mapping[str, str], name: str, results: Results) -> bool:
@@ -73,12 +72,6 @@ def _held(test: Comparison, filling: Mapping[str, str], name: str, results: Resu
     return any(arm in results for arm in named) or any(
         results.holds(arm, metric) for arm in checked if arm in results for metric in metrics
     )
-
-
-def _fillings(choices: Choices) -> Iterator[dict[str, str]]:
-    """Every combination of the placeholders' values."""
-    for combination in itertools.product(*choices.values()):
-        yield dict(zip(choices, combination, strict=True))
 
 
 def _filled(test: Comparison, chosen: Mapping[str, str]) -> Comparison:

@@ -170,9 +170,14 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
 def _filled(metrics: Sequence[str], listed: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Metrics with every value of their placeholders."""
     for metric in metrics:
-        names = [name for name in listed if f"{{{name}}}" in metric]
-        for values in itertools.product(*(listed[name] for name in names)):
-            yield metric.format(**{"dataset": "", **dict(zip(names, values, strict=True))})
+        for filling in fillings({name: values for name, values in listed.items() if f"{{{name}}}" in metric}):
+            yield metric.format(**{"dataset": "", **filling})
+
+
+def fillings(choices: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    """Every combination of the placeholders' values."""
+    for combination in itertools.product(*choices.values()):
+        yield dict(zip(choices, combination, strict=True))
 
 
 def _unknown(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
