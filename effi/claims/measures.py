@@ -188,13 +188,22 @@ def value(record: Record, metric: str) -> float:
     cost = metric.startswith("cost.")
     held, key = (record["cost"], metric.removeprefix("cost.")) if cost else (record["metrics"], metric)
     if held.get(key) is None:
-        raise RecordError(f"{record['arm']} holds no {metric!r}: it has {_some(list(held))}.")
+        raise RecordError(f"{record['arm']} holds no {metric!r}: it has {some(list(held)) or 'none'}.")
     return float(held[key])
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first of some names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more
+    return ", ".join(names[:most]) + more
+
+
+def setting(record: Record, path: str) -> Any:
+    """A setting of a record by its keys, "data.subset.test"; None where it has none."""
+    found: Any = record["settings"]
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def ratio(over: float, under: float, what: str) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from effi.claims import measures
 from effi.claims.papers import Comparison
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def shortfalls(test: Comparison, trained: Sequence[Record], seeds: int) -> Itera
         yield other(test.beside)
     for path, wanted in test.full.items():
         name = path.rpartition(".")[2]
-        settings = [seeds] if path == "seeds" else [_setting(record, path) for record in trained]
+        settings = [seeds] if path == "seeds" else [measures.setting(record, path) for record in trained]
         found = [value for value in settings if value is not None]
         if len(found) < len(settings):
             yield Shortfall(name, -1, f"{'size of data and models' if path in _OF_CHECKS else name} not recorded")
@@ -57,10 +58,3 @@ def told(missing: Iterable[Shortfall]) -> str:
         if each.name not in worst or each.found < worst[each.name].found:
             worst[each.name] = each
     return ", ".join(each.text for each in worst.values())
-
-
-def _setting(record: Record, path: str) -> float | None:
-    found: Any = record["settings"]
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found

@@ -208,12 +208,7 @@ def failed(failures: Mapping[str, str]) -> str:
     reasons: dict[str, list[str]] = {}
     for arm, error in failures.items():
         reasons.setdefault(error, []).append(arm)
-    return "; ".join(f"{_some(arms)} failed ({error.rstrip('.')})" for error, arms in reasons.items())
-
-
-def _some(arms: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(arms) - most} more" if len(arms) > most else ""
-    return ", ".join(arms[:most]) + more
+    return "; ".join(f"{measures.some(arms, 3)} failed ({error.rstrip('.')})" for error, arms in reasons.items())
 
 
 def _scale(records: Sequence[Record]) -> str:

@@ -145,13 +145,7 @@ def finite(values: Sequence[float], least: int = 1) -> np.ndarray:
     return array
 
 
-def student(
-    values: Sequence[float],
-    *,
-    confidence: float = 1 - 2 * ALPHA,
-    within: tuple[float, float] = ANYWHERE,
-    counted: bool = False,
-) -> Student:
+def student(values: Sequence[float], *, within: tuple[float, float] = ANYWHERE, counted: bool = False) -> Student:
     """Mean of a sample, its interval cut to what the statistic can be.
 
     Without spread - one value, or equal ones - the interval is all of `within`, unless the values are counted exactly.
@@ -164,7 +158,7 @@ def student(
         exact, mean = counted and n > 1, float(array[0])
         span = Interval(mean, *((mean, mean) if exact else within))
         return Student(span, sd, n, 0.0 if exact else math.nan, n - 1)
-    return _by_t(mean, sd, n, sd / math.sqrt(n), n - 1, confidence, within)
+    return _by_t(mean, sd, n, sd / math.sqrt(n), n - 1, within)
 
 
 def _deviation(array: np.ndarray) -> float:
@@ -174,23 +168,15 @@ def _deviation(array: np.ndarray) -> float:
     return float(array.std(ddof=1)) if np.ptp(array) else 0.0
 
 
-def _by_t(
-    mean: float, sd: float, n: int, error: float, freedom: int, confidence: float, within: tuple[float, float]
-) -> Student:
-    reach = float(distributions.t.ppf((1 + confidence) / 2, freedom) * error)
+def _by_t(mean: float, sd: float, n: int, error: float, freedom: int, within: tuple[float, float]) -> Student:
+    reach = float(distributions.t.ppf(1 - ALPHA, freedom) * error)
     span = Interval(mean, max(within[0], mean - reach), min(within[1], mean + reach))
     return Student(span, sd, n, error, freedom)
 
 
-def interval(
-    values: Sequence[float],
-    confidence: float = 0.95,
-    *,
-    within: tuple[float, float] = ANYWHERE,
-    counted: bool = False,
-) -> Interval:
-    """Student-t interval of the mean, see `student`: no spread is no certainty."""
-    return student(values, confidence=confidence, within=within, counted=counted).interval
+def interval(values: Sequence[float], *, within: tuple[float, float] = ANYWHERE, counted: bool = False) -> Interval:
+    """95 % interval of the mean by Student's t, see `student`: no spread is no certainty."""
+    return student(values, within=within, counted=counted).interval
 
 
 def _t_tail(distance: float, error: float, freedom: float) -> float:
@@ -269,7 +255,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Student:
     if n == 2 or fit.stderr == 0:
         return Student(Interval(float(fit.slope), *ANYWHERE), math.nan, n, math.nan, n - 2)
     error = float(fit.stderr)
-    return _by_t(float(fit.slope), error * math.sqrt(n), n, error, n - 2, 1 - 2 * ALPHA, ANYWHERE)
+    return _by_t(float(fit.slope), error * math.sqrt(n), n, error, n - 2, ANYWHERE)
 
 
 # --- text --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What an interval knows of the test set: hits of its examples, its size alone, or nothing.
 Basis = Literal["hits", "size", "seeds"]
-CONFIDENCE = 0.95
+CONFIDENCE = 1 - 2 * stats.ALPHA
 # Below it no p is told.
 LEAST_ERROR = 1e-15
 MOST_SEEDS, MOST_EXAMPLES = 100, 10**6
@@ -148,7 +148,7 @@ def _rounded_up(count: int) -> int:
     return math.ceil(count / step) * step
 
 
-class _Tested(NamedTuple):
+class _TestSet(NamedTuple):
     """Of a test set: hits (seeds, examples), or their differences; else its size and the most that they can vary."""
 
     hits: np.ndarray | None = None
@@ -156,14 +156,14 @@ class _Tested(NamedTuple):
     worst: float = 0.0
 
 
-_NOTHING = _Tested()
+_NOTHING = _TestSet()
 
 
 def score(records: Sequence[Record], metric: str) -> Estimate:
     """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
     values = [measures.value(record, metric) for record in records]
     mean = float(np.mean(values))
-    tested = _Tested(_hits(records, metric), _size(records, metric), mean * (1 - mean))
+    tested = _TestSet(_hits(records, metric), _size(records, metric), mean * (1 - mean))
     return _estimate(values, metric, measures.bounds(metric), tested)
 
 
@@ -172,21 +172,20 @@ def change(pairs: Sequence[Pair], metric: str) -> Estimate:
     sides = [[pair.arm for pair in pairs], [pair.baseline for pair in pairs]]
     ours, theirs = ([measures.value(record, metric) for record in side] for side in sides)
     first, second = (_hits(side, metric) for side in sides)
-    both = first is not None and second is not None and first.shape == second.shape
     values = [a - b for a, b in zip(ours, theirs, strict=True)]
     # Two classifiers disagree on no more than the misses, or the hits, of both.
     total = float(np.mean(ours) + np.mean(theirs))
     worst = min(total, 2 - total) - float(np.mean(values)) ** 2
-    apart = first - second if both else None  # type: ignore[operator]
-    return differences(values, metric, _Tested(apart, _size([*sides[0], *sides[1]], metric), worst))
+    apart = first - second if first is not None and second is not None and first.shape == second.shape else None
+    return differences(values, metric, _TestSet(apart, _size([*sides[0], *sides[1]], metric), worst))
 
 
-def differences(values: Sequence[float], metric: str, tested: _Tested = _NOTHING) -> Estimate:
+def differences(values: Sequence[float], metric: str, tested: _TestSet = _NOTHING) -> Estimate:
     """Differences of a metric, one per seed, stored as it is, in the shown unit."""
     return _estimate(values, metric, measures.bounds(metric, difference=True), tested)
 
 
-def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: _Tested) -> Estimate:
+def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: _TestSet) -> Estimate:
     factor, exact = measures.unit(metric).factor, measures.counted(metric)
     spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
     plain = Estimate(factor * float(np.mean(values)), len(values), spread, 0, 0.0, *ends, exact=exact)
@@ -215,15 +214,8 @@ def _hits(records: Sequence[Record], metric: str) -> np.ndarray | None:
 
 def _size(records: Sequence[Record], metric: str) -> int:
     """Examples that a test metric was measured on, where a part of the test set was asked for; 0 otherwise."""
-    sizes = {_asked(record) for record in records} if "test_" in metric else set()
+    sizes = {measures.setting(record, "data.subset.test") or 0 for record in records} if "test_" in metric else set()
     return sizes.pop() if len(sizes) == 1 else 0
-
-
-def _asked(record: Record) -> int:
-    found = record["settings"]
-    for key in ("data", "subset", "test"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found or 0
 
 
 def positive(values: Sequence[float], *, counted: bool = True) -> Interval:

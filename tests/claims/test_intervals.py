@@ -19,8 +19,8 @@ def t2_tail(t: float) -> float:
 
 def test_interval_matches_scipy() -> None:
     values = [1.0, 2.5, 3.0, 7.0]
-    low, high = scipy_stats.t.interval(0.9, 3, loc=np.mean(values), scale=scipy_stats.sem(values))
-    assert stats.interval(values, 0.9) == pytest.approx((np.mean(values), low, high))
+    low, high = scipy_stats.t.interval(0.95, 3, loc=np.mean(values), scale=scipy_stats.sem(values))
+    assert stats.interval(values) == pytest.approx((np.mean(values), low, high))
 
 
 def test_interval_of_three_in_closed_form() -> None:
