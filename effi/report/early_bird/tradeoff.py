@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -36,21 +37,18 @@ def with_gains(results: Results, shares: Mapping[str, float]) -> Results:
     out, such as tickets that were never drawn.
     """
     timed = results.seeds(TIMED) if TIMED in results else {}
-    pairs = (pair for own in results.pairs("dense").values() for pair in own if "alive" in pair.arm["metrics"])
-    return Results([_gained(pair, shares[_group(pair.arm)], timed.get(pair.arm["seed"])) for pair in pairs])
+    pairs = ((results.group(arm), pair) for arm, own in results.pairs("dense").items() for pair in own)
+    drawn = ((group, pair) for group, pair in pairs if "alive" in pair.arm["metrics"])
+    return Results([_gained(pair, group, shares[group], timed.get(pair.arm["seed"])) for group, pair in drawn])
 
 
-def _group(record: Record) -> str:
-    return "/".join(filter(None, (record["dataset"], record["model"])))
-
-
-def _gained(pair: Pair, share: float, timed: Record | None) -> Record:
+def _gained(pair: Pair, group: str, share: float, timed: Record | None) -> Record:
     own, dense = (record["metrics"] for record in pair)
     alive = own["alive"] if pair.arm["settings"].get("ticket") else 1.0
     live = own["parameters"] - own["prunable"] * (1 - alive)
     work = (1 - (1 - alive) * share) * _flops(pair.arm) / _flops(pair.baseline)
     found = {"compression": dense["parameters"] / live, "speedup_theory": 1 / work}
-    found |= dict(_seconds(pair.arm, timed["metrics"])) if timed else {}
+    found |= dict(_seconds(pair.arm, group, timed["metrics"])) if timed else {}
     return {**pair.arm, "metrics": {**own, **found}}
 
 
@@ -59,8 +57,8 @@ def _flops(record: Record) -> float:
     return record["cost"]["phases"]["train"]["flops"] / record["metrics"]["epochs"]
 
 
-def _seconds(arm: Record, timed: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    kind, step = _kind(arm["settings"], arm["arm"].removeprefix(f"{_group(arm)}/")), f"step_seconds/{_group(arm)}"
+def _seconds(arm: Record, group: str, timed: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    kind, step = _kind(arm["settings"], arm["arm"].removeprefix(f"{group}/")), f"step_seconds/{group}"
     if f"{step}/{kind}" in timed:
         yield "speedup_step", timed[f"{step}/dense"] / timed[f"{step}/{kind}"]
     elif f"{step}/dense" in timed:
@@ -100,12 +98,10 @@ def tradeoff(gained: Results, series: Mapping[str, Sequence[str]], *, level: str
 def _method(axes: Axes, results: Results, gain: str, metric: str, method: str, arms: Sequence[str]) -> None:
     if not arms:
         return
-    spans = {arm: stats.interval(results.values(arm, metric)) for arm in arms}
     places = {arm: stats.interval(results.values(arm, gain)).mean for arm in arms}
-    ordered = sorted(arms, key=lambda arm: places[arm])
-    reach = [whiskers(spans[arm], bounds(metric)) for arm in ordered]
-    means = [spans[arm].mean for arm in ordered]
-    error = [[mean - low for mean, (low, _) in zip(means, reach, strict=True)]]
-    error += [[high - mean for mean, (_, high) in zip(means, reach, strict=True)]]
+    ordered = dict(sorted(places.items(), key=lambda place: place[1]))
+    spans = [stats.interval(results.values(arm, metric)) for arm in ordered]
+    means = [span.mean for span in spans]
+    lows, highs = np.transpose([whiskers(span, bounds(metric)) for span in spans])
     style: dict[str, Any] = {"color": colour_of(method), "label": method, "ms": 4, "lw": 1.2, "capsize": 2}
-    axes.errorbar([places[arm] for arm in ordered], means, yerr=error, fmt="o-", **style)
+    axes.errorbar(list(ordered.values()), means, yerr=[means - lows, highs - means], fmt="o-", **style)
