@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from effi.claims import Results, measures, uncertainty
+from effi.claims import Pair, Results, measures, uncertainty
 from effi.claims.papers import NOT_AVAILABLE
 from effi.claims.uncertainty import Estimate
 from effi.errors import RecordError
@@ -18,6 +18,11 @@ def sanity(results: Results, arms: Iterable[str]) -> tuple[str, ...]:
     """The sanity baselines of the data sets that these arms are of, as far as they ran."""
     datasets = {results.dataset(arm) for arm in arms}
     return tuple(arm for kind in SANITY for arm in results.where(variant=kind).arms if results.dataset(arm) in datasets)
+
+
+def models(results: Results, baseline: str) -> dict[str, list[Pair]]:
+    """Arm -> its pairs with the baseline, without sanity baselines. Errors as of `Results.pairs`."""
+    return {arm: own for arm, own in results.pairs(baseline).items() if results.label(arm) not in SANITY}
 
 
 def of_the_test_set(estimates: Iterable[Estimate]) -> tuple[str, ...]:

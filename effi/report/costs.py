@@ -10,7 +10,7 @@ from effi.claims.papers import NOT_AVAILABLE
 from effi.claims.results import holds
 from effi.cost import money
 from effi.errors import RecordError
-from effi.report.arms import SANITY, of_the_test_set, sanity
+from effi.report.arms import models, of_the_test_set, sanity
 from effi.report.tables import Table
 
 if TYPE_CHECKING:
@@ -132,20 +132,14 @@ def _both_hold(pairs: Sequence[Pair], metric: str) -> bool:
     return all(holds(record, metric) for pair in pairs for record in pair)
 
 
-def _compared(results: Results, baseline: str) -> dict[str, list[Pair]]:
-    """Arms of models beside their baseline."""
-    return {arm: own for arm, own in results.pairs(baseline).items() if results.label(arm) not in SANITY}
-
-
 def cost_table(results: Results, *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
     """What each arm keeps and costs beside the baseline variant of its data set, search included.
 
     Baselines stand in absolute numbers, and so do sanity baselines, which come last. `price` is money per GPU hour.
     Raises ParameterError when no arm is the baseline.
     """
-    models = _compared(results, baseline)
-    simple = {arm: [Pair(r, r) for r in results.seeds(arm).values()] for arm in sanity(results, models)}
-    pairs: dict[str, list[Pair]] = models | simple
+    pairs = models(results, baseline)
+    pairs |= {arm: [Pair(r, r) for r in results.seeds(arm).values()] for arm in sanity(results, pairs)}
     searched = any(_part(pair.arm, "flops", before) for own in pairs.values() for pair in own)
     writers: dict[str, Cell] = {
         f"{measures.words(metric)} kept": _kept(metric),
@@ -201,7 +195,7 @@ def matched_table(results: Results, *, baseline: str, metric: str = "validation_
     Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
     baseline.
     """
-    pairs = {arm: ps for arm, ps in _compared(results, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
+    pairs = {arm: ps for arm, ps in models(results, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
     budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
     writers = [_matched(metric, key) for key in budgets.values()]
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)

@@ -20,7 +20,7 @@ from effi.report.derived import derive
 from effi.report.findings import findings, findings_table
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
-from effi.report.trades import Cost, advice, validation_of
+from effi.report.trades import Cost, advice, choose, validation_of
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -113,7 +113,8 @@ class Page:
 
         `arms` are those on offer, None all of them.
         """
-        return advice(self.results, self.paper, baseline=self.baseline, price=self.price, told=told, by=by, arms=arms)
+        found = choose(self.results, self.paper, baseline=self.baseline, told=told, by=by, arms=arms)
+        return advice(found, self.price)
 
     def save(self) -> None:
         """At the end of a run: save the tables that `effi verify` derives, beside the records, and print how many."""

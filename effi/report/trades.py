@@ -15,7 +15,7 @@ from effi.claims.stats import Direction, Interval
 from effi.claims.uncertainty import Estimate
 from effi.cost import money
 from effi.errors import ParameterError
-from effi.report.arms import SANITY
+from effi.report.arms import SANITY, models
 
 if TYPE_CHECKING:
     from effi.records import Record
@@ -114,11 +114,11 @@ def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Co
     paper's check, if it was run, did not time. Raises ParameterError when no arm has the baseline's variant.
     """
     found, alone = [], by == "seconds" and _timing(paper) in results
-    for arm, pairs in results.pairs(baseline).items():
+    for arm, pairs in models(results, baseline).items():
         usable = [pair for pair in pairs if all(holds(r, m) for r in pair for m in (metric, f"cost.{by}"))]
         usable = [pair for pair in usable if pair.arm is not pair.baseline and pair.baseline["cost"][by]]
         costs = _timed(results.seeds(_timing(paper)), arm) if alone else _spent(usable, by)
-        if usable and costs and usable[0].arm["variant"] not in SANITY:
+        if usable and costs:
             margin = paper.margin(paper.report["margin"], results.dataset(arm))
             cost = uncertainty.positive(costs, counted=by == "flops")
             change = uncertainty.change(usable, metric)
@@ -191,18 +191,8 @@ def _chosen_by(told: str, paper: Paper) -> str:
     return validation
 
 
-def advice(
-    results: Results,
-    paper: Paper,
-    *,
-    baseline: str,
-    price: float,
-    told: str | None = None,
-    by: Cost = "flops",
-    arms: Sequence[str] | None = None,
-) -> str:
-    """What `choose` recommends, a line per data set and model; `price` is money per GPU hour. Errors as of `choose`."""
-    found = choose(results, paper, baseline=baseline, told=told, by=by, arms=arms)
+def advice(found: Sequence[Recommendation], price: float) -> str:
+    """What `choose` found, a line per data set and model; `price` is money per GPU hour."""
     return "\n".join(f"{each}{_saved(each, price)}" for each in found) or NONE_AT_SMOKE
 
 

@@ -50,7 +50,7 @@ def found(records: Sequence[dict[str, Any]], **options: Any) -> Recommendation:
 
 
 def said(records: Sequence[dict[str, Any]], **options: Any) -> str:
-    return advice(Results(records), PAPER, baseline="dense", price=3.6, **options)
+    return advice(choose(Results(records), PAPER, baseline="dense", **options), 3.6)
 
 
 def about(accuracy: float) -> list[float]:
@@ -167,12 +167,11 @@ def test_seconds_of_steps_timed_alone_count_more_than_those_of_trainings_side_by
     for seed, noise in enumerate((-0.01, 0.0, 0.01)):
         ratios: dict[str, Any] = {"time_ratio/d/same": 1.02 + noise / 2, "time_ratio/d/slim": 0.6 + noise}
         records.append(synthetic.record("check/time", seed, **ratios))
-    words = advice(Results(records), TIMED, baseline="dense", price=3.6, by="seconds")
+    words = advice(choose(Results(records), TIMED, baseline="dense", by="seconds"), 3.6)
     assert words.startswith("d: take slim instead of dense, for 60.0 % [57.6, 62.5] of its seconds; ")
     assert words.endswith(" Saved: 40.0 s a training, and 40.01 of money in a thousand of them.")
-    assert "untimed, the cheapest on offer" in advice(
-        Results(records[:-3]), TIMED, baseline="dense", price=0, by="seconds"
-    )
+    (beside,) = choose(Results(records[:-3]), TIMED, baseline="dense", by="seconds")
+    assert "untimed, the cheapest on offer" in beside.why
 
 
 def test_seconds_of_trainings_side_by_side_are_said_to_be_so() -> None:
@@ -221,7 +220,7 @@ def test_of_a_loss_more_is_worse() -> None:
         loss = {"d/dense": 3.0, "d/near": 2.0 + record["seed"] / 10}.get(record["arm"], 9.0 + record["seed"] / 10)
         record["metrics"] |= {"test_loss": loss, "validation_loss": loss}
     lossy = paper(report=SCORED | {"score": "test_loss", "margin": "loss"}, margins={"loss": {"other": 1.0}})
-    assert advice(Results(records), lossy, baseline="dense", price=1.0).startswith("d: take near instead")
+    assert advice(choose(Results(records), lossy, baseline="dense"), 1.0).startswith("d: take near instead")
     with pytest.raises(ParameterError, match="The margin of advice is one of test accuracy: tell test_accuracy"):
         said(records, told="test_loss")
 
