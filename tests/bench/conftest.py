@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from effi.bench import load
-from effi.bench.rounds import Case, Competitor, Row, timed
+from effi.bench.rounds import Case, Competitor, Missing, Row, timed
 
 
 class Machine:
@@ -58,6 +58,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setattr(load, "spent", made.spent)
     return made
+
+
+def absent() -> Competitor:
+    """What is not installed."""
+    raise Missing("not installed: uv pip install absent")
 
 
 def complete(case: Case) -> dict[str, Row]:

@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 
 from effi.bench import load, rounds
-from effi.bench.rounds import Case, Missing, Row, interval, timed
-from tests.bench.conftest import Machine
+from effi.bench.rounds import Case, Row, interval, timed
+from tests.bench.conftest import Machine, absent
 
 CORES = os.cpu_count() or 1
-
-
-def absent() -> rounds.Competitor:
-    raise Missing("not installed: uv pip install absent")
 
 
 def pair(machine: Machine, seconds: list[float]) -> Row:

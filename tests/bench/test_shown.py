@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 
 from effi import bench, paths
-from effi.bench.rounds import FORM, Case, Competitor, Missing, Row, timed
+from effi.bench.rounds import FORM, Case, Row, timed
 from effi.bench.shown import HOW, OLDER, newest, save, table
 from effi.records import store
-from tests.bench.conftest import Machine
-
-
-def absent() -> Competitor:
-    raise Missing("not installed: uv pip install absent")
+from tests.bench.conftest import Machine, absent
 
 
 @pytest.fixture
