@@ -97,7 +97,7 @@ def reach(span: Interval) -> float:
     return span.high - span.mean if math.isfinite(span.high) else 0.0
 
 
-def whiskers(span: Interval, within: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+def whiskers(span: Interval, within: tuple[float, float] = stats.ANYWHERE) -> tuple[float, float]:
     """Ends of an interval as drawn: cut to `within`, and at the mean for a single seed."""
     low, high = np.clip((span.mean - reach(span), span.mean + reach(span)), *within)
     return float(low), float(high)
@@ -110,7 +110,7 @@ def band(
     colour: str,
     line: str = "-",
     *,
-    within: tuple[float, float] = (-math.inf, math.inf),
+    within: tuple[float, float] = stats.ANYWHERE,
 ) -> list[float]:
     """Draw the mean at each x with its 95 % interval over the values there, cut to `within`; give the means."""
     spans = [stats.interval(values) for values in samples]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from effi.claims import Results
+from effi.claims import Results, papers
 from effi.errors import RecordError
 from effi.report import early_bird
 from tests.claims import synthetic
@@ -106,3 +106,7 @@ def test_times_are_those_of_arms_that_every_repeat_has() -> None:
     assert [row[0] for row in table.rows] == ["d/vit/dense", "d/vit/structured"]
     # The geometric mean of 0.7 and 0.8; t of one degree of freedom is 12.7 standard errors.
     assert table.rows[0][1] == "1.00" and table.rows[1][1] == "0.75 [0.32, 1.75]"
+
+
+def test_figures_and_advice_read_the_times_of_one_check() -> None:
+    assert papers.load("early_bird").report["timing"] == early_bird.TIMED
