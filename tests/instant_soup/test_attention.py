@@ -65,7 +65,7 @@ def test_a_held_mask_trains_the_output_projection(attention):
     masks.hold(attention, optimizer, mask)
     train(attention, optimizer)
     for name, kept in mask.items():
-        moved = (weights[name] - before[name]).abs()
+        moved = (weights[name].detach() - before[name]).abs()
         assert not weights[name][~kept].any()
         assert float(moved[kept].max()) == pytest.approx(STEPS * LR, rel=0.2), name
         assert float((moved[kept] > 0).float().mean()) > 0.99, name
