@@ -14,6 +14,7 @@ from effi.training import checkpoint, fit
 from tests.instant_soup.tiny import (
     PER_EPOCH,
     SHORT,
+    TOTAL,
     TRAINING,
     WEIGHTS,
     obeys,
@@ -52,7 +53,7 @@ def test_the_progressive_plan_goes_in_points():
 
 
 def test_every_cut_is_a_magnitude_cut_of_the_weights_there_are(data):
-    plan, seen, model = cubic(0.6, 50, 10), [], vit()
+    plan, seen, model = cubic(0.6, 35, 10), [], vit()
     listener = Gradually(masks.prunable(model), plan)
 
     def look(step) -> None:
@@ -72,12 +73,12 @@ def test_every_cut_is_a_magnitude_cut_of_the_weights_there_are(data):
 
 
 def test_the_plan_ends_at_its_target(data):
-    model, found, ledger = made(data, cubic(0.77, 60, 7))
+    model, found, ledger = made(data, cubic(0.77, 30, 7))
     assert pruned(found.mask) == int(0.77 * WEIGHTS) and obeys(weights_of(model), found.mask)
     assert obeys(found.history.best_state, found.mask)
     assert found.told["after"][-1] == 0.77
     train = ledger.total()["phases"]["train"]["flops"]
-    assert train == 4 * PER_EPOCH * vit().train_flops(16)
+    assert train == TOTAL * vit().train_flops(16)
 
 
 def test_the_pace_of_a_soup_can_be_repeated_without_its_nets(data):
@@ -95,7 +96,7 @@ def test_layers_can_be_ranked_apart(data):
 
 def test_a_training_cut_off_goes_on(data, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    plan, model = cubic(0.6, 50, 10), vit()
+    plan, model = cubic(0.6, 35, 10), vit()
     whole, expected, _ = made(data, plan)
     listeners = [Gradually(masks.prunable(model), plan), cut_at(25)]
     with pytest.raises(Cut):
@@ -106,7 +107,7 @@ def test_a_training_cut_off_goes_on(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("plan", "message"),
-    [({}, "must grow"), ({5: 0.5, 9: 0.3}, "must grow"), ({81: 0.5}, "prunes until step 81 of 80")],
+    [({}, "must grow"), ({5: 0.5, 9: 0.3}, "must grow"), ({41: 0.5}, "prunes until step 41 of 40")],
 )
 def test_bad_plans_are_refused(data, plan, message):
     with pytest.raises(ParameterError, match=message):
@@ -116,4 +117,4 @@ def test_bad_plans_are_refused(data, plan, message):
 def test_a_dry_run_prunes_nothing(data):
     ledger = Ledger(dry_run=True)
     found = prune_gradually(vit(), data, TRAINING, {1: 0.5}, seed=0, ledger=ledger)
-    assert pruned(found.mask) == 0 and ledger.planned_steps == 80
+    assert pruned(found.mask) == 0 and ledger.planned_steps == TOTAL

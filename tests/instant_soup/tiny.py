@@ -17,8 +17,9 @@ from effi.training import Training
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=1, classes=10, width=16, depth=2, hidden=32)
 WEIGHTS = 2 * (4 * 16**2 + 2 * 16 * 32)  # prunable
-EXAMPLES, BATCH, PER_EPOCH = 320, 16, 20
-TRAINING = Training(epochs=4, batch_size=BATCH, optimizer="adamw", lr=3e-3, weight_decay=0.01, schedule="linear")
+EXAMPLES, BATCH, PER_EPOCH, EPOCHS = 320, 16, 20, 2
+TOTAL = EPOCHS * PER_EPOCH
+TRAINING = Training(epochs=EPOCHS, batch_size=BATCH, optimizer="adamw", lr=3e-3, weight_decay=0.01, schedule="linear")
 # Segments of 2, 4, 6 and 8 steps.
 ROUNDS = Rounds(0.45, rate=0.15)
 SHORT = Denoiser(nets=2, steps=3, noise=Noise(fraction=0.2))
