@@ -119,7 +119,7 @@ def _sentence(here: Here, deciding: Evidence, tests: Sequence[Evidence]) -> str:
     return f"{here.capitalize()}: {deciding.said}{holm}{wanted}{_tally(tests)}."
 
 
-def combine(found: Sequence[Evidence]) -> Judgement:
+def _combine(found: Sequence[Evidence]) -> Judgement:
     """What all tests of a reading say together."""
     if not found:
         return Judgement("not run", "not reached", "no test", "Not run: no arm of this workbook tests it.")
@@ -132,7 +132,7 @@ def combine(found: Sequence[Evidence]) -> Judgement:
 
 def _looked(tests: Sequence[Comparison], paper: Paper, results: Results, *, stand_ins: bool = True) -> Judgement:
     found = (case for test in tests for case in cases(test, paper, results, stand_ins=stand_ins))
-    return combine([evidence(case, paper, results) for case in found])
+    return _combine([evidence(case, paper, results) for case in found])
 
 
 def _judged(claim: PaperClaim, tests: Sequence[Comparison], paper: Paper, results: Results) -> Judgement:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from effi import report
-from effi.claims import Results
+from effi.claims import Results, papers
 from effi.report.findings import findings_table
 from tests.claims.synthetic import arm, paper
 from tests.report.synthetic import trained
@@ -65,8 +65,6 @@ def test_without_a_scale_the_highest_with_records_is_asked(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["early_bird", "minimal"])
 def test_findings_of_the_papers_lead_the_page(name: str) -> None:
-    from effi.claims import papers
-
     found = papers.load(name)
     assert len(found.report["headline"]) == 3
     assert set(found.report["headline"]) <= {finding.id for finding in found.findings}
