@@ -134,14 +134,8 @@ def groups(mask: Mask, scope: Scope) -> list[list[str]]:
 
 def lands(mask: Mask, sparsity: float, scope: Scope = "global") -> bool:
     """Whether exactly floor(sparsity N) weights are pruned, of all tensors together or of each."""
-    parts = ([mask[name] for name in group] for group in groups(mask, scope))
-    sizes = ((sum(kept.numel() for kept in part), sum(int(kept.count_nonzero()) for kept in part)) for part in parts)
-    return all(size - alive == masks.pruned_count(sparsity, size) for size, alive in sizes)
-
-
-def cut(weights: Weights, mask: Mask | None, sparsity: float, scope: Scope = "global") -> Mask:
-    """One magnitude cut to a sparsity, within a mask."""
-    return masks.magnitude(weights, sparsity, scope=scope, within=mask)
+    parts = ({name: mask[name] for name in group} for group in groups(mask, scope))
+    return all(_size(part) - _kept(part) == masks.pruned_count(sparsity, _size(part)) for part in parts)
 
 
 class _Ballot:
@@ -170,7 +164,7 @@ class _Ballot:
             self._sum(own)
 
     def _vote(self, weights: Weights) -> None:
-        for name, kept in masks.magnitude(weights, self.goal, within=self.mask).items():
+        for name, kept in self.ranked(weights).items():
             self.votes[name] += kept.view(torch.uint8)  # several times as fast as adding truth values
 
     def _sum(self, own: Weights) -> None:
@@ -212,7 +206,9 @@ class _Ballot:
     def cut_to(self, sparsity: float) -> Mask:
         """The merged mask, and where it keeps more a magnitude cut of the main model's weights within it."""
         merged = self.merged()
-        return merged if masks.sparsity(merged) >= sparsity else cut(self.weights, merged, sparsity)
+        if masks.sparsity(merged) >= sparsity:
+            return merged
+        return masks.magnitude(self.weights, sparsity, within=merged)
 
 
 _MERGE: Mapping[Merge, Callable[[_Ballot], Mask]] = {
@@ -238,17 +234,21 @@ def by_level(levels: Mapping[str, Tensor], scores: Weights, sparsity: float, *, 
 
     What `within` prunes stays pruned and counts.
     """
-    count = sum(kept.numel() for kept in within.values())
+    count = _size(within)
     missing = masks.pruned_count(sparsity, count) - (count - _kept(within))
-    level = -1
-    members: Mask = {}
-    while _kept(members) <= missing:
-        missing -= _kept(members)
+    level, held, members = -1, 0, Mask()
+    while held <= missing:
+        missing -= held
         level += 1
         members = {name: (levels[name] == level) & kept for name, kept in within.items()}
+        held = _kept(members)
     # A quarter of a weight more, so that rounding never loses one.
-    pruned = masks.magnitude(scores, (count - _kept(members) + missing + 0.25) / count, within=members)
+    pruned = masks.magnitude(scores, (count - held + missing + 0.25) / count, within=members)
     return {name: kept.logical_or_((levels[name] > level) & within[name]) for name, kept in pruned.items()}
+
+
+def _size(mask: Mask) -> int:
+    return sum(kept.numel() for kept in mask.values())
 
 
 def _kept(mask: Mask) -> int:
@@ -268,9 +268,9 @@ def size_of(weights: Weights, mask: Mask) -> float:
 
 
 def _facts(ballots: list[_Ballot], weights: Weights, mask: Mask, found: Mask) -> dict[str, float]:
-    alive, total = _kept(mask), sum(kept.numel() for kept in mask.values())
+    alive, total = _kept(mask), _size(mask)
     before, after = masks.sparsity(mask), masks.sparsity(found)
-    goals = [ballot.goal * sum(kept.numel() for kept in ballot.mask.values()) for ballot in ballots]
+    goals = [ballot.goal * _size(ballot.mask) for ballot in ballots]
     nets = ballots[0].nets
     moved = (sum(ballot.moved for ballot in ballots) / (nets * alive)) ** 0.5 if nets else 0.0
     size = size_of(weights, mask)
@@ -293,10 +293,10 @@ def _decided(ballots: list[_Ballot], found: Mask) -> float:
     pruned = differing = 0
     for ballot in ballots:
         own = {name: found[name] for name in ballot.mask}
-        new = _kept(ballot.mask) - _kept(own)
+        alive, count = _kept(own), _size(own)
+        new = _kept(ballot.mask) - alive
         if new:
-            count = sum(kept.numel() for kept in own.values())
-            plain = cut(ballot.weights, ballot.mask, (count - _kept(own) + 0.25) / count)
+            plain = masks.magnitude(ballot.weights, (count - alive + 0.25) / count, within=ballot.mask)
             differing += sum(int((plain[name] & ~kept).count_nonzero()) for name, kept in own.items())
             pruned += new
     return differing / pruned if pruned else 0.0

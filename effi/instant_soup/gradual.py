@@ -12,9 +12,8 @@ from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import PRUNE
-from effi.instant_soup.denoise import cut
 from effi.instant_soup.pruned import Pruned, chosen, everything, obey
-from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.rounds import Rounds, length
 from effi.instant_soup.weak_nets import Data
 from effi.masks import Scope
 from effi.training import Objective, Step, Training, fit
@@ -46,7 +45,8 @@ class Gradually:
         """Prune, at a step of the plan."""
         if step.index in self.plan and not step.ledger.dry_run:
             with step.ledger.phase(PRUNE):
-                self.mask = cut(self.weights, self.mask, self.plan[step.index], self.scope)
+                sparsity = self.plan[step.index]
+                self.mask = masks.magnitude(self.weights, sparsity, scope=self.scope, within=self.mask)
             step.hold(self.mask)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -73,8 +73,7 @@ def prune_gradually(
     checkpoint: Path | None = None,
 ) -> Pruned:
     """Train once and prune by a plan. ParameterError for one that does not grow, or ends after the training."""
-    per_epoch = -(-len(data.train) // training.batch_size)
-    steps = training.steps or (training.epochs or 0) * per_epoch
+    per_epoch, steps = length(training, len(data.train))
     ordered = [plan[step] for step in sorted(plan)]
     if not ordered or sorted(ordered) != ordered:
         raise ParameterError(f"a plan of pruning must grow from step to step, unlike {dict(plan)}")

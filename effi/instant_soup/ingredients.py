@@ -15,19 +15,18 @@ from effi.cost import Ledger
 from effi.data import Examples
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import LOOK_AHEAD, SEARCH, inside
-from effi.instant_soup.denoise import cut
 from effi.instant_soup.judge import Judge, line_search
-from effi.instant_soup.lottery import copied
 from effi.instant_soup.noise import Noise, draw
-from effi.instant_soup.pruned import chosen
+from effi.instant_soup.pruned import chosen, copied
 from effi.instant_soup.weak_nets import Data, Look, Way, look_ahead
-from effi.masks import Mask
+from effi.masks import Mask, magnitude
 from effi.seeds import derive
 from effi.training import History, Objective, Training, fit
 from effi.training.evaluation import CLASSES
 from effi.training.states import State
 
 TENTHS = tuple(place / 10 for place in range(11))
+TOLD = ("sparsity", "share", "score")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def model_soup(
     `examples` choose the shares (by default those of validation). Ingredients are trained in the ledger's phase
     "look-ahead", and judged in its phase "search".
     """
-    told = {"sparsity": list[float](), "share": list[float](), "score": list[float]()}
+    told = {name: list[float]() for name in TOLD}
     if ledger.dry_run:
         ledger.planned_steps = (ledger.planned_steps or 0) + ingredients.count * ingredients.steps
     else:
@@ -113,19 +112,19 @@ def mix(
     weights = chosen(model, names)
     masks = [_mask(weights, ingredients.sparsity(place)) for place in range(ingredients.count)]
     look, mixed = Look(copy.deepcopy(model), data, judge.objective), copied(model)
-    told = {"sparsity": list[float](), "share": list[float](), "score": list[float]()}
+    told = {name: list[float]() for name in TOLD}
     for place, state in enumerate(_states(look, training, ingredients, masks, judge.ledger, seed)):
         end = {**state, **_alive(mixed, state, masks[place])} if ingredients.alive_only else state
         with judge.ledger.phase(SEARCH):
             best = line_search(model, mixed, end, ingredients.grid, judge)
         mixed = best.state
-        for name, value in (("sparsity", ingredients.sparsity(place)), ("share", best.share), ("score", best.score)):
+        for name, value in zip(TOLD, (ingredients.sparsity(place), best.share, best.score), strict=True):
             told[name].append(value)
     return told
 
 
 def _mask(weights: State, sparsity: float) -> Mask:
-    return cut(weights, None, sparsity) if sparsity else {}
+    return magnitude(weights, sparsity) if sparsity else {}
 
 
 @torch.no_grad()

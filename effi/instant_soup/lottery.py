@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import before, beside
-from effi.instant_soup.denoise import cut
-from effi.instant_soup.pruned import Pruned, chosen, everything
+from effi.instant_soup.pruned import Pruned, chosen, copied, everything
 from effi.instant_soup.weak_nets import Data
 from effi.masks import Mask, Scope
 from effi.seeds import derive
@@ -50,11 +50,6 @@ class Remember:
         self.state = dict(state)
 
 
-def copied(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's weights."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 def lottery_ticket(
     model: nn.Module,
     data: Data,
@@ -89,7 +84,7 @@ def lottery_ticket(
             fit(model, data, search or training, ledger=account, checkpoint=beside(checkpoint, f"round-{place}"), **own)
         if keep:
             networks.append(Trained(sparsities[place - 1] if place else 0.0, mask, copied(model)))
-        mask = cut(weights, mask, sparsity, scope)
+        mask = masks.magnitude(weights, sparsity, scope=scope, within=mask)
         _reset(model, start, early, rewind, ledger.dry_run)
         told.append(sparsity)
     (history,) = fit(

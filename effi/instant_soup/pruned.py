@@ -39,8 +39,13 @@ def everything(weights: Mapping[str, Tensor]) -> Mask:
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
 
 
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
 def obey(history: History, model: nn.Module, mask: Mask, per_epoch: int) -> None:
     """Weights that were best before the mask was final are no candidates: the last ones take their place."""
     if any(history.best_state[name][~kept].any() for name, kept in mask.items()):
-        history.best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        history.best_state = copied(model)
         history.best_epoch = history.curves["step"][-1] / per_epoch

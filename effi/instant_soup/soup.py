@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from torch import nn
 from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
-from effi.instant_soup.denoise import Denoiser, Weights, cut, denoised_prune, lands, perturbed, size_of
+from effi.instant_soup.denoise import Denoiser, Weights, denoised_prune, lands, perturbed, size_of
 from effi.instant_soup.noise import draw
 from effi.instant_soup.pruned import Pruned, chosen, everything, obey
-from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.rounds import Rounds, length
 from effi.instant_soup.weak_nets import Data, Look, look_ahead, moments_of
 from effi.seeds import derive, generator
 from effi.training import Objective, Step, Training, fit
@@ -46,7 +45,7 @@ def instant_soup(
     """Train a model once and prune it on the way to exactly the target; weights are never rewound.
 
     `names` are the weights to prune (by default all prunable ones). With `fresh` the optimiser forgets its moments at
-    every prune. Weak nets are trained in the ledger's phase "look-ahead", merging is its phase "prune".
+    every prune. Weak nets are trained and cast votes in the ledger's phase "look-ahead", of which "prune" makes a mask.
     ParameterError, before anything is trained, where the rounds cannot reach the target in the training's steps.
     """
     soup = InstantSoup(
@@ -82,8 +81,7 @@ class InstantSoup:
         names: Sequence[str] | None = None,
         fresh: bool = False,
     ) -> None:
-        self.per_epoch = ceil(len(data.train) / training.batch_size)
-        steps = training.steps or (training.epochs or 0) * self.per_epoch
+        self.per_epoch, steps = length(training, len(data.train))
         rounds.check(self.per_epoch, steps, denoiser.left)
         self.ends = rounds.ends(self.per_epoch, steps)
         self.model, self.training, self.rounds, self.denoiser = model, training, rounds, denoiser
@@ -91,7 +89,7 @@ class InstantSoup:
         self.weights = chosen(model, names)
         self.mask = everything(self.weights)
         self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
-        self.done = self.warned = False
+        self.warned = False
 
     @property
     def planned_steps(self) -> int:
@@ -104,11 +102,10 @@ class InstantSoup:
 
     def __call__(self, step: Step) -> None:
         """Prune, where a segment ends."""
-        if self.done or step.ledger.dry_run or step.index not in self.ends:
+        if step.ledger.dry_run or step.index not in self.ends or self._landed():
             return
         with step.ledger.phase(PRUNE):
             facts = self._prune(step, self.ends.index(step.index))
-        self.done = self._landed()
         facts["step"] = step.index
         for name, values in self.told.items():
             values.append(facts.get(name, 0.0))
@@ -130,7 +127,8 @@ class InstantSoup:
         return facts | (self._last_cut(facts["after"]) if last else {})
 
     def _last_cut(self, before: float) -> dict[str, float]:
-        self.mask = cut(self.weights, self.mask, self.rounds.target, self.denoiser.scope)
+        target, scope = self.rounds.target, self.denoiser.scope
+        self.mask = masks.magnitude(self.weights, target, scope=scope, within=self.mask)
         after = masks.sparsity(self.mask)
         return {"after": after, "final": (after - before) / after}
 
@@ -164,9 +162,9 @@ class InstantSoup:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"mask": masks.pack(self.mask), "done": self.done, "told": self.told}
+        return {"mask": masks.pack(self.mask), "told": self.told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.mask = masks.unpack(state["mask"], self.weights)
-        self.done, self.told = state["done"], state["told"]
+        self.told = state["told"]

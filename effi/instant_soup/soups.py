@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import before, beside
-from effi.instant_soup.denoise import cut
 from effi.instant_soup.judge import Judge, line_search
 from effi.instant_soup.lottery import Trained
 from effi.instant_soup.noise import Noise, vary
@@ -110,10 +110,10 @@ def lottery_pool(
         if better:
             state, best = found.state, found.score
     model.load_state_dict(state)
-    return cut({name: state[name] for name in names}, None, sparsity, scope), shares
+    return masks.magnitude({name: state[name] for name in names}, sparsity, scope=scope), shares
 
 
 @torch.no_grad()
 def _pruned(state: State, names: Sequence[str], sparsity: float, scope: Scope) -> dict[str, Tensor]:
-    mask = cut({name: state[name] for name in names}, None, sparsity, scope)
+    mask = masks.magnitude({name: state[name] for name in names}, sparsity, scope=scope)
     return {**state, **{name: state[name] * kept for name, kept in mask.items()}}
