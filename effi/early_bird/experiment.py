@@ -16,7 +16,7 @@ from effi.data import Opened, TextDataset
 from effi.early_bird import removal
 from effi.early_bird.building import Data, build, build_language_model
 from effi.early_bird.criteria import scores
-from effi.early_bird.outcome import everything, outcome
+from effi.early_bird.outcome import outcome
 from effi.early_bird.search import Found, Search, reading
 from effi.early_bird.settings import Pretraining, Settings
 from effi.early_bird.structured import kept_share
@@ -121,7 +121,8 @@ class Experiment:
             layers, survived = removal.heads_kept(keep, whole)
             metrics = {"alive": kept_share(whole, keep), "layers": layers}
             metrics["exact"] = removal.slim_equals_masked(whole, keep, self._data(settings, arm.seed))
-            self._record(arm, small, history, metrics, history.curves | {"heads_kept": survived}, everything(small))
+            unmasked = masks.everything(masks.prunable(small))
+            self._record(arm, small, history, metrics, history.curves | {"heads_kept": survived}, unmasked)
 
     # --- what arms share: made once for settings and a seed ------------------------------------------------------
 
@@ -160,8 +161,7 @@ class Experiment:
     ) -> tuple[nn.Module, History, Search]:
         """Train dense and read masks on the way."""
         one, model, steps = self._data(settings, seed), self.build(settings, seed), self._steps(settings)
-        limits = {name: getattr(settings, name) for name in ("per_epoch", "threshold", "rule", "scope")}
-        look = Search(model, masks.prunable(model), settings.ratios, steps, **limits)
+        look = Search(model, masks.prunable(model), settings.ratios, steps, **settings.looking)
         options: dict[str, Any] = {"seeds": [seed], "ledger": ledger, "checkpoint": checkpoint}
         (history,) = fit(model, one, settings.training, after_step=[look], **options)
         return model, history, look
@@ -215,7 +215,7 @@ class Experiment:
 
     def _steps(self, settings: Settings) -> int:
         """Steps of an epoch."""
-        return ceil(len(self.opened[settings.group].data.train) / settings.training.batch_size)
+        return settings.training.steps_of_epoch(len(self.opened[settings.group].data.train))
 
     def _ledger(self, group: str) -> Ledger:
         return Ledger(str(self.opened[group].data.train.inputs.device))

@@ -17,7 +17,7 @@ def training_bytes(model: nn.Module, *, masked: bool = False) -> int:
     What `History.held_bytes` measures, without a training; activations are not in it.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # A mask is held twice: as bits to read, and as the stencil that clears weights.
+    # A mask is held twice: as flags, and as the stencil that clears weights.
     mask = 2 * sum(weight.numel() for weight in masks.prunable(model).values()) if masked else 0
     return sum(4 * weight.nbytes + 4 for weight in weights) + mask
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from effi import masks
@@ -28,11 +27,6 @@ def outcome(model: nn.Module, history: History, data: Dataset | TextDataset, mas
         **{f"file_{kind}": size for kind, size in files.items()},
     }
     return scored._replace(metrics=scored.metrics | sizes)
-
-
-def everything(model: nn.Module) -> Mask:
-    """The mask that prunes nothing."""
-    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in masks.prunable(model).items()}
 
 
 def distance_ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

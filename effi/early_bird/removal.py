@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ def learn_units(
 ) -> dict[str, list[int]]:
     """Units to keep by axis, by coefficients trained with the model for a share of an epoch; the model is used up."""
     gates = axes.with_gates(model)
-    log, steps = Log(gates), draw_step(ceil(len(data.train) / training.batch_size), share)
+    log, steps = Log(gates), draw_step(training.steps_of_epoch(len(data.train)), share)
     order = torch.randperm(len(data.train), generator=generator(seed, "structured search"))
     chosen = order[: steps * training.batch_size].to(data.train.labels.device)
     part = replace(data, train=data.train.take(chosen))

@@ -76,6 +76,11 @@ class Settings:
         return replace(self, ticket=None, removal=None, as_long_as=())
 
     @property
+    def looking(self) -> dict[str, Any]:
+        """How its search looks: options of `Search` beside model, weights, ratios and steps."""
+        return {name: getattr(self, name) for name in ("per_epoch", "threshold", "rule", "scope")}
+
+    @property
     def pretraining(self) -> Pretraining:
         """What its model is pretrained on and with."""
         return Pretraining(self.group, self.data, self.model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import ceil
 from operator import truediv
 from statistics import median
 from typing import Any
@@ -59,7 +58,7 @@ def time_ratios(
     `facts` are metrics of the seed's dense arm: where tickets are drawn; one that never is has no ratio. Also
     `step_seconds/GROUP/KIND`, the median of each kind.
     """
-    steps = ceil(len(data.train) / group.training.batch_size)
+    steps = group.training.steps_of_epoch(len(data.train))
     arms = {str(name).removeprefix(f"{group.group}/"): settings for name, settings in arms.items()}
     bills = {name: bill(group, name, settings, steps, facts) for name, settings in arms.items()}
     wanted = {"dense"}.union(*filter(None, bills.values()))
@@ -106,8 +105,7 @@ def _makers(
 
     def look() -> Act:
         whole = model()
-        limits = {name: getattr(group, name) for name in ("per_epoch", "threshold", "rule", "scope")}
-        return Search(whole, masks.prunable(whole), group.ratios[:1], steps, **limits).look
+        return Search(whole, masks.prunable(whole), group.ratios[:1], steps, **group.looking).look
 
     def masked() -> Act:
         whole = model()
@@ -118,6 +116,10 @@ def _makers(
         axes.with_gates(whole)
         return _step(whole, data, group)
 
+    def removed() -> Act:
+        whole = model()
+        return _step(axes.slim(whole, removal.random_units(whole, seed)), data, group)
+
     own = {name: settings for name, settings in arms.items() if settings.model != group.model}
     return {
         "dense": lambda: _step(model(), data, group),
@@ -125,7 +127,7 @@ def _makers(
         "look": look,
         "scores": lambda: partial(scores, model(), data, "snip", **RANKING, seed=seed),
         "gates": gates,
-        "removed": lambda: _step(axes.slim(model(), removal.random_units(model(), seed)), data, group),
+        "removed": removed,
         **{name: partial(_step, model(settings), data, group) for name, settings in own.items()},
     }
 

@@ -12,8 +12,8 @@ from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import PRUNE
-from effi.instant_soup.pruned import Pruned, chosen, everything, obey
-from effi.instant_soup.rounds import Rounds, length
+from effi.instant_soup.pruned import Pruned, chosen, obey
+from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.weak_nets import Data
 from effi.masks import Scope
 from effi.training import Objective, Step, Training, fit
@@ -39,7 +39,7 @@ class Gradually:
 
     def __init__(self, weights: Mapping[str, Tensor], plan: Plan, scope: Scope = "global") -> None:
         self.weights, self.plan, self.scope = weights, plan, scope
-        self.mask = everything(weights)
+        self.mask = masks.everything(weights)
 
     def __call__(self, step: Step) -> None:
         """Prune, at a step of the plan."""
@@ -73,7 +73,7 @@ def prune_gradually(
     checkpoint: Path | None = None,
 ) -> Pruned:
     """Train once and prune by a plan. ParameterError for one that does not grow, or ends after the training."""
-    per_epoch, steps = length(training, len(data.train))
+    per_epoch, steps = training.steps_of_epoch(len(data.train)), training.all_steps(len(data.train))
     ordered = [plan[step] for step in sorted(plan)]
     if not ordered or sorted(ordered) != ordered:
         raise ParameterError(f"a plan of pruning must grow from step to step, unlike {dict(plan)}")

@@ -13,7 +13,7 @@ from effi import masks
 from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.instant_soup.accounts import before, beside
-from effi.instant_soup.pruned import Pruned, chosen, copied, everything
+from effi.instant_soup.pruned import Pruned, chosen, copied
 from effi.instant_soup.weak_nets import Data
 from effi.masks import Mask, Scope
 from effi.seeds import derive
@@ -76,7 +76,7 @@ def lottery_ticket(
     if sorted(set(sparsities)) != list(sparsities) or not sparsities:
         raise ParameterError(f"sparsities {list(sparsities)} of a lottery ticket must grow from round to round")
     weights, start, early = chosen(model, names), copied(model), Remember(rewind or 0)
-    mask, told, networks = everything(weights), list[float](), list[Trained]()
+    mask, told, networks = masks.everything(weights), list[float](), list[Trained]()
     for place, sparsity in enumerate(sparsities):
         own: dict[str, Any] = {"seeds": [derive(seed, f"lottery {place}")], "objective": objective}
         own |= {"mask": mask if place else None, "after_step": [early] if place == 0 and rewind else []}

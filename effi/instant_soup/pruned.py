@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from effi import masks
@@ -32,11 +31,6 @@ def chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parame
         if name not in known:
             raise ParameterError(f"{type(model).__name__} has no parameter {name!r} to prune")
     return {name: known[name] for name in names}
-
-
-def everything(weights: Mapping[str, Tensor]) -> Mask:
-    """The mask that prunes nothing."""
-    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:

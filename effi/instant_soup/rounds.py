@@ -8,16 +8,9 @@ from itertools import count
 from typing import Literal, get_args
 
 from effi.errors import ParameterError
-from effi.training import Training
 
 Growth = Literal["linear", "constant"]
 CLOSE = 1e-9  # sparsities that are equal but for rounding
-
-
-def length(training: Training, examples: int) -> tuple[int, int]:
-    """Steps of an epoch over so many examples, and of the whole training."""
-    per_epoch = math.ceil(examples / training.batch_size)
-    return per_epoch, training.steps or (training.epochs or 0) * per_epoch
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
 from effi.instant_soup.denoise import Denoiser, Weights, denoised_prune, lands, perturbed, size_of
 from effi.instant_soup.noise import draw
-from effi.instant_soup.pruned import Pruned, chosen, everything, obey
-from effi.instant_soup.rounds import Rounds, length
+from effi.instant_soup.pruned import Pruned, chosen, obey
+from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.weak_nets import Data, Look, look_ahead, moments_of
 from effi.seeds import derive, generator
 from effi.training import Objective, Step, Training, fit
@@ -81,13 +81,13 @@ class InstantSoup:
         names: Sequence[str] | None = None,
         fresh: bool = False,
     ) -> None:
-        self.per_epoch, steps = length(training, len(data.train))
+        self.per_epoch, steps = training.steps_of_epoch(len(data.train)), training.all_steps(len(data.train))
         rounds.check(self.per_epoch, steps, denoiser.left)
         self.ends = rounds.ends(self.per_epoch, steps)
         self.model, self.training, self.rounds, self.denoiser = model, training, rounds, denoiser
         self.data, self.objective, self.seed, self.fresh = data, objective, seed, fresh
         self.weights = chosen(model, names)
-        self.mask = everything(self.weights)
+        self.mask = masks.everything(self.weights)
         self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
         self.warned = False
 

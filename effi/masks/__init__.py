@@ -6,7 +6,7 @@ from effi.masks.holding import Held, hold
 from effi.masks.merge import intersection, union, vote
 from effi.masks.packing import distance_matrix, pack, packed_distance, unpack
 from effi.masks.prunable import Part, parts, prunable
-from effi.masks.select import Scope, magnitude, pruned_count, random, random_like, smallest
+from effi.masks.select import Scope, everything, magnitude, pruned_count, random, random_like, smallest
 from effi.masks.storage import encode, file_formats, formats
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "distance",
     "distance_matrix",
     "encode",
+    "everything",
     "file_formats",
     "formats",
     "hold",

@@ -16,6 +16,11 @@ from effi.masks.threshold import Keyed, Threshold, find
 Scope = Literal["global", "tensor"]
 
 
+def everything(weights: Mapping[str, Tensor]) -> Mask:
+    """The mask that prunes nothing."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
 def smallest(
     scores: Mapping[str, Tensor], sparsity: float, *, scope: Scope = "global", within: Mask | None = None
 ) -> Mask:

@@ -59,8 +59,8 @@ def find(tensors: Sequence[Keyed], k: int) -> Threshold:
 
 
 def by_partition(tensors: Sequence[Keyed], k: int) -> Threshold:
-    """The threshold on a CPU; where a sample misled, all keys are gathered."""
-    low, high = _bracket(tensors, k)
+    """The threshold on a CPU; where a sample misled or would be no smaller, all keys are gathered."""
+    low, high = _bracket(tensors, k) if sum(map(len, tensors)) > SAMPLE else (LOWEST, HIGHEST)
     below, between = _split(tensors, low, high)
     if not below < k <= below + len(between):
         below, between = _split(tensors, LOWEST, HIGHEST)

@@ -19,5 +19,5 @@ def enough(training: Training, examples: int, least_steps: int) -> Training:
         raise ParameterError(f"a budget for {examples} training examples makes no sense; give at least 1")
     if training.epochs is None:
         return replace(training, steps=max(training.steps or 0, least_steps))
-    per_epoch = math.ceil(examples / training.batch_size)
-    return replace(training, epochs=max(training.epochs, math.ceil(least_steps / per_epoch)))
+    epochs = math.ceil(least_steps / training.steps_of_epoch(examples))
+    return replace(training, epochs=max(training.epochs, epochs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from effi.data import Dataset, Examples, TextDataset
 from effi.data.splits import shorten
 from effi.errors import ParameterError, did_you_mean
+from effi.training.evaluation import Outcome
 
 if TYPE_CHECKING:
     from effi.records import Arm
@@ -29,11 +31,11 @@ SIDE, EXAMPLES, ITERATIONS = 16, 5000, 100
 PIXELS, TOKENS = (1e-3, 1e-2, 1e-1), (1.0, 10.0, 100.0)
 
 
-class Worth(NamedTuple):
-    """Metrics by name, and hits bool (n,) on the test split by the name of their accuracy."""
+class Rows(NamedTuple):
+    """Examples as scikit-learn reads them: inputs (n, features), and labels (n,)."""
 
-    metrics: dict[str, float]
-    marks: dict[str, torch.Tensor]
+    inputs: Any
+    labels: torch.Tensor
 
 
 def train(arm: Arm, data: Dataset | TextDataset) -> None:
@@ -48,7 +50,7 @@ def train(arm: Arm, data: Dataset | TextDataset) -> None:
     arm.record([each.metrics for each in found], marks=[each.marks for each in found])
 
 
-def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Worth:
+def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Outcome:
     """What always saying the most frequent class is worth, or logistic regression, by scikit-learn.
 
     Logistic regression reads images pooled to SIDE pixels a side, of texts the TF-IDF of their tokens, of EXAMPLES
@@ -60,29 +62,31 @@ def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Worth:
     if not data.classes:
         raise ParameterError(f"{data.name} has no classes that a sanity baseline could say: leave it out")
     train = shorten(data.train, min(EXAMPLES, len(data.train)), seed, "train")
-    model = _majority(train) if kind == "majority" else _logistic(train, data)
-    scores = {split: _score(model, getattr(data, split), data) for split in ("validation", "test")}
+    parts = {"train": train, "validation": data.validation, "test": data.test}
+    rows = {name: Rows(_features(part, data), part.labels.cpu()) for name, part in parts.items()}
+    model = _majority(rows["train"]) if kind == "majority" else _logistic(rows, data)
+    scores = {split: _score(model, rows[split], data) for split in ("validation", "test")}
     tested, hits = scores["test"]
     metrics = {f"{split}_{name}": value for split, (values, _) in scores.items() for name, value in values.items()}
     best = {f"best_test_{name}": value for name, value in tested.items()}
-    return Worth(metrics | best, dict.fromkeys(("test_accuracy", "best_test_accuracy"), hits))
+    return Outcome(metrics | best, dict.fromkeys(("test_accuracy", "best_test_accuracy"), hits))
 
 
-def _majority(train: Examples) -> Any:
-    return DummyClassifier(strategy="prior").fit(np.zeros((len(train), 1)), train.labels.cpu().numpy())
+def _majority(train: Rows) -> Any:
+    return DummyClassifier(strategy="prior").fit(train.inputs, train.labels.numpy())
 
 
-def _logistic(train: Examples, data: Dataset | TextDataset) -> Any:
+def _logistic(rows: Mapping[str, Rows], data: Dataset | TextDataset) -> Any:
     """The one of its penalty's strengths that does best on validation."""
     text = isinstance(data, TextDataset)
-    inputs, labels = _features(train, data), train.labels.cpu().numpy()
+    inputs, labels = rows["train"].inputs, rows["train"].labels.numpy()
     models = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that iterations end before the last digit is settled
         for strength in TOKENS if text else PIXELS:
             scale = TfidfTransformer(sublinear_tf=True) if text else StandardScaler()
             models.append(make_pipeline(scale, LogisticRegression(C=strength, max_iter=ITERATIONS)).fit(inputs, labels))
-    return max(models, key=lambda model: _score(model, data.validation, data)[0]["accuracy"])
+    return max(models, key=lambda model: _score(model, rows["validation"], data)[0]["accuracy"])
 
 
 def _features(examples: Examples, data: Dataset | TextDataset) -> Any:
@@ -101,11 +105,10 @@ def _counts(ids: np.ndarray, data: TextDataset) -> Any:
     return csr_array((np.ones(len(tokens)), (rows, tokens)), shape=(len(ids), data.vocabulary))
 
 
-def _score(model: Any, examples: Examples, data: Dataset | TextDataset) -> tuple[dict[str, float], torch.Tensor]:
+def _score(model: Any, rows: Rows, data: Dataset | TextDataset) -> tuple[dict[str, float], torch.Tensor]:
     """Cross-entropy and accuracy, and hits bool (n,); a class that was not trained on has the probability of none."""
-    labels = examples.labels.cpu()
-    chances = torch.full((len(labels), len(data.classes)), 1e-12, dtype=torch.float64)
-    chances[:, model.classes_] = torch.from_numpy(model.predict_proba(_features(examples, data))).double().clamp(1e-12)
-    hits = chances.argmax(1) == labels
-    loss = F.nll_loss(chances.log(), labels)
+    chances = torch.full((len(rows.labels), len(data.classes)), 1e-12, dtype=torch.float64)
+    chances[:, model.classes_] = torch.from_numpy(model.predict_proba(rows.inputs)).double().clamp(1e-12)
+    hits = chances.argmax(1) == rows.labels
+    loss = F.nll_loss(chances.log(), rows.labels)
     return {"loss": loss.item(), "accuracy": hits.double().mean().item()}, hits

@@ -168,37 +168,44 @@ def outcome(
     model leaves with its last weights.
     """
     last_state = {name: value.clone() for name, value in model.state_dict().items()}
-    last, marks = _tested(model, data, objective, more)
-    calibration = _calibration(model, data, objective)
+    last = _tested(model, data, objective, more)
+    calibration = _calibration(model, last.logits, data, objective)
     model.load_state_dict(history.best_state)
-    best, best_marks = _tested(model, data, objective, more)
+    best = _tested(model, data, objective, more)
     model.load_state_dict(last_state)
     metrics = {
         **{name: curve[-1] for name, curve in history.curves.items() if name not in PLACES},
-        **{f"test_{name}": value for name, value in last.items()},
-        **{f"best_test_{name}": value for name, value in best.items()},
+        **{f"test_{name}": value for name, value in last.scores.items()},
+        **{f"best_test_{name}": value for name, value in best.scores.items()},
         "best_epoch": history.best_epoch,
         **calibration,
     }
-    hits = {"test_accuracy": marks, "best_test_accuracy": best_marks}
-    return Outcome(metrics, {name: each for name, each in hits.items() if each is not None})
+    marks = {"test_accuracy": last.hits, "best_test_accuracy": best.hits}
+    return Outcome(metrics, {name: hits for name, hits in marks.items() if hits is not None})
 
 
-def _tested(
-    model: nn.Module, data: Dataset | TextDataset, objective: Objective, more: Sequence[str]
-) -> tuple[dict[str, float], Tensor | None]:
-    """Metrics on the test split, and for classes which of its examples are hits."""
+class _Tested(NamedTuple):
+    """Scores on the test split, and for classes the logits that they are of and which of its examples are hits."""
+
+    scores: dict[str, float]
+    logits: Tensor | None = None
+    hits: Tensor | None = None
+
+
+def _tested(model: nn.Module, data: Dataset | TextDataset, objective: Objective, more: Sequence[str]) -> _Tested:
     if not _of_examples(objective):
-        return evaluate(model, data.test, data, objective, more), None
+        return _Tested(evaluate(model, data.test, data, objective, more))
     logits, labels = predict(model, data.test, data), data.test.labels
-    return score(logits, labels, objective, more), objective.hits(logits, labels)
+    return _Tested(score(logits, labels, objective, more), logits, objective.hits(logits, labels))
 
 
-def _calibration(model: nn.Module, data: Dataset | TextDataset, objective: Objective) -> dict[str, float]:
-    """For classes, what calibration takes out of the loss on the test split."""
-    if not _of_examples(objective):
+def _calibration(
+    model: nn.Module, logits: Tensor | None, data: Dataset | TextDataset, objective: Objective
+) -> dict[str, float]:
+    """What calibration takes out of the loss of these logits on the test split; nothing where there are none."""
+    if logits is None:
         return {}
-    logits, labels = predict(model, data.test, data), data.test.labels
+    labels = data.test.labels
     heat = temperature(predict(model, data.validation, data), data.validation.labels)
     scaled = score(logits / heat, labels, objective)["loss"]
     return {"scaled_test_loss": scaled, "calibration_error": calibration_error(logits, labels)}

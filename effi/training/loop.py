@@ -113,8 +113,7 @@ class Loop:
         _check(data, training, objective)
         self.network, self.model, self.data, self.training, self.objective = network, model, data, training, objective
         self.ledger, self.device, self.first_epoch = ledger, data.train.inputs.device, first_epoch
-        self.per_epoch = math.ceil(len(data.train) / training.batch_size)
-        self.steps = training.steps or (training.epochs or 0) * self.per_epoch
+        self.per_epoch, self.steps = training.steps_of_epoch(len(data.train)), training.all_steps(len(data.train))
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
@@ -146,7 +145,7 @@ class Loop:
         tensors = [*parameters, *(p for p in parameters if p.requires_grad), *filter(torch.is_tensor, moments)]
         held = sum(tensor.nbytes for tensor in tensors) // len(self.histories)
         for history in self.histories:
-            # A mask is held twice: as bits to read, and as the stencil that clears weights.
+            # A mask is held twice: as flags, and as the stencil that clears weights.
             history.held_bytes = held + 2 * sum(kept.nbytes for kept in (self.step.mask or {}).values())
 
     # --- the run -------------------------------------------------------------------------------------------------

@@ -92,6 +92,14 @@ class Training:
             )
         return float(found[1]), found[2]
 
+    def steps_of_epoch(self, examples: int) -> int:
+        """Optimiser steps of an epoch over so many examples; the last may be a smaller batch."""
+        return math.ceil(examples / self.batch_size)
+
+    def all_steps(self, examples: int) -> int:
+        """Optimiser steps of the whole training on so many examples."""
+        return self.steps or (self.epochs or 0) * self.steps_of_epoch(examples)
+
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0 .. steps - 1: linear warm-up, then constant, or a line or cosine to the floor."""
         warm = round(self.warmup * steps) if self.warmup <= 1 else round(self.warmup)

@@ -11,7 +11,6 @@ import torch
 from effi import masks
 from effi.errors import ParameterError
 from effi.instant_soup import Denoiser, Rounds, by_level, denoised_prune, pair_overlap, perturbed
-from effi.instant_soup.pruned import everything
 from tests.instant_soup.tiny import pruned, same_mask, within
 
 MERGES = ["union", "intersection", "vote", "mean_magnitude", "mean_weight", "votes"]
@@ -54,7 +53,7 @@ def test_a_union_of_noisy_masks_prunes_slowly(size, share, expected):
     """Five nets moved by normal noise, 15 % asked for: the share of the weights alive that is pruned."""
     draw = torch.Generator().manual_seed(11)
     weights = {"w": torch.randn(2_000_000, generator=draw)}
-    weights, mask = alive(weights, share) if share else (weights, everything(weights))
+    weights, mask = alive(weights, share) if share else (weights, masks.everything(weights))
     nets = weak(weights, mask, size, nets=5)
     for merge, wanted in expected.items():
         how = Denoiser(nets=5, merge=merge, include_main=False)
@@ -67,7 +66,7 @@ def test_a_union_of_noisy_masks_prunes_slowly(size, share, expected):
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 def test_literal_algorithm_2_is_plain_magnitude_pruning(weights, size, share, scope):
     """Whatever the weak nets say, cutting their union with the main mask back gives the main mask, bit for bit."""
-    weights, mask = alive(weights, share) if share else (weights, everything(weights))
+    weights, mask = alive(weights, share) if share else (weights, masks.everything(weights))
     rounds, how = Rounds(0.9), Denoiser(nets=4, adjust="literal", scope=scope)
     found, facts = denoised_prune(weights, weak(weights, mask, size), mask, rounds, how)
     before = {name: masks.sparsity({name: kept}) for name, kept in mask.items()}
@@ -82,7 +81,7 @@ def test_literal_algorithm_2_is_plain_magnitude_pruning(weights, size, share, sc
 
 
 def test_without_the_main_mask_the_literal_adjustment_is_not_magnitude_pruning(weights):
-    mask = everything(weights)
+    mask = masks.everything(weights)
     how = Denoiser(nets=4, adjust="literal", include_main=False)
     found, facts = denoised_prune(weights, weak(weights, mask, 5.0), mask, Rounds(0.9, 0.3), how)
     assert not same_mask(found, masks.magnitude(weights, 0.3)) and facts["decided"] > 0
@@ -126,7 +125,7 @@ def test_masks_merge_by_votes(weights, options, rule):
 
 
 def test_means_rank_by_weak_nets_alone(weights):
-    mask = everything(weights)
+    mask = masks.everything(weights)
     nets = weak(weights, mask, 0.8)
     means = {
         "mean_magnitude": {name: torch.stack([net[name].abs() for net in nets]).mean(0) for name in weights},
@@ -158,7 +157,7 @@ def test_votes_rank_first_and_magnitude_among_equals(weights, how):
 
 
 def test_density_cuts_the_union_to_a_target_of_its_own(weights):
-    mask = everything(weights)
+    mask = masks.everything(weights)
     nets = weak(weights, mask, 2.0)
     union, _ = denoised_prune(weights, nets, mask, Rounds(0.9, 0.3), Denoiser(4))
     found, facts = denoised_prune(weights, nets, mask, Rounds(0.9, 0.3), Denoiser(4, adjust="density", cut=0.2))
@@ -175,7 +174,7 @@ def test_density_cuts_the_union_to_a_target_of_its_own(weights):
 @pytest.mark.parametrize(("scope", "relative"), [("global", True), ("global", False), ("tensor", True)])
 def test_rounds_nest_and_end_exactly_at_the_target(weights, merge, adjust, scope, relative):
     how = Denoiser(3, merge=merge, adjust=adjust, scope=scope)
-    rounds, mask, sparsities = Rounds(0.437, 0.2, relative), everything(weights), [0.0]
+    rounds, mask, sparsities = Rounds(0.437, 0.2, relative), masks.everything(weights), [0.0]
     for index in range(3):
         now = {name: weight * mask[name] for name, weight in weights.items()}
         found, facts = denoised_prune(now, weak(now, mask, 0.02, 3, index), mask, rounds, how)
@@ -192,7 +191,7 @@ def test_rounds_nest_and_end_exactly_at_the_target(weights, merge, adjust, scope
 
 
 def test_an_intersection_never_prunes_more_than_the_target(weights):
-    mask = everything(weights)
+    mask = masks.everything(weights)
     nets = weak(weights, mask, 3.0)
     free, _ = denoised_prune(weights, nets, mask, Rounds(0.99, 0.3), Denoiser(4, merge="intersection"))
     held, _ = denoised_prune(weights, nets, mask, Rounds(0.4, 0.3), Denoiser(4, merge="intersection"))
@@ -241,7 +240,7 @@ def test_facts_are_those_of_the_masks(weights):
 
 
 def test_votes_tell_how_much_pairs_of_masks_agree(weights):
-    mask = everything(weights)
+    mask = masks.everything(weights)
     nets = weak(weights, mask, 0.5)
     kept = [masks.magnitude(net, 0.15) for net in nets]
     _, facts = denoised_prune(weights, nets, mask, Rounds(0.9), Denoiser(4, include_main=False))

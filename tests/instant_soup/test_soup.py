@@ -24,7 +24,6 @@ from effi.instant_soup import (
     look_ahead,
     prune_gradually,
 )
-from effi.instant_soup.pruned import everything
 from effi.seeds import derive
 from effi.training import checkpoint, fit
 from tests.instant_soup.tiny import (
@@ -140,7 +139,7 @@ def test_weak_nets_say_what_is_pruned(data, watched):
     with pytest.raises(Cut):
         fit(model, data, TRAINING, seeds=[0], ledger=Ledger(), after_step=[stop])
     drawn = draw(SHORT.noise, TRAINING, rate=rates[-1], steps=3, examples=EXAMPLES, nets=2, seed=derive(0, "round 0"))
-    mask = everything(masks.prunable(model))
+    mask = masks.everything(masks.prunable(model))
     nets = look_ahead(Look(model, data), drawn, [mask] * 2, ledger=Ledger())
     found, facts = denoised_prune(steps[-1], (masks.prunable(net) for net in nets), mask, ROUNDS, SHORT)
     assert same_mask(found, seen[1][0]) and not same_mask(found, masks.magnitude(steps[-1], 0.15))
