@@ -61,7 +61,7 @@ def _without(count: int, keep: Sequence[int]) -> list[int]:
     return sorted(set(range(count)) - set(keep))
 
 
-def slimming(model: ViT | None = None, batch: int = BATCH, device: str = "cpu") -> list[Case]:
+def slimming(model: ViT | None = None, batch: int = BATCH) -> list[Case]:
     """The CIFAR ViT slimmed by us and by torch-pruning, and training steps before and after, in fp32."""
     model = model or cifar_vit()
     keep = kept(model)
@@ -71,11 +71,20 @@ def slimming(model: ViT | None = None, batch: int = BATCH, device: str = "cpu") 
         smaller = operation(model, keep)
         return Competitor(lambda: operation(model, keep), sum(p.numel() for p in smaller.parameters()))
 
-    steps: dict[str, Callable[[], nn.Module]] = {
-        "dense": lambda: copy.deepcopy(model),
+    operations = {way: partial(removed, way) for way in ("effi", "torch-pruning")}
+    return [Case("removal", "effi", operations), steps_after_removal(model, batch)]
+
+
+def steps_after_removal(
+    model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", device: str = "cpu"
+) -> Case:
+    """A training step of the CIFAR ViT, and of what either way of removal leaves of it."""
+    model = model or cifar_vit()
+    keep = kept(model)
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "dense": partial(copy.deepcopy, model),
         "slim": partial(slim, model, keep),
         "torch-pruning": partial(torch_pruning, model, keep),
     }
-    training = {name: partial(trained, make, model.shape, batch, "fp32", device) for name, make in steps.items()}
-    operations = {way: partial(removed, way) for way in ("effi", "torch-pruning")}
-    return [Case("removal", "effi", operations), Case(f"training step, batch {batch}", "dense", training)]
+    steps = {name: partial(trained, make, model.shape, batch, precision, device) for name, make in makers.items()}
+    return Case(f"training step, batch {batch}", "dense", steps)

@@ -1,4 +1,4 @@
-"""What is compared: training steps of models, the training loop, start-up time, and the steps again on a GPU."""
+"""What is compared: training steps of models, the training loop and start-up time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from effi.bench.peers import PEERS
-from effi.bench.rounds import Case, Competitor, repeated
+from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
 from effi.data import Dataset, Examples, normalise
 from effi.minimal import Variant
@@ -22,7 +22,7 @@ from effi.seeds import generator
 from effi.training import Training, fit
 
 SHAPE = ViTShape(32, 4, 3, 10, width=128, depth=6, hidden=512, positions="learned", final_norm=True)
-HEADS, BATCH, GPU_CALLS = 4, 64, 10
+HEADS, BATCH = 4, 64
 NOTEBOOK = "import effi.minimal, effi.models.vit, effi.training, effi.data, effi.records, effi.claims, effi.report"
 
 
@@ -146,31 +146,3 @@ def imports() -> list[Case]:
         return Competitor(lambda: subprocess.run([sys.executable, "-c", statement], check=True))
 
     return [Case("import", "torch", {name: partial(process, text) for name, text in statements.items()})]
-
-
-def gpu() -> list[Case]:
-    """The training steps on a GPU, by CUDA events; nothing without one."""
-    if not torch.cuda.is_available():
-        return []
-    cases = [*vit(device="cuda"), *minimal(device="cuda")]
-    return [replace(case, competitors=_repeated(case), calls=GPU_CALLS, clock=cuda_seconds) for case in cases]
-
-
-def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:
-    """Competitors that step GPU_CALLS times in a call, so that events time work and not launches."""
-
-    def often(make: Callable[[], Competitor]) -> Competitor:
-        made = make()
-        return replace(made, step=repeated(made.step, GPU_CALLS))
-
-    return {name: partial(often, make) for name, make in case.competitors.items()}
-
-
-def cuda_seconds(step: Callable[[], object]) -> float:
-    """Seconds of a call by CUDA events."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    step()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3

@@ -35,21 +35,22 @@ def early_bird() -> list[Case]:
     return [selection(), tracking(), heat_map(), held(), *slimming()]
 
 
-def selection(tensors: int = TENSORS, sides: tuple[int, int] = SIDES) -> Case:
+def selection(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, device: str = "cpu") -> Case:
     """A mask by magnitude over many tensors, with the memory that each way needs beside the weights."""
+    measured = apart if device == "cpu" else extra_bytes
 
     def competitor(way: str) -> Competitor:
-        weights = noise(tensors, sides)
-        return Competitor(partial(WAYS[way], weights), extra_bytes=apart(way, tensors, sides))
+        weights = noise(tensors, sides, device)
+        return Competitor(partial(WAYS[way], weights), extra_bytes=measured(way, tensors, sides, device))
 
-    count = tensors * sides[0] * sides[1]
-    return Case(f"magnitude, {count / 1e6:.0f} M in {tensors}", "effi", {way: partial(competitor, way) for way in WAYS})
+    count, ways = tensors * sides[0] * sides[1], [way for way in WAYS if device == "cpu" or way != "numpy.partition"]
+    return Case(f"magnitude, {count / 1e6:.0f} M in {tensors}", "effi", {way: partial(competitor, way) for way in ways})
 
 
-def noise(tensors: int, sides: tuple[int, int]) -> dict[str, Tensor]:
+def noise(tensors: int, sides: tuple[int, int], device: str = "cpu") -> dict[str, Tensor]:
     """Random weights."""
     draw = generator(0, "bench")
-    return {str(index): torch.randn(sides, generator=draw) for index in range(tensors)}
+    return {str(index): torch.randn(sides, generator=draw).to(device) for index in range(tensors)}
 
 
 def by_torch_prune(weights: Weights) -> nn.ModuleList:
@@ -65,7 +66,7 @@ def by_torch_prune(weights: Weights) -> nn.ModuleList:
 def by_topk(weights: Weights) -> Tensor:
     """The flat mask by torch.topk of all magnitudes."""
     scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
-    kept = torch.ones(len(scores), dtype=torch.bool)
+    kept = torch.ones_like(scores, dtype=torch.bool)
     kept[scores.topk(int(SPARSITY * len(scores)), largest=False, sorted=False).indices] = False
     return kept
 
@@ -86,15 +87,15 @@ WAYS: Mapping[str, Callable[[Weights], object]] = {
 }
 
 
-def apart(way: str, tensors: int, sides: tuple[int, int]) -> int | None:
+def apart(way: str, tensors: int, sides: tuple[int, int], device: str = "cpu") -> int | None:
     """`extra_bytes` in a process of its own, whose memory nothing else touched."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(extra_bytes, way, tensors, sides).result()
+        return pool.submit(extra_bytes, way, tensors, sides, device).result()
 
 
-def extra_bytes(way: str, tensors: int, sides: tuple[int, int]) -> int | None:
-    """Peak bytes of the process during one selection less those before, its mask included; None where unknown."""
-    weights, ledger = noise(tensors, sides), Ledger()
+def extra_bytes(way: str, tensors: int, sides: tuple[int, int], device: str = "cpu") -> int | None:
+    """Peak bytes of process or device in one selection less those before, its mask included; None where unknown."""
+    weights, ledger = noise(tensors, sides, device), Ledger(device)
     with ledger.phase("before") as before:
         pass
     with ledger.phase("search") as search:
@@ -141,19 +142,18 @@ def gram(rows: Tensor, count: int) -> Tensor:
     return (kept[:, None] + kept[None] - 2 * shared) / count
 
 
-def held(model: ViT | None = None, batch: int = BATCH) -> Case:
+def held(model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", device: str = "cpu") -> Case:
     """A training step under a mask beside a dense one; masks save no time, and should cost little."""
     model, ways = model or cifar_vit(), ("dense", "effi", "torch.nn.utils.prune")
-    return Case(
-        f"step under a mask, batch {batch}", "dense", {way: partial(trained, model, batch, way) for way in ways}
-    )
+    steps = {way: partial(trained, model, batch, way, precision, device) for way in ways}
+    return Case(f"step under a mask, batch {batch}", "dense", steps)
 
 
-def trained(model: ViT, batch: int, way: str) -> Competitor:
+def trained(model: ViT, batch: int, way: str, precision: str = "fp32", device: str = "cpu") -> Competitor:
     """A step of AdamW on one fixed batch, on a copy of the model."""
-    model, draw = copy.deepcopy(model), generator(0, "bench")
-    images = torch.randn(batch, model.shape.channels, *[model.shape.image_size] * 2, generator=draw)
-    labels = torch.randint(model.shape.classes, (batch,), generator=draw)
+    model, draw = copy.deepcopy(model).to(device), generator(0, "bench")
+    images = torch.randn(batch, model.shape.channels, *[model.shape.image_size] * 2, generator=draw).to(device)
+    labels = torch.randint(model.shape.classes, (batch,), generator=draw).to(device)
     weights = masks.prunable(model)
     if way == "torch.nn.utils.prune":
         owners = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in weights]
@@ -163,7 +163,9 @@ def trained(model: ViT, batch: int, way: str) -> Competitor:
         masks.hold(model, optimizer, masks.magnitude(weights, SPARSITY))
 
     def step() -> None:
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from effi import bench
-from effi.bench import peers, suites
+from effi.bench import gpu, peers, suites, tickets
 from effi.bench.rounds import FEWEST, Case, Competitor, Missing
+from effi.bench.slimming import steps_after_removal
 from effi.errors import ParameterError
 from effi.models.vit import ViTShape
 from tests.bench.conftest import complete
@@ -112,18 +113,28 @@ def test_without_a_gpu_one_sentence_and_nothing_is_written(
 def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     stepped: list[str] = []
     plain = Case("fp32", "a", {"a": lambda: Competitor(lambda: stepped.append("a"))})
+    monkeypatch.setattr(gpu, "gpu", lambda: [plain])
+    (case,) = gpu.timed_by_events()
+    assert (case.calls, case.clock) == (gpu.CALLS, gpu.seconds)
+    assert set(complete(case)["a"].seconds) == {1 / gpu.CALLS}
+    assert len(stepped) == gpu.CALLS * (2 + 1 + FEWEST)
+
+
+def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same makers, run here on the CPU: what a GPU would first find wrong is found without one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name in ("vit", "minimal"):
-        monkeypatch.setattr(suites, name, lambda device: [replace(plain, title=device)])
-    cases = suites.gpu()
-    assert [(case.title, case.clock) for case in cases] == [("cuda", suites.cuda_seconds)] * 2
-    assert set(complete(cases[0])["a"].seconds) == {1 / suites.GPU_CALLS}
-    assert len(stepped) == suites.GPU_CALLS * (2 + 1 + FEWEST)
+    for room, name in ((suites, "vit"), (suites, "minimal"), (tickets, "held"), (tickets, "selection")):
+        made = getattr(room, name)
+        monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
+    monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
+    titles = [case.title for case in gpu.gpu()]
+    assert titles[:3] == ["fp32, 64 images", "bf16, 64 images", "fp32, 64 images"]
+    assert titles[3:] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 def test_gpu_steps_are_timed_by_events() -> None:
-    for case in suites.gpu():
+    for case in gpu.timed_by_events():
         measured = [row for row in complete(case).values() if not row.note]
         assert measured and all(second > 0 for row in measured for second in row.seconds)
 

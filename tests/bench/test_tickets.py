@@ -31,7 +31,7 @@ def test_every_way_finds_the_same_mask() -> None:
 
 
 def test_selection_reports_extra_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "apart", lambda way, tensors, sides: 7)
+    monkeypatch.setattr(tickets, "apart", lambda way, tensors, sides, device: 7)
     case = tickets.selection(4, SIDES)
     found = complete(case)
     assert case.title.endswith("M in 4")

@@ -1,0 +1,54 @@
+"""The training steps and masks again on a GPU, timed by its events; nothing without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from effi.bench import suites, tickets
+from effi.bench.rounds import Case, Competitor, repeated
+from effi.bench.slimming import steps_after_removal
+
+CALLS, BATCH = 10, 512  # the batch that the first paper's ViT is trained with
+
+
+def gpu() -> list[Case]:
+    """Small models of both papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
+    if not torch.cuda.is_available():
+        return []
+    return [
+        *(_titled(case, "64 images") for case in (*suites.vit(device="cuda"), *suites.minimal(device="cuda"))),
+        tickets.held(batch=BATCH, precision="bf16", device="cuda"),
+        steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
+        tickets.selection(device="cuda"),
+    ]
+
+
+def timed_by_events() -> list[Case]:
+    """`gpu`, each competitor CALLS times in a call, so that events time work and not launches."""
+    return [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in gpu()]
+
+
+def _titled(case: Case, batch: str) -> Case:
+    return replace(case, title=f"{case.title}, {batch}")
+
+
+def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:
+    def often(make: Callable[[], Competitor]) -> Competitor:
+        made = make()
+        return replace(made, step=repeated(made.step, CALLS))
+
+    return {name: partial(often, make) for name, make in case.competitors.items()}
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """Seconds of a call by CUDA events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
