@@ -11,7 +11,7 @@ from torch import Tensor
 
 from effi.errors import ParameterError
 from effi.masks.fit import Mask, check_fit
-from effi.masks.threshold import Keyed, Threshold, find
+from effi.masks.threshold import Keyed, by_histogram, by_partition, joined
 
 Scope = Literal["global", "tensor"]
 
@@ -92,7 +92,7 @@ def _select(
 
 def _reject_nan(scores: Mapping[str, Tensor]) -> None:
     """One wait for the device; a sum is not a number when a term is not, or when infinities cancel."""
-    suspects = torch.stack([score.detach().sum(dtype=torch.float32).isnan() for score in scores.values()]).tolist()
+    suspects = torch.stack([score.detach().sum(dtype=torch.float32) for score in scores.values()]).isnan().tolist()
     for (name, score), suspect in zip(scores.items(), suspects, strict=True):
         if suspect and score.isnan().any():
             raise ParameterError(f'"{name}" holds values that are not numbers, which cannot be ranked; train it anew')
@@ -111,12 +111,12 @@ def _pruned(tensors: Mapping[str, Keyed], k: int) -> Mask:
     """The mask without the k smallest keys."""
     if k == 0:
         return {name: torch.ones_like(one.scores, dtype=torch.bool) for name, one in tensors.items()}
-    threshold = find(list(tensors.values()), k)
-    keep = _keep_on_cpu if isinstance(threshold.key, int) else _keep_on_device
-    return keep(tensors, threshold)
+    on_cpu = next(iter(tensors.values())).scores.device.type == "cpu"
+    return (_keep_on_cpu if on_cpu else _keep_on_device)(tensors, k)
 
 
-def _keep_on_cpu(tensors: Mapping[str, Keyed], threshold: Threshold) -> Mask:
+def _keep_on_cpu(tensors: Mapping[str, Keyed], k: int) -> Mask:
+    threshold = by_partition(list(tensors.values()), k)
     mask, ties = {}, threshold.ties
     for name, one in tensors.items():
         kept = torch.empty(len(one), dtype=torch.bool)
@@ -131,16 +131,14 @@ def _keep_on_cpu(tensors: Mapping[str, Keyed], threshold: Threshold) -> Mask:
     return mask
 
 
-def _keep_on_device(tensors: Mapping[str, Keyed], threshold: Threshold) -> Mask:
-    """As on a CPU, but ties are counted with running sums, so that nothing waits for the device."""
-    mask: Mask = {}
-    seen: int | Tensor = 0
-    for name, one in tensors.items():
-        keys = one.keys()
-        tied = keys == threshold.key
-        kept = (keys > threshold.key) | (tied & (tied.cumsum(0) + seen > threshold.ties))
-        mask[name], seen = kept.view(one.scores.shape), seen + tied.sum()
-    return mask
+def _keep_on_device(tensors: Mapping[str, Keyed], k: int) -> Mask:
+    """As on a CPU, but of joined keys, and ties are counted with a running sum, so that nothing waits."""
+    keys = joined(list(tensors.values()))
+    threshold = by_histogram(keys, k)
+    tied = keys == threshold.key
+    kept = (keys > threshold.key) | (tied & (tied.cumsum(0) > threshold.ties))
+    parts = zip(tensors.items(), kept.split([len(one) for one in tensors.values()]), strict=True)
+    return {name: part.view(one.scores.shape) for (name, one), part in parts}
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,8 +1,9 @@
-"""The k-th smallest of many keys that lie in several tensors, exactly and without joining them.
+"""The k-th smallest of many keys that lie in several tensors, exactly.
 
 On a CPU a random sample brackets the answer, one pass counts what lies below and gathers what lies between, and a
-partition of those few settles it. Elsewhere three histograms of 11, 11 and 10 bits narrow it down: all numbers stay on
-the device, so that nothing waits for it.
+partition of those few settles it; nothing is joined. Elsewhere the tensors are joined, as every launch of a kernel
+costs more than its work, and three histograms of 11, 11 and 10 bits narrow the answer down: all numbers stay on the
+device, so that nothing waits for it.
 """
 
 from __future__ import annotations
@@ -52,14 +53,11 @@ class Threshold:
     ties: int | Tensor
 
 
-def find(tensors: Sequence[Keyed], k: int) -> Threshold:
-    """Threshold that prunes the k smallest keys; 1 <= k <= their number."""
-    on_cpu = tensors[0].scores.device.type == "cpu"
-    return by_partition(tensors, k) if on_cpu else by_histogram(tensors, k)
-
-
 def by_partition(tensors: Sequence[Keyed], k: int) -> Threshold:
-    """The threshold on a CPU; where a sample misled or would be no smaller, all keys are gathered."""
+    """Threshold that prunes the k smallest keys, 1 <= k <= their number, on a CPU.
+
+    Where a sample misled or would be no smaller, all keys are gathered.
+    """
     low, high = _bracket(tensors, k) if sum(map(len, tensors)) > SAMPLE else (LOWEST, HIGHEST)
     below, between = _split(tensors, low, high)
     if not below < k <= below + len(between):
@@ -93,9 +91,16 @@ def _split(tensors: Sequence[Keyed], low: int, high: int) -> tuple[int, np.ndarr
     return below, np.concatenate(between)
 
 
-def by_histogram(tensors: Sequence[Keyed], k: int) -> Threshold:
-    """The threshold on any device, with no wait for it; extra memory is twice that of the weights."""
-    keys = torch.cat([tensor.keys() for tensor in tensors])
+def joined(tensors: Sequence[Keyed]) -> Tensor:
+    """Keys of all tensors in order, int32 (N,)."""
+    scores = torch.cat([tensor.scores.detach().reshape(-1) for tensor in tensors])
+    masked = [tensor.kept for tensor in tensors if tensor.kept is not None]
+    kept = torch.cat([each.reshape(-1) for each in masked]) if masked else None
+    return Keyed(scores, kept, tensors[0].absolute).keys()
+
+
+def by_histogram(keys: Tensor, k: int) -> Threshold:
+    """The same of joined keys, on any device and with no wait for it."""
     prefix, rank = torch.zeros((), dtype=torch.int32, device=keys.device), torch.full((), k, device=keys.device)
     for shift, bits, first in ((21, 11, -(2**10)), (10, 11, 0), (0, 10, 0)):
         base = (prefix << bits) + first

@@ -61,9 +61,10 @@ def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Outcome:
         raise ParameterError(f"unknown sanity baseline {kind!r}{did_you_mean(kind, KINDS)}")
     if not data.classes:
         raise ParameterError(f"{data.name} has no classes that a sanity baseline could say: leave it out")
+    data = data.to("cpu")
     train = shorten(data.train, min(EXAMPLES, len(data.train)), seed, "train")
     parts = {"train": train, "validation": data.validation, "test": data.test}
-    rows = {name: Rows(_features(part, data), part.labels.cpu()) for name, part in parts.items()}
+    rows = {name: Rows(_features(part, data), part.labels) for name, part in parts.items()}
     model = _majority(rows["train"]) if kind == "majority" else _logistic(rows, data)
     scores = {split: _score(model, rows[split], data) for split in ("validation", "test")}
     tested, hits = scores["test"]
@@ -92,10 +93,10 @@ def _logistic(rows: Mapping[str, Rows], data: Dataset | TextDataset) -> Any:
 def _features(examples: Examples, data: Dataset | TextDataset) -> Any:
     """Pixels (n, features) from 0 to 255, or counts of tokens (n, vocabulary), sparse, without the special ones."""
     if isinstance(data, TextDataset):
-        return _counts(examples.inputs.cpu().numpy(), data)
+        return _counts(examples.inputs.numpy(), data)
     height, width = examples.inputs.shape[-2:]
     pooled = F.adaptive_avg_pool2d(examples.inputs.float(), (min(SIDE, height), min(SIDE, width)))
-    return pooled.flatten(1).cpu().numpy()
+    return pooled.flatten(1).numpy()
 
 
 def _counts(ids: np.ndarray, data: TextDataset) -> Any:

@@ -80,10 +80,10 @@ def tensors(kind: str, seed: int) -> dict[str, Tensor]:
 KINDS = ("normal", "ties", "constant", "zeros", "scales", "infinite", "bf16")
 
 
-@pytest.mark.parametrize("finder", [threshold.by_partition, threshold.by_histogram])
+@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, finder):
-    monkeypatch.setattr(select, "find", finder)
+def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, way):
+    monkeypatch.setattr(select, "_keep_on_cpu", way)
     for seed in range(3):
         scores = tensors(kind, seed)
         absolute = {name: score.abs() for name, score in scores.items()}
@@ -94,13 +94,13 @@ def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, finder):
             assert pruned(masks.magnitude(scores, sparsity)) == sorted_mask(absolute, k)
 
 
-@pytest.mark.parametrize("finder", [threshold.by_partition, threshold.by_histogram])
-def test_every_rank_and_every_piece(monkeypatch, finder):
+@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
+def test_every_rank_and_every_piece(monkeypatch, way):
     """Pieces and samples far smaller than tensors, so that brackets are wide, miss and meet the ends."""
     monkeypatch.setattr(threshold, "CHUNK", 7)
     monkeypatch.setattr(threshold, "SAMPLE", 10)
     monkeypatch.setattr(threshold, "DEVIATIONS", 0.1)
-    monkeypatch.setattr(select, "find", finder)
+    monkeypatch.setattr(select, "_keep_on_cpu", way)
     scores = {name: score[:40] for name, score in tensors("ties", 0).items()}
     count = sum(score.numel() for score in scores.values())
     for k in range(1, count, 13):
@@ -120,7 +120,9 @@ def test_per_tensor_scope_counts_in_each():
         assert pruned({name: layerwise[name]}) == sorted_mask({name: weight.abs()}, int(0.3 * weight.numel()))
 
 
-def test_within_prunes_more_and_never_less():
+@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
+def test_within_prunes_more_and_never_less(monkeypatch, way):
+    monkeypatch.setattr(select, "_keep_on_cpu", way)
     weights = {"a": torch.randn(50, 4), "b": torch.randn(100)}
     first = masks.random(weights, 0.4, generator=torch.Generator().manual_seed(1))
     second = masks.magnitude(weights, 0.7, within=first)

@@ -9,7 +9,7 @@ from effi.cost import Ledger
 from effi.data import Dataset
 from effi.minimal import Variant
 from effi.seeds import seeded
-from effi.training import Training, fit
+from effi.training import Training, baselines, fit
 from effi.training.evaluation import outcome
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
@@ -52,3 +52,8 @@ def test_seeded_covers_the_device():
             draws.append(torch.rand(8, device="cuda"))
     assert torch.equal(*draws)
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_sanity_baselines_do_not_care_where_data_lie(data):
+    for kind in baselines.KINDS:
+        assert baselines.fit(kind, data.to("cuda")).metrics == baselines.fit(kind, data).metrics
