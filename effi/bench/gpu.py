@@ -20,7 +20,8 @@ def gpu() -> list[Case]:
     if not torch.cuda.is_available():
         return []
     return [
-        *(_titled(case, "64 images") for case in (*suites.vit(device="cuda"), *suites.minimal(device="cuda"))),
+        *(_titled(case, "ViT") for case in suites.vit(device="cuda")),
+        *(_titled(case, "paper 4") for case in suites.minimal(device="cuda")),
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
         tickets.selection(device="cuda"),
@@ -32,8 +33,8 @@ def timed_by_events() -> list[Case]:
     return [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in gpu()]
 
 
-def _titled(case: Case, batch: str) -> Case:
-    return replace(case, title=f"{case.title}, {batch}")
+def _titled(case: Case, of: str) -> Case:
+    return replace(case, title=f"{of}, {case.title}, batch {suites.BATCH}")
 
 
 def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:

@@ -153,7 +153,7 @@ def counted(test: Comparison, found: Discordance, speaker: Speaker) -> str:
 def machine(records: Iterable[Record]) -> str:
     """On what a clock measured, a GPU or a CPU: " on AMD EPYC"; empty where records do not say."""
     made = [record.get("provenance", {}) for record in records]
-    named = sorted({each.get("gpu") or each.get("cpu") or "" for each in made} - {""})
+    named = sorted({(each.get("gpu") or {}).get("name") or each.get("cpu") or "" for each in made} - {""})
     return f" on {' and '.join(named)}" if named else ""
 
 

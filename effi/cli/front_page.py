@@ -26,7 +26,7 @@ from effi.claims.judging import AtProtocol
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Recommendation, Trade
-from effi.report.findings import highest, leading
+from effi.report.findings import highest, in_part, leading
 from effi.report.judgements import READING_WORDS, counted
 from effi.workbook import Notebook, notebooks
 
@@ -44,12 +44,13 @@ WORTH = {
 
 
 class Judged(NamedTuple):
-    """A notebook with its paper, and that paper's claims judged at the highest scale that has records."""
+    """A notebook with its paper, that paper's claims judged at the highest scale that ran most, and larger scales."""
 
     notebook: Notebook
     paper: Paper
     results: Results
     rows: list[ClaimRow]
+    parts: list[Results]
 
 
 def write() -> Path:
@@ -71,7 +72,7 @@ def is_fresh() -> bool:
 
 
 def block() -> str:
-    """Text between the markers: picture, answers and tables of every paper at the highest scale that has records."""
+    """Text between the markers: picture, answers and tables of every paper at the scale that `highest` finds."""
     return _block(list(_judged()))
 
 
@@ -85,7 +86,9 @@ def _block(judged: Sequence[Judged]) -> str:
     return "\n\n".join((shown, lines, *tables))
 
 
-def _answer(notebook: Notebook, paper: Paper, results: Results, rows: list[ClaimRow]) -> Iterator[str]:
+def _answer(
+    notebook: Notebook, paper: Paper, results: Results, rows: list[ClaimRow], parts: list[Results]
+) -> Iterator[str]:
     """A line with what the claims of a paper say and what that is worth, then its leading findings where seen."""
     said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
     yield (
@@ -93,6 +96,9 @@ def _answer(notebook: Notebook, paper: Paper, results: Results, rows: list[Claim
         f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
     )
     yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
+    for part in parts:
+        told = (each for each in paper.findings if part.scale in each.scales and look(each, paper, part).here == "for")
+        yield from (f"  - At {part.scale} scale, which ran in part: {each.text}" for each in told)
 
 
 def _beside(rows: list[ClaimRow]) -> str:
@@ -153,7 +159,7 @@ def _judged() -> Iterator[Judged]:
     for notebook in notebooks():
         if results := highest(notebook.paper):
             paper = papers.load(notebook.paper)
-            yield Judged(notebook, paper, results, judge(paper, results))
+            yield Judged(notebook, paper, results, judge(paper, results), in_part(notebook.paper))
 
 
 def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:

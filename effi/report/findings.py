@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from effi.claims import JUDGED, Judgement, Results, look, papers
-from effi.claims.papers import Finding, Paper
+from effi.claims import JUDGED, Judgement, Results, judge, look, papers
+from effi.claims.papers import READINGS, Finding, Paper
 from effi.report.tables import MARKS, Table
 
 CHOSEN = (
@@ -20,21 +20,52 @@ NOTHING = Table("Nothing is recorded yet: make reproduce.", (), ())
 
 
 def highest(paper: str, results_dir: str | Path = "results") -> Results:
-    """Results of the highest scale that has records, none where no scale has. Raises RecordError for old records."""
-    found = (Results.read(results_dir, scale, paper) for scale in reversed(JUDGED))
-    return next(filter(None, found), Results([]))
+    """Results of the highest scale that ran most of the paper's claims; else of the highest with records; else none.
+
+    Raises RecordError for old records.
+    """
+    return _by_scale(paper, results_dir)[0]
+
+
+def in_part(paper: str, results_dir: str | Path = "results", beyond: str | None = None) -> list[Results]:
+    """Results of scales larger than `beyond` (None: than `highest`) that ran few of the claims; the largest first."""
+    _, parts = _by_scale(paper, results_dir)
+    return [each for each in parts if beyond is None or JUDGED.index(each.scale) > JUDGED.index(beyond)]
+
+
+def _by_scale(paper: str, results_dir: str | Path) -> tuple[Results, list[Results]]:
+    """Results of the highest scale that ran most claims, and of the larger ones."""
+    found = [each for scale in reversed(JUDGED) if (each := Results.read(results_dir, scale, paper))]
+    alone = found[:1] or [Results([])]
+    place = next((n for n, each in enumerate(found) if len(found) == 1 or _ran_most(paper, each)), None)
+    return (alone[0], []) if place is None else (found[place], found[:place])
+
+
+def _ran_most(paper: str, results: Results) -> bool:
+    """Whether a test of more than half of the claims has records."""
+    rows = judge(papers.load(paper), results)
+    ran = [row for row in rows if any(row.judgement(reading).here != "not run" for reading in READINGS)]
+    return 2 * len(ran) > len(rows)
 
 
 def findings(paper: str, results_dir: str | Path = "results", scale: str | None = None) -> Table:
-    """Every finding on the records of a scale (None: the highest that has any). Errors as of `highest`."""
+    """Every finding on the records of a scale (None: of `highest`), and those of larger ones that ran in part."""
     found = highest(paper, results_dir) if scale is None else Results.read(results_dir, scale, paper)
-    return findings_table(papers.load(paper), found) if found else NOTHING
+    return findings_table(papers.load(paper), found, in_part(paper, results_dir, scale)) if found else NOTHING
 
 
-def findings_table(paper: Paper, results: Results) -> Table:
-    """Every finding that is told of the results' scale: whether they show it, and what they show."""
-    rows = (finding_row(finding, paper, results) for finding in told_at(paper.findings, results.scale))
+def findings_table(paper: Paper, results: Results, parts: Sequence[Results] = ()) -> Table:
+    """Every finding that is told of the results' scale: whether they show it, and what they show; then of `parts`."""
+    rows = [finding_row(finding, paper, results) for finding in told_at(paper.findings, results.scale)]
+    rows += [row for part in parts if part.scale != results.scale for row in rows_in_part(paper, part)]
     return Table(f"What we learned, by the records of {results.scale} scale", COLUMNS, tuple(rows), (CHOSEN,))
+
+
+def rows_in_part(paper: Paper, part: Results) -> list[tuple[str, str, str]]:
+    """Findings that are told of this scale by name, with the scale beside the tick."""
+    named = [finding for finding in paper.findings if part.scale in finding.scales]
+    rows = (finding_row(finding, paper, part) for finding in named)
+    return [(f"{mark}, {part.scale} scale", text, carried) for mark, text, carried in rows]
 
 
 def told_at(found: Sequence[Finding], scale: str) -> list[Finding]:

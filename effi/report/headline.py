@@ -8,18 +8,18 @@ from effi import paths
 from effi.claims import ClaimRow, judge, papers, tally
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
-from effi.report.findings import COLUMNS, NOTHING, finding_row, highest, leading
+from effi.report.findings import COLUMNS, NOTHING, finding_row, highest, in_part, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 
 
 def headline(paper: str, results_dir: str | Path = "results") -> Table:
-    """A sentence with what the claims say at the largest scale that has records, and the findings that lead.
+    """A sentence with what the claims say at the highest scale that ran most of them, and the findings that lead.
 
     Without records, or where they cannot be read, it says that: a notebook's first cell must not stop it.
     """
     try:
-        results = highest(paper, results_dir)
+        results, parts = highest(paper, results_dir), in_part(paper, results_dir)
     except RecordError as error:
         # A stored page names no machine.
         return Table(f"The last results cannot be shown: {error}".replace(f"{paths.ROOT}/", ""), (), ())
@@ -27,8 +27,9 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
         return NOTHING
     loaded = papers.load(paper)
     rows = judge(loaded, results)
-    cells = tuple(finding_row(finding, loaded, results) for finding in leading(loaded))
-    return Table(_sentence(rows, results.scale), COLUMNS if cells else (), cells)
+    cells = [finding_row(finding, loaded, results) for finding in leading(loaded)]
+    cells += [row for part in parts for row in rows_in_part(loaded, part)]
+    return Table(_sentence(rows, results.scale), COLUMNS if cells else (), tuple(cells))
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:

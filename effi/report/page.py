@@ -17,7 +17,7 @@ from effi.report import canvas
 from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive
-from effi.report.findings import findings, findings_table
+from effi.report.findings import findings, findings_table, in_part
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
 from effi.report.trades import Cost, advice, choose, validation_of
@@ -87,9 +87,9 @@ class Page:
         return evidence_table(judge(self.paper, self.results))
 
     def findings(self) -> Table:
-        """What was learned, by this run; at smoke scale, which tells nothing, by the workbook's own highest one."""
+        """What was learned, by this run and larger ones; at smoke scale, which tells nothing, by the workbook's own."""
         if self.place[1] in JUDGED:
-            return findings_table(self.paper, self.results)
+            return findings_table(self.paper, self.results, in_part(self.paper.id, *self.place[:2]))
         return findings(self.paper.id)
 
     def arms(self, metrics: Sequence[str], arms: Sequence[str] | None = None) -> Table:

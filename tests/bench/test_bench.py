@@ -128,7 +128,7 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
         monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
     monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
     titles = [case.title for case in gpu.gpu()]
-    assert titles[:3] == ["fp32, 64 images", "bf16, 64 images", "fp32, 64 images"]
+    assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
     assert titles[3:] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
 
 

@@ -476,11 +476,12 @@ def test_smoke_scale_judges_arithmetic_alone() -> None:
     assert (settled.here, settled.protocol) == ("for", "reproduced")
 
 
-def test_the_machine_belongs_to_what_a_clock_measured() -> None:
-    made = [each | {"provenance": {"cpu": "abacus", "gpu": None}} for each in seeds(-0.9, -1.0, -1.25)]
+@pytest.mark.parametrize(("gpu", "name"), [(None, "abacus"), ({"name": "H100", "driver": "1"}, "H100")])
+def test_the_machine_belongs_to_what_a_clock_measured(gpu: dict[str, str] | None, name: str) -> None:
+    made = [each | {"provenance": {"cpu": "abacus", "gpu": gpu}} for each in seeds(-0.9, -1.0, -1.25)]
     timed = [each | {"cost": {**each["cost"], "seconds": each["metrics"]["loss"] + 3}} for each in made]
-    assert " on abacus (claimed below 0), n=3." in judged({**BETTER, "metric": "cost.seconds"}, timed).why
-    assert "abacus" not in judged(BETTER, timed).why
+    assert f" on {name} (claimed below 0), n=3." in judged({**BETTER, "metric": "cost.seconds"}, timed).why
+    assert name not in judged(BETTER, timed).why
 
 
 def test_a_finding_is_seen_where_all_its_tests_hold() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from effi.report.findings import findings_table
 from tests.claims.synthetic import arm, paper
 from tests.report.synthetic import trained
 from tests.report.test_headline import keep
+
+# The package has a function of this name.
+findings = import_module("effi.report.findings")
 
 BETTER = {"rule": "ordering", "metric": "loss", "a": "{dataset}/new", "b": "{dataset}/old", "direction": "lower"}
 MADE_UP = paper(
@@ -69,3 +73,31 @@ def test_findings_of_the_papers_lead_the_page(name: str) -> None:
     assert len(found.report["headline"]) == 3
     assert set(found.report["headline"]) <= {finding.id for finding in found.findings}
     assert all(finding.text.endswith(".") for finding in found.findings)
+
+
+def test_a_larger_scale_that_ran_few_claims_does_not_stand_for_the_paper(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for scale in ("cpu", "hours", "gpu"):
+        keep(tmp_path, scale, trained("mnist/minimum", 0, 0.8))
+    monkeypatch.setattr(findings, "_ran_most", lambda paper, results: results.scale == "cpu")
+    assert findings.highest("minimal", tmp_path).scale == "cpu"
+    assert [part.scale for part in findings.in_part("minimal", tmp_path)] == ["gpu", "hours"]
+    assert [part.scale for part in findings.in_part("minimal", tmp_path, "hours")] == ["gpu"]
+    monkeypatch.setattr(findings, "_ran_most", lambda paper, results: False)
+    assert (findings.highest("minimal", tmp_path).scale, findings.in_part("minimal", tmp_path)) == ("gpu", [])
+
+
+def test_most_claims_are_more_than_half() -> None:
+    order = {**trained("check/C14", 0, 0.8), "metrics": {"order": 9}}
+    assert not findings._ran_most("minimal", Results([order]))
+    assert findings._ran_most("minimal", Results.read("results", "cpu", "minimal"))
+    assert not findings._ran_most("early_bird", Results.read("results", "gpu", "early_bird"))
+
+
+def test_what_a_larger_scale_shows_in_part_is_told_with_its_name() -> None:
+    large = Results([{**record, "scale": "gpu"} for record in RECORDS])
+    table = findings_table(MADE_UP, Results(RECORDS), [large])
+    assert [row[0] for row in table.rows][-1] == "○ not seen in this run, gpu scale"
+    assert [row[1] for row in table.rows] == [each.text for each in MADE_UP.findings]
+    assert findings_table(MADE_UP, large, [large]).rows == findings_table(MADE_UP, large).rows
