@@ -29,6 +29,10 @@ PANELS = {
 }
 
 
+# The least range of a panel, either side of 1, and the room at its ends.
+WIDE, EDGE = 1.25, 1.08
+
+
 def with_gains(results: Results, shares: Mapping[str, float]) -> Results:
     """The same arms with what pruning gains each seed as metrics: the keys of PANELS, and `relative_time`.
 
@@ -87,12 +91,18 @@ def tradeoff(gained: Results, series: Mapping[str, Sequence[str]], *, level: str
         for method, arms in series.items():
             _method(axes, shown, gain, metric, method, [arm for arm in arms if arm in shown and shown.holds(arm, gain)])
         axes.axhline(stats.interval(gained.values(level, metric)).mean, color=colour_of("dense"), ls="--", lw=1)
-        axes.set(xscale="log", xlabel=PANELS[gain], ylabel=measures.title(metric))
+        axes.set(xscale="log", xlim=_limits(shown, gain), xlabel=PANELS[gain], ylabel=measures.title(metric))
         axes.xaxis.set(major_locator=MaxNLocator(7), minor_locator=NullLocator())
         axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}x")
     handles, words = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, words, loc="outside lower center", ncols=5, fontsize=8)
     return question(figure, title)
+
+
+def _limits(results: Results, gain: str) -> tuple[float, float]:
+    """Around all points, and wide enough that gains of a few per cent look like what they are."""
+    means = [stats.interval(results.values(arm, gain)).mean for arm in results.arms if results.holds(arm, gain)]
+    return min(*means, 1 / WIDE) / EDGE, max(*means, WIDE) * EDGE
 
 
 def _method(axes: Axes, results: Results, gain: str, metric: str, method: str, arms: Sequence[str]) -> None:
