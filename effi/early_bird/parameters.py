@@ -7,9 +7,8 @@ from typing import get_args
 
 from effi import spec
 from effi.early_bird.building import VISION
-from effi.early_bird.detector import RULES
 from effi.early_bird.groups import LANGUAGE
-from effi.masks import Scope
+from effi.masks import RULES, Scope
 from effi.models.language import TextSize
 from effi.training import Training
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from effi import masks
-from effi.early_bird.detector import RULES, Rule, TicketDetector, first_draw
 from effi.errors import TrainingError
-from effi.masks import Mask, Scope
+from effi.masks import RULES, Mask, Rule, Scope, TicketDetector, first_draw
 from effi.training import Step
 from effi.training.checkpoint import under
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from effi.early_bird.detector import Rule
 from effi.early_bird.ticket import Ticket
-from effi.masks import Scope
+from effi.masks import Rule, Scope
 from effi.training import Training
 
 

@@ -8,10 +8,9 @@ from typing import Literal
 import torch
 
 from effi import masks
-from effi.early_bird.detector import Rule
 from effi.early_bird.search import Found
 from effi.errors import ParameterError
-from effi.masks import Mask, Scope
+from effi.masks import Mask, Rule, Scope
 from effi.seeds import generator
 
 Source = Literal["early_bird", "layerwise", "initial", "late", "drawn", "random", "snip", "gradient"]

@@ -1,6 +1,7 @@
-"""Which weights live: a Mask is parameter name -> kept (True). Masks from scores, compared, packed, held, stored."""
+"""Which weights live: a Mask is parameter name -> kept (True). From scores; compared, watched, packed, held, stored."""
 
 from effi.masks.compare import distance, layer_sparsity, overlap, sparsity, stability
+from effi.masks.detector import RULES, Rule, TicketDetector, first_draw
 from effi.masks.fit import Mask
 from effi.masks.holding import Held, hold
 from effi.masks.merge import intersection, union, vote
@@ -10,15 +11,19 @@ from effi.masks.select import Scope, everything, magnitude, pruned_count, random
 from effi.masks.storage import encode, file_formats, formats
 
 __all__ = [
+    "RULES",
     "Held",
     "Mask",
     "Part",
+    "Rule",
     "Scope",
+    "TicketDetector",
     "distance",
     "distance_matrix",
     "encode",
     "everything",
     "file_formats",
+    "first_draw",
     "formats",
     "hold",
     "intersection",

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from effi import masks
-from effi.early_bird import RULES, TicketDetector, first_draw
 from effi.errors import ParameterError
+from effi.masks import RULES, TicketDetector, first_draw
 
 
 def pruned(*positions: int, count: int = 100) -> masks.Mask:

@@ -8,9 +8,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from effi import masks
 from effi.errors import ParameterError
-from effi.masks import Mask
+from effi.masks.compare import sparsity
+from effi.masks.fit import Mask
+from effi.masks.packing import pack, packed_distance, unpack
 
 Rule = Literal["consecutive", "queue", "code"]
 LENGTH = 5  # of the queues of You et al. (ICLR 2020)
@@ -62,7 +63,7 @@ class TicketDetector:
     @property
     def ticket(self) -> Mask | None:
         """The mask drawn, None as long as none is."""
-        return None if self._ticket is None else masks.unpack(*self._ticket)
+        return None if self._ticket is None else unpack(*self._ticket)
 
     @property
     def newest(self) -> Tensor:
@@ -79,8 +80,8 @@ class TicketDetector:
 
         Raises ParameterError when the mask has another sparsity than the detector or another size than the last.
         """
-        count, bits = self._checked(mask), masks.pack(mask)
-        lags = [masks.packed_distance(bits, older, count) for older in self._before]
+        count, bits = self._checked(mask), pack(mask)
+        lags = [packed_distance(bits, older, count) for older in self._before]
         self.distances += lags[-1:]
         self._before.append(bits)
         fires = self.found_at is None and RULES[self.rule](self.distances, lags, self.threshold)
@@ -98,9 +99,9 @@ class TicketDetector:
             )
         self._weights = count
         # Exact counts per tensor may each miss a weight.
-        if abs(masks.sparsity(mask) - self.sparsity) > (len(mask) + 1) / count:
+        if abs(sparsity(mask) - self.sparsity) > (len(mask) + 1) / count:
             raise ParameterError(
-                f"a mask of sparsity {masks.sparsity(mask):.3f} was given to a detector of sparsity {self.sparsity}."
+                f"a mask of sparsity {sparsity(mask):.3f} was given to a detector of sparsity {self.sparsity}."
             )
         return count
 
