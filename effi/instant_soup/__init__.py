@@ -3,6 +3,7 @@
 from effi.instant_soup.costs import Bill, bill
 from effi.instant_soup.criteria import scores
 from effi.instant_soup.denoise import Denoised, Denoiser, by_level, denoised_prune, perturbed
+from effi.instant_soup.early_bird import Watch, early_bird
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
 from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
@@ -11,33 +12,61 @@ from effi.instant_soup.lottery import Trained, lottery_ticket
 from effi.instant_soup.noise import Noise, Protocol, draw
 from effi.instant_soup.overlaps import cosine, kept_overlap, pair_overlap, pruned_overlap, shared_prunes
 from effi.instant_soup.pruned import Pruned
+from effi.instant_soup.recipes import (
+    Averaged,
+    Cut,
+    Dense,
+    EarlyBird,
+    Gradual,
+    Longer,
+    Lottery,
+    Mixed,
+    Pool,
+    Recipe,
+    Soup,
+    Task,
+)
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.soup import InstantSoup, instant_soup
 from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
 from effi.instant_soup.weak_nets import Look, fastest, look_ahead, nets_at_once, seconds_of_ways
 
 __all__ = [
+    "Averaged",
     "Bill",
+    "Cut",
     "Denoised",
     "Denoiser",
+    "Dense",
+    "EarlyBird",
+    "Gradual",
     "Gradually",
     "Ingredients",
     "InstantSoup",
     "Judge",
+    "Longer",
     "Look",
+    "Lottery",
+    "Mixed",
     "Noise",
+    "Pool",
     "Protocol",
     "Pruned",
+    "Recipe",
     "Rounds",
+    "Soup",
     "Souped",
     "SparseFlops",
+    "Task",
     "Trained",
+    "Watch",
     "bill",
     "by_level",
     "cosine",
     "cubic",
     "denoised_prune",
     "draw",
+    "early_bird",
     "fastest",
     "fine_tunes",
     "greedy_soup",

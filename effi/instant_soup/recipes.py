@@ -1,0 +1,269 @@
+"""What an arm does to a pretrained model: every method and control as settings that can be applied to a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import nn
+
+from effi import masks
+from effi.cost import Ledger
+from effi.instant_soup.criteria import scores
+from effi.instant_soup.denoise import Denoiser
+from effi.instant_soup.early_bird import Watch, early_bird
+from effi.instant_soup.gradual import cubic, progressive, prune_gradually
+from effi.instant_soup.ingredients import Ingredients, model_soup
+from effi.instant_soup.judge import Judge
+from effi.instant_soup.lottery import lottery_ticket
+from effi.instant_soup.noise import Noise
+from effi.instant_soup.pruned import Pruned, chosen, copied
+from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.soup import instant_soup
+from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
+from effi.instant_soup.weak_nets import Data
+from effi.masks import Mask, Scope
+from effi.seeds import generator
+from effi.training import History, Objective, Training, average, fit
+from effi.training.evaluation import CLASSES
+
+# What SNIP and GraSP look at.
+RANKING: Mapping[str, Any] = {"batches": 4, "batch_size": 128}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pretrained model, what it is trained on, and where its cost is booked; `metric` is what validation chooses by.
+
+    `names` are the weights that may be pruned, None all prunable ones.
+    """
+
+    model: nn.Module
+    data: Data
+    training: Training
+    seed: int
+    ledger: Ledger
+    objective: Objective = CLASSES
+    metric: str = "accuracy"
+    names: Sequence[str] | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Options that all methods take."""
+        return {name: getattr(self, name) for name in ("seed", "ledger", "objective", "checkpoint")}
+
+    @property
+    def pruning(self) -> dict[str, Any]:
+        """Options that all methods of pruning take."""
+        return self.shared | {"names": self.names}
+
+    def fit(self, **options: Any) -> History:
+        """Train the model."""
+        own: dict[str, Any] = {"seeds": [self.seed], "ledger": self.ledger, "objective": self.objective}
+        (history,) = fit(self.model, self.data, self.training, checkpoint=self.checkpoint, **own, **options)
+        return history
+
+
+class Recipe(Protocol):
+    """Settings that can be applied; `sparsity` is None for what stays dense."""
+
+    def __call__(self, task: Task) -> Pruned:
+        """Train the task's model and leave it with its last weights, which obey the mask."""
+
+
+@dataclass(frozen=True)
+class Soup:
+    """Instant Soup Pruning; `fresh` as there."""
+
+    rounds: Rounds
+    denoiser: Denoiser
+    fresh: bool = False
+
+    def __call__(self, task: Task) -> Pruned:
+        return instant_soup(
+            task.model, task.data, task.training, self.rounds, self.denoiser, fresh=self.fresh, **task.pruning
+        )
+
+    def look_ahead_steps(self, training: Training, examples: int) -> int:
+        """Steps of all its weak nets at most: masks that disagree prune slowly, and take every round there is."""
+        ends = self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples))
+        trained = self.denoiser.nets if self.denoiser.gaussian is None else 0
+        return trained * self.denoiser.steps * len(ends)
+
+
+@dataclass(frozen=True)
+class Longer:
+    """Another recipe, whose training has the look-ahead steps of `soup` on top: what the same cost buys without it."""
+
+    recipe: Recipe
+    soup: Soup
+
+    def __call__(self, task: Task) -> Pruned:
+        examples = len(task.data.train)
+        steps = task.training.all_steps(examples) + self.soup.look_ahead_steps(task.training, examples)
+        return self.recipe(replace(task, training=replace(task.training, epochs=None, steps=steps)))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Plain fine-tuning."""
+
+    def __call__(self, task: Task) -> Pruned:
+        return Pruned(task.fit(), {})
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut of the pretrained weights, then training: by magnitude (OMP), at random, or by gradients."""
+
+    sparsity: float
+    by: Literal["magnitude", "random", "snip", "grasp"] = "magnitude"
+    scope: Scope = "global"
+
+    def __call__(self, task: Task) -> Pruned:
+        mask = self.mask(task)
+        return Pruned(task.fit(mask=mask), mask, {"after": [self.sparsity]})
+
+    def mask(self, task: Task) -> Mask:
+        """The mask of a task's model before any training."""
+        weights = chosen(task.model, task.names)
+        if self.by == "magnitude":
+            return masks.magnitude(weights, self.sparsity, scope=self.scope)
+        if self.by == "random":
+            stream = generator(task.seed, "random mask")
+            return masks.random(weights, self.sparsity, scope=self.scope, generator=stream)
+        own: dict[str, Any] = {"seed": task.seed, "ledger": task.ledger, "objective": task.objective}
+        ranks = scores(task.model, task.data, self.by, names=task.names, **RANKING, **own)
+        return masks.smallest(ranks, self.sparsity, scope=self.scope)
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Magnitude cuts on the way: `points` more after each `every` epochs, or a cubic plan that ends at `stage`.
+
+    The cubic plan cuts every `every` epochs.
+    """
+
+    sparsity: float
+    plan: Literal["progressive", "cubic"] = "cubic"
+    every: float = 0.1
+    points: float = 0.1
+    stage: float = 0.75
+
+    def __call__(self, task: Task) -> Pruned:
+        return prune_gradually(task.model, task.data, task.training, self.steps(task), **task.pruning)
+
+    def steps(self, task: Task) -> dict[int, float]:
+        """Step -> sparsity."""
+        examples = len(task.data.train)
+        every = max(1, round(self.every * task.training.steps_of_epoch(examples)))
+        if self.plan == "progressive":
+            return progressive(Rounds(self.sparsity, self.points, relative=False), every)
+        return cubic(self.sparsity, max(1, int(self.stage * task.training.all_steps(examples))), every)
+
+
+@dataclass(frozen=True)
+class Lottery:
+    """Iterative magnitude pruning, `points` a round; `rewind` is a share of an epoch, None never goes back.
+
+    Rounds are trained for `share` of the training, as a share of its steps.
+    """
+
+    sparsity: float
+    points: float = 0.1
+    rewind: float | None = 0.0
+    share: float = 1.0
+    scope: Scope = "global"
+
+    def __call__(self, task: Task) -> Pruned:
+        pruned, _ = lottery_ticket(
+            task.model, task.data, task.training, self.sparsities, **self.options(task), **task.pruning
+        )
+        return pruned
+
+    @property
+    def sparsities(self) -> list[float]:
+        """Those of all rounds."""
+        return Rounds(self.sparsity, self.points, relative=False).ladder()
+
+    def options(self, task: Task) -> dict[str, Any]:
+        """Where weights go back to, and how rounds are trained."""
+        examples = len(task.data.train)
+        per_epoch, steps = task.training.steps_of_epoch(examples), task.training.all_steps(examples)
+        rewind = None if self.rewind is None else round(self.rewind * per_epoch)
+        shorter = replace(task.training, epochs=None, steps=max(1, round(self.share * steps)))
+        return {"rewind": rewind, "search": None if self.share == 1 else shorter, "scope": self.scope}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Lottery Pools over the networks of all rounds of iterative magnitude pruning."""
+
+    lottery: Lottery
+
+    def __call__(self, task: Task) -> Pruned:
+        lottery, options = self.lottery, self.lottery.options(task) | task.pruning | {"keep": True}
+        pruned, networks = lottery_ticket(task.model, task.data, task.training, lottery.sparsities, **options)
+        if task.ledger.dry_run:
+            return pruned
+        judge = Judge(task.data, task.ledger, task.objective, task.metric)
+        with task.ledger.phase("search"):
+            mask, shares = lottery_pool(task.model, networks, lottery.sparsity, judge, scope=lottery.scope)
+        _mixed(pruned.history, task.model)
+        return Pruned(pruned.history, mask, pruned.told | {"share": shares})
+
+
+@dataclass(frozen=True)
+class EarlyBird:
+    """The early-bird ticket at a sparsity."""
+
+    sparsity: float
+    watch: Watch = field(default_factory=Watch)
+
+    def __call__(self, task: Task) -> Pruned:
+        return early_bird(task.model, task.data, task.training, self.sparsity, self.watch, **task.pruning)
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A soup of `count` whole fine-tunes: of all ("uniform"), or of those that validation wants ("greedy")."""
+
+    kind: Literal["uniform", "greedy"]
+    count: int = 8
+    noise: Noise = field(default_factory=Noise)
+
+    def __call__(self, task: Task) -> Pruned:
+        """The last of the fine-tunes is the arm's own training; the others are charged as "search"."""
+        others = fine_tunes(task.model, task.data, task.training, count=self.count - 1, noise=self.noise, **task.shared)
+        history = task.fit()
+        if not task.ledger.dry_run:
+            states = [*others, {name: value.clone() for name, value in task.model.state_dict().items()}]
+            self._mix(task, states)
+            _mixed(history, task.model)
+        return Pruned(history, {})
+
+    def _mix(self, task: Task, states: Sequence[dict[str, Any]]) -> None:
+        if self.kind == "uniform":
+            task.model.load_state_dict(average(states))
+            return
+        with task.ledger.phase("search"):
+            greedy_soup(task.model, states, Judge(task.data, task.ledger, task.objective, task.metric))
+
+
+def _mixed(history: History, model: nn.Module) -> None:
+    """What was mixed after the training has no better epoch behind it."""
+    history.best_state = copied(model)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Instant Model Soup."""
+
+    ingredients: Ingredients
+
+    def __call__(self, task: Task) -> Pruned:
+        souped = model_soup(task.model, task.data, task.training, self.ingredients, metric=task.metric, **task.pruning)
+        return Pruned(souped.history, {}, souped.told)

@@ -1,0 +1,135 @@
+"""Recipes do what the methods do, and what is longer is longer by the look-ahead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from effi import masks
+from effi.cost import Ledger
+from effi.instant_soup import Denoiser, Ingredients, Noise, Rounds
+from effi.instant_soup.early_bird import Watch
+from effi.instant_soup.recipes import (
+    Averaged,
+    Cut,
+    Dense,
+    EarlyBird,
+    Gradual,
+    Longer,
+    Lottery,
+    Mixed,
+    Pool,
+    Soup,
+    Task,
+)
+from tests.instant_soup.tiny import (
+    PER_EPOCH,
+    ROUNDS,
+    SHORT,
+    TOTAL,
+    TRAINING,
+    WEIGHTS,
+    obeys,
+    pruned,
+    same_weights,
+    souped,
+    vit,
+    weights_of,
+)
+
+SPARSITY = 0.45
+SOUP = Soup(ROUNDS, SHORT)
+BRIEF = replace(TRAINING, epochs=1)
+PRUNING = {
+    "soup": SOUP,
+    **{by: Cut(SPARSITY, by) for by in ("magnitude", "random", "snip", "grasp")},
+    "progressive": Gradual(SPARSITY, "progressive", every=0.2, points=0.15),
+    "cubic": Gradual(SPARSITY, every=0.2),
+    "lottery": Lottery(SPARSITY, points=0.225, rewind=0.1),
+    "cheap": Lottery(SPARSITY, points=0.225, rewind=None, share=0.25),
+    "pool": Pool(Lottery(SPARSITY, points=0.225)),
+    "early bird": EarlyBird(SPARSITY, Watch(0.5, "consecutive")),
+    "longer": Longer(Cut(SPARSITY), SOUP),
+}
+DENSE = {
+    "dense": Dense(),
+    "uniform": Averaged("uniform", count=2),
+    "greedy": Averaged("greedy", count=2),
+    "mixed": Mixed(Ingredients(count=2, steps=2)),
+}
+
+
+def task(data, training=TRAINING, **options) -> Task:
+    return Task(vit(), data, training, seed=0, ledger=Ledger(), **options)
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_what_prunes_ends_exactly_at_its_sparsity(data, name):
+    one = task(data)
+    found = PRUNING[name](one)
+    assert pruned(found.mask) == masks.pruned_count(SPARSITY, WEIGHTS)
+    assert obeys(weights_of(one.model), found.mask)
+    assert all(not found.history.best_state[key][~kept].any() for key, kept in found.mask.items())
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_what_stays_dense_has_no_mask(data, name):
+    one = task(data, BRIEF)
+    found = DENSE[name](one)
+    assert found.mask == {} and all(
+        weight.count_nonzero() == weight.numel() for weight in weights_of(one.model).values()
+    )
+
+
+def test_the_soup_is_the_method(data):
+    one = task(data)
+    SOUP(one)
+    assert same_weights(one.model, souped(data)[0])
+
+
+def test_longer_has_every_look_ahead_step_that_the_rounds_could_take(data):
+    # Segments of 2, 4, 6 and 8 steps end at 2, 6, 12 and 20, a fifth at 30: the stage is 0.75 of 40 steps.
+    assert SOUP.look_ahead_steps(TRAINING, len(data.train)) == 2 * 3 * 5
+    assert PRUNING["longer"](task(data)).history.curves["step"][-1] == TOTAL + 30
+    gaussian = Soup(ROUNDS, Denoiser(nets=2, gaussian=0.1))
+    assert gaussian.look_ahead_steps(TRAINING, len(data.train)) == 0
+
+
+def test_a_uniform_soup_is_the_mean_of_its_fine_tunes(data):
+    one = task(data, BRIEF)
+    Averaged("uniform", count=2, noise=Noise(rate=None, decay=None))(one)
+    last = task(data, BRIEF)
+    Dense()(last)
+    mixed, own = weights_of(one.model), weights_of(last.model)
+    other = {name: 2 * mixed[name] - own[name] for name in mixed}
+    assert not any(torch.equal(other[name], own[name]) for name in own)
+    assert one.ledger.total()["phases"]["search"]["flops"] > 0
+
+
+def test_a_mixed_model_has_no_epoch_that_was_better(data):
+    one = task(data, BRIEF)
+    found = DENSE["greedy"](one)
+    assert all(torch.equal(found.history.best_state[name], value) for name, value in one.model.state_dict().items())
+
+
+def test_names_are_all_that_is_pruned(data):
+    names = [name for name in weights_of(vit()) if "mlp" in name]
+    one = task(data, names=names)
+    assert set(Cut(SPARSITY)(one).mask) == set(names)
+
+
+def test_a_plan_is_counted_in_epochs(data):
+    plan = Gradual(SPARSITY, "progressive", every=0.2, points=0.15).steps(task(data))
+    assert plan == pytest.approx({0.2 * PER_EPOCH: 0.15, 0.4 * PER_EPOCH: 0.3, 0.6 * PER_EPOCH: 0.45})
+    assert max(Gradual(SPARSITY, every=0.2).steps(task(data))) == 0.75 * TOTAL
+
+
+def test_rounds_of_a_lottery_may_be_shorter_than_its_ticket(data):
+    whole, cheap = task(data), task(data)
+    Lottery(SPARSITY, points=0.225)(whole)
+    PRUNING["cheap"](cheap)
+    flops = [one.ledger.total()["phases"]["search"]["flops"] for one in (whole, cheap)]
+    assert flops[1] < 0.3 * flops[0]
+    assert Rounds(SPARSITY, 0.225, relative=False).ladder() == Lottery(SPARSITY, points=0.225).sparsities
