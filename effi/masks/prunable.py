@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 
 Part = Literal["attention", "feed-forward", "merging"]
 
@@ -17,12 +17,13 @@ MERGING = re.compile(r"merging|reduction|downsample", re.IGNORECASE)
 NEVER = re.compile(r"bias|position|embed|norm|stem|cpb|^(head|lm_head|classifier|pooler|score|cls)$", re.IGNORECASE)
 
 
-def prunable(model: nn.Module, *, skip: Iterable[str] = ()) -> dict[str, nn.Parameter]:
+def prunable(model: nn.Module, *, skip: Iterable[str] = (), include: Iterable[str] = ()) -> dict[str, nn.Parameter]:
     """Parameter name -> weight matrix of an attention or feed-forward block, in the order of the model.
 
     No embeddings, stem, positions, norms, biases, relative-position tables, pooler, classifier or language-model head;
     Swin's patch-merging matrices count. `skip` leaves out parts ("attention", "feed-forward", "merging") and names
-    that contain an entry ("blocks.0."). ParameterError when an entry matches nothing or nothing is left. Settings.
+    that contain an entry ("blocks.0."). `include` adds matrices whose names contain an entry ("pooler.dense").
+    ParameterError when an entry matches nothing or nothing is left. Settings.
     """
     names = parts(model)
     for entry in skip:
@@ -30,13 +31,25 @@ def prunable(model: nn.Module, *, skip: Iterable[str] = ()) -> dict[str, nn.Para
         if len(left) == len(names):
             raise ParameterError(f'skip="{entry}" matches no prunable weight; give a part or a piece of {list(names)}')
         names = left
-    if not names:
+    more = _included(model, include, names)
+    if not names and not more:
         raise ParameterError(
             f"{type(model).__name__} has no prunable weight (left); blocks with attention must stand in an "
             "nn.ModuleList or nn.Sequential, and `skip` must leave some of their matrices"
         )
-    parameters = dict(model.named_parameters())
-    return {name: parameters[name] for name in names}
+    return {name: parameter for name, parameter in model.named_parameters() if name in names or name in more}
+
+
+def _included(model: nn.Module, entries: Iterable[str], names: Iterable[str]) -> set[str]:
+    """Names of matrices that contain an entry; `names` are those that need none."""
+    matrices, found = [name for name, parameter in model.named_parameters() if parameter.ndim > 1], set()
+    for entry in entries:
+        own = {name for name in matrices if entry in name}
+        if not own:
+            others = [name for name in matrices if name not in names]
+            raise ParameterError(f'include="{entry}" matches no weight{did_you_mean(entry, others)}')
+        found |= own
+    return found
 
 
 def parts(model: nn.Module) -> dict[str, Part]:

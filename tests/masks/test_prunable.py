@@ -141,6 +141,33 @@ def test_skip_leaves_out_parts_and_names():
         masks.prunable(model, skip=["atention"])
 
 
+def test_include_adds_weights_in_the_order_of_the_model():
+    with torch.device("meta"):
+        model = transformers.BertForSequenceClassification(transformers.BertConfig())
+    plain, more = masks.prunable(model), masks.prunable(model, include=["pooler.dense"])
+    assert list(more) == [*plain, "bert.pooler.dense.weight"]
+    assert more["bert.pooler.dense.weight"] is model.bert.pooler.dense.weight
+    assert sum(weight.numel() for weight in more.values()) == BERT_BASE + 768**2 == 85_524_480
+    first = masks.prunable(model, include=["word_embeddings", "attention.self.query"])
+    assert list(first) == ["bert.embeddings.word_embeddings.weight", *plain]
+
+
+def test_what_is_skipped_can_be_included_again():
+    model = ViT(TINY, heads=2)
+    names = masks.prunable(model, skip=["feed-forward"], include=["blocks.1.mlp.0", "head"])
+    attention = [f"blocks.{block}.attention.{name}.weight" for block in range(2) for name in ("qkv", "out")]
+    assert list(names) == [*attention, "blocks.1.mlp.0.weight", "head.weight"]
+    assert list(masks.prunable(nn.Linear(4, 4), include=["weight"])) == ["weight"]
+
+
+@pytest.mark.parametrize("entry", ["head.wieght", "head.bias"])
+def test_an_inclusion_that_fits_no_matrix_is_an_error(entry):
+    expected = f"include=\"{entry}\" matches no weight; did you mean 'head.weight'\\? Known: .*stem.weight"
+    with pytest.raises(ParameterError, match=expected) as error:
+        masks.prunable(ViT(TINY, heads=2), include=["stem", entry])
+    assert "blocks" not in str(error.value)
+
+
 @pytest.mark.parametrize(("model", "skip"), [(nn.Linear(4, 4), ()), (ViT(TINY, heads=2), ("blocks",))])
 def test_nothing_to_prune_is_an_error(model, skip):
     with pytest.raises(ParameterError, match="has no prunable weight"):
