@@ -19,6 +19,7 @@ from effi.masks import Mask, Scope
 from effi.seeds import derive
 from effi.training import Objective, Step, Training, fit
 from effi.training.evaluation import CLASSES
+from effi.training.loop import PaperFlops
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def lottery_ticket(
     names: Sequence[str] | None = None,
     scope: Scope = "global",
     keep: bool = False,
+    paper_flops: PaperFlops | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Pruned, list[Trained]]:
     """Train and prune to each of the growing `sparsities`, then train the last ticket as the arm's own training.
@@ -80,6 +82,7 @@ def lottery_ticket(
     for place, sparsity in enumerate(sparsities):
         own: dict[str, Any] = {"seeds": [derive(seed, f"lottery {place}")], "objective": objective}
         own |= {"mask": mask if place else None, "after_step": [early] if place == 0 and rewind else []}
+        own |= {"paper_flops": paper_flops}
         with before(ledger) as account:
             fit(model, data, search or training, ledger=account, checkpoint=beside(checkpoint, f"round-{place}"), **own)
         if keep:
@@ -87,9 +90,8 @@ def lottery_ticket(
         mask = masks.magnitude(weights, sparsity, scope=scope, within=mask)
         _reset(model, start, early, rewind, ledger.dry_run)
         told.append(sparsity)
-    (history,) = fit(
-        model, data, training, seeds=[seed], ledger=ledger, objective=objective, mask=mask, checkpoint=checkpoint
-    )
+    options: dict[str, Any] = {"objective": objective, "mask": mask, "paper_flops": paper_flops}
+    (history,) = fit(model, data, training, seeds=[seed], ledger=ledger, checkpoint=checkpoint, **options)
     if keep:
         networks.append(Trained(sparsities[-1], mask, copied(model)))
     return Pruned(history, mask, {"after": told}), networks

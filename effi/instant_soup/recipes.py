@@ -28,6 +28,7 @@ from effi.masks import Mask, Scope
 from effi.seeds import generator
 from effi.training import History, Objective, Training, average, fit
 from effi.training.evaluation import CLASSES
+from effi.training.loop import PaperFlops
 
 # What SNIP and GraSP look at.
 RANKING: Mapping[str, Any] = {"batches": 4, "batch_size": 128}
@@ -37,7 +38,7 @@ RANKING: Mapping[str, Any] = {"batches": 4, "batch_size": 128}
 class Task:
     """A pretrained model, what it is trained on, and where its cost is booked; `metric` is what validation chooses by.
 
-    `names` are the weights that may be pruned, None all prunable ones.
+    `names` are the weights that may be pruned, None all prunable ones; `paper_flops` counts steps under a mask.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Task:
     objective: Objective = CLASSES
     metric: str = "accuracy"
     names: Sequence[str] | None = None
+    paper_flops: PaperFlops | None = None
     checkpoint: Path | None = None
 
     @property
@@ -58,12 +60,13 @@ class Task:
     @property
     def pruning(self) -> dict[str, Any]:
         """Options that all methods of pruning take."""
-        return self.shared | {"names": self.names}
+        return self.shared | {"names": self.names, "paper_flops": self.paper_flops}
 
     def fit(self, **options: Any) -> History:
         """Train the model."""
         own: dict[str, Any] = {"seeds": [self.seed], "ledger": self.ledger, "objective": self.objective}
-        (history,) = fit(self.model, self.data, self.training, checkpoint=self.checkpoint, **own, **options)
+        own |= {"paper_flops": self.paper_flops, "checkpoint": self.checkpoint}
+        (history,) = fit(self.model, self.data, self.training, **own, **options)
         return history
 
 
@@ -265,5 +268,7 @@ class Mixed:
     ingredients: Ingredients
 
     def __call__(self, task: Task) -> Pruned:
-        souped = model_soup(task.model, task.data, task.training, self.ingredients, metric=task.metric, **task.pruning)
+        souped = model_soup(
+            task.model, task.data, task.training, self.ingredients, metric=task.metric, names=task.names, **task.shared
+        )
         return Pruned(souped.history, {}, souped.told)

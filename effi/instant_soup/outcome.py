@@ -1,0 +1,56 @@
+"""What is recorded of an arm: scores, sparsity, what the prunes told, and what each part of the work cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from effi import masks
+from effi.cost import Ledger
+from effi.instant_soup.accounts import LOOK_AHEAD, SEARCH
+from effi.instant_soup.pruned import Pruned
+from effi.instant_soup.recipes import Task
+from effi.training import Outcome, evaluation
+
+# What a phase of the ledger is called in a record.
+PARTS = {"fine_tune": "train", "look_ahead": LOOK_AHEAD, "search": SEARCH}
+
+
+def outcome(task: Task, found: Pruned) -> Outcome:
+    """Scores (effi.training.outcome) with the task's metric, sizes, facts of the prunes, and FLOPs by part."""
+    more = () if task.metric in ("accuracy", "loss") else (task.metric,)
+    scored = evaluation.outcome(task.model, found.history, task.data, task.objective, more)
+    own = sizes(task.model, found) | prunes(found.told) | parts(task.ledger)
+    return scored._replace(metrics=scored.metrics | own)
+
+
+def sizes(model: nn.Module, found: Pruned) -> dict[str, float]:
+    """Parameters, and of those that may be pruned the share alive."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "prunable": sum(weight.numel() for weight in masks.prunable(model).values()),
+        "alive": 1 - masks.sparsity(found.mask) if found.mask else 1.0,
+        "training_bytes": found.history.held_bytes,
+    }
+
+
+def prunes(told: Mapping[str, list[float]]) -> dict[str, float]:
+    """`rounds`, the share of the final mask that the last magnitude cut made, and the share that weak nets decided."""
+    if "decided" not in told or not told["after"]:
+        return {"rounds": len(told.get("after", ()))}
+    steps = [after - before for before, after in zip(told["before"], told["after"], strict=True)]
+    decided = sum(share * step for share, step in zip(told["decided"], steps, strict=True))
+    return {"rounds": len(steps), "final_share": told["final"][-1], "decided": decided / told["after"][-1]}
+
+
+def parts(ledger: Ledger) -> dict[str, float]:
+    """FLOPs of fine-tune, look-ahead and search."""
+    phases: Mapping[str, Any] = ledger.total()["phases"]
+    return {f"{name}_flops": phases[phase]["flops"] if phase in phases else 0 for name, phase in PARTS.items()}
+
+
+def curves(found: Pruned) -> dict[str, list[float]]:
+    """Curves of the training, and a value of each prune."""
+    return found.history.curves | {f"prune/{name}": values for name, values in found.told.items()}
