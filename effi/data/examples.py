@@ -20,9 +20,10 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Examples:
-    """Images uint8 (n, channels, height, width) or token ids int32 (n, length), with labels int64 (n,).
+    """Images uint8 (n, channels, height, width) or token ids int32 (n, length), with labels (n,).
 
-    Labels are (n, length) where every token has one; IGNORED among them counts nowhere.
+    Labels are classes int64 or numbers float32. Classes are (n, length) where every token has one; IGNORED among them
+    counts nowhere.
     """
 
     inputs: Tensor
@@ -88,7 +89,7 @@ class TextDataset(Splits):
     """Token ids in three splits, padded at the end with `pad`; `vocabulary` counts the ids.
 
     `corpus` holds token ids int32 (n, length) of unlabelled text of the same kind, full rows without padding;
-    `tokenizer` made all ids. Labels that are ids have no `classes`.
+    `tokenizer` made all ids. Labels that are ids or numbers have no `classes`.
     """
 
     vocabulary: int

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from effi.data.sources import Corpus, Texts, TextSource, checksum, corpus_checksum, cut
+from effi.data.sources import Corpus, Text, Texts, TextSource, checksum, corpus_checksum, cut
 from effi.data.splits import fifth
 from effi.errors import DataError
 
 COLUMNS = ("text", "label")
+# A table with scores in place of labels is one of numbers; a second text makes every text a pair.
+SCORE, SECOND = "score", "text2"
 NAMED_ROWS = 5
 
 
 def table(path: Path, seed: int) -> TextSource:
     """A CSV file with the columns text and label; a seeded, stratified fifth is the test set.
 
-    Raises DataError for another file, missing columns, empty cells, or without two classes of two texts each.
+    A column text2 holds second sentences; a column score in place of label, numbers to be told.
+    Raises DataError for another file, missing columns, empty cells, scores that are no numbers, or without two classes
+    of two texts each.
     """
-    rows = _rows(path)
-    classes = _classes(path, [label for _, label in rows])
-    whole = Texts([text for text, _ in rows], torch.tensor([classes.index(label) for _, label in rows]))
+    whole, classes = _read(path)
     test = fifth(whole.labels, seed)
     train, tested = (whole.at(whole.indexed().take(part.nonzero()[:, 0])) for part in (~test, test))
     return TextSource(train, tested, classes, "own texts", checksum(whole))
@@ -33,28 +37,45 @@ def table(path: Path, seed: int) -> TextSource:
 
 def check(path: Path) -> None:
     """DataError where `table` would raise one."""
-    _classes(path, [label for _, label in _rows(path)])
+    _read(path)
 
 
-def _rows(path: Path) -> list[tuple[str, str]]:
-    """(text, label) of every row."""
+def _read(path: Path) -> tuple[Texts, tuple[str, ...]]:
+    """(texts with labels, classes); there are no classes where the labels are numbers."""
+    columns, rows = _rows(path)
+    texts: list[Text] = [(row[0], row[1]) if SECOND in columns else row[0] for row in rows]
+    labels = [row[-1] for row in rows]
+    if SCORE in columns:
+        return Texts(texts, _scores(path, labels)), ()
+    classes = _classes(path, labels)
+    return Texts(texts, torch.tensor([classes.index(label) for label in labels])), classes
+
+
+def _rows(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(columns that are read, their cells in every row)."""
     # The csv module refuses fields of more than 128 KiB; a text may be longer.
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(_decoded(path), newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        _check_commas(path, (reader.fieldnames or [""])[0])
-        raise DataError(
-            f"{path} has no column {' and no column '.join(missing)} (its first row is "
-            f"{', '.join(reader.fieldnames or ()) or 'empty'}): name the columns text,label in the first row"
-        )
+    columns = _columns(path, reader.fieldnames or ())
     try:
-        cells = [[(row[column] or "").strip() for column in COLUMNS] for row in reader]
+        rows = [tuple((row[column] or "").strip() for column in columns) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path} is no CSV file ({error} in line {reader.line_num}): export it again") from error
-    rows = [(text, label) for text, label in cells]
-    _check_filled(path, rows)
-    return rows
+    _check_filled(path, rows, columns)
+    return columns, rows
+
+
+def _columns(path: Path, found: Sequence[str]) -> tuple[str, ...]:
+    """What is read of a table, its label last."""
+    wanted = (COLUMNS[0], SCORE) if SCORE in found and COLUMNS[1] not in found else COLUMNS
+    missing = [column for column in wanted if column not in found]
+    if missing:
+        _check_commas(path, (found or [""])[0])
+        raise DataError(
+            f"{path} has no column {' and no column '.join(missing)} (its first row is "
+            f"{', '.join(found) or 'empty'}): name the columns {','.join(wanted)} in the first row"
+        )
+    return (wanted[0], *([SECOND] if SECOND in found else []), wanted[1])
 
 
 def _check_commas(path: Path, first: str) -> None:
@@ -64,13 +85,36 @@ def _check_commas(path: Path, first: str) -> None:
             raise DataError(f"{path} is separated by {name}: save it with commas")
 
 
-def _check_filled(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """DataError that names the first rows without text or label, numbered as a spreadsheet numbers them."""
+def _check_filled(path: Path, rows: Sequence[tuple[str, ...]], columns: Sequence[str]) -> None:
+    """DataError that names the first rows with an empty cell, numbered as a spreadsheet numbers them."""
     empty = [number for number, row in enumerate(rows, 2) if not all(row)]
     if empty:
-        named = ", ".join(map(str, empty[:NAMED_ROWS]))
-        more = f" and {len(empty) - NAMED_ROWS} more" if len(empty) > NAMED_ROWS else ""
-        raise DataError(f"{path} has no text or no label in row {named}{more}: fill them in or remove those rows")
+        cells = " or no ".join(columns)
+        raise DataError(f"{path} has no {cells} in row {_named(empty)}: fill them in or remove those rows")
+
+
+def _named(rows: Sequence[int]) -> str:
+    more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+    return ", ".join(map(str, rows[:NAMED_ROWS])) + more
+
+
+def _scores(path: Path, cells: Sequence[str]) -> Tensor:
+    """float32 (n,), of which not all are the same."""
+    scores = [_number(cell) for cell in cells]
+    wrong = [row for row, score in enumerate(scores, 2) if not math.isfinite(score)]
+    if wrong:
+        raise DataError(f"{path} has a score that is no number in row {_named(wrong)}: write numbers like 2.5 there")
+    if len(set(scores)) < 2:
+        found = f"one score, {cells[0]}" if cells else "no rows"
+        raise DataError(f"{path} has {found}: two scores or more are needed, to tell texts apart")
+    return torch.tensor(scores, dtype=torch.float32)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _classes(path: Path, labels: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from effi.data.examples import Examples
 
+# One sentence, or two that belong together.
+Text = str | tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -26,10 +29,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts with labels int64 (n,)."""
+    """Texts, all of one sentence or all of two, with labels (n,): classes int64 or numbers float32."""
 
-    texts: Sequence[str]
+    texts: Sequence[Text]
     labels: Tensor
+
+    @property
+    def sentences(self) -> list[str]:
+        """Every sentence by itself, in order."""
+        return [each for text in self.texts for each in ((text,) if isinstance(text, str) else text)]
 
     def indexed(self) -> Examples:
         """The positions of the texts, int64 (n,), as inputs: what `splits` can choose from."""
@@ -55,7 +63,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class TextSource:
-    """A whole labelled data set as its reader found it.
+    """A whole labelled data set as its reader found it; labels that are numbers have no classes.
 
     `validation` is there only where the set has an official one; `unlabelled` gives more text of the same kind.
     """
@@ -71,10 +79,10 @@ class TextSource:
 
 
 def checksum(*parts: Texts) -> str:
-    """`sha256:...` over every text and label of the parts, in order."""
+    """`sha256:...` over every sentence and label of the parts, in order."""
     content = hashlib.sha256()
     for part in parts:
-        for text in part.texts:
+        for text in part.sentences:
             content.update(text.encode("utf-8", "surrogatepass") + b"\0")
         content.update(part.labels.contiguous().numpy().data)
     return f"sha256:{content.hexdigest()}"

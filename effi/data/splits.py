@@ -1,4 +1,4 @@
-"""Seeded, class-stratified subsets: the same seed gives the same examples whatever else is asked for."""
+"""Seeded, stratified subsets: the same seed gives the same examples whatever else is asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from torch import Tensor
 
 from effi.data.examples import Examples
 from effi.errors import DataError
+
+# Numbers are stratified by tenths of their order, or by fewer parts, so that each has five of them.
+TENTHS, FEWEST = 10, 5
+
+
+def strata(labels: Tensor) -> Tensor:
+    """What labels (n,) are stratified by, int64 (n,): classes as they are, numbers by their place in order."""
+    if not labels.is_floating_point():
+        return labels
+    count = max(1, min(TENTHS, len(labels) // FEWEST))
+    return labels.argsort(stable=True).argsort() * count // max(1, len(labels))
 
 
 def ranks(labels: Tensor, seed: int) -> Tensor:
@@ -25,7 +36,8 @@ def ranks(labels: Tensor, seed: int) -> Tensor:
 
 
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """Permutation int64 (n,) of which every prefix and suffix holds each class in its share, give or take one."""
+    """Permutation int64 (n,) of which every prefix and suffix holds each stratum in its share, give or take one."""
+    labels = strata(labels)
     counts = torch.bincount(labels)
     # One offset per class decides which classes get the odd example of a short prefix; below a half, so that
     # even a class with one example comes early and is trained on.
@@ -72,6 +84,7 @@ def shorten(examples: Examples, count: int | None, seed: int, part: str = "test"
 
 
 def fifth(labels: Tensor, seed: int) -> Tensor:
-    """True for a seeded fifth of every class, one example at least: the test part of a reader's own data."""
+    """True for a seeded fifth of every stratum, one example at least: the test part of a reader's own data."""
+    labels = strata(labels)
     share = (torch.bincount(labels) / 5).round().clamp(min=1)
     return ranks(labels, seed) < share[labels]

@@ -36,6 +36,7 @@ def load_text(
 ) -> TextDataset:
     """Labelled texts by name, or `csv:PATH`, as ids; subsets are seeded and stratified as those of images are.
 
+    Of two sentences a row has start, first, end, second, end; the corpus and the tokenizer's text have them apart.
     `draw` is a seed of its own for which texts train and validate, while those of the test stay. `length` counts
     tokens, start and end included. `corpus` is the most tokens of unlabelled text wanted, None for
     all: the set's own, or the training texts outside validation. A tokenizer is trained on these training texts,
@@ -45,8 +46,8 @@ def load_text(
     source = catalogue.read_text(name, seed)
     chosen, held, pool = _parts(source, train, validation, seed if draw is None else draw)
     tested = source.test.at(shorten(source.test.indexed(), test, seed))
-    words = _words(tokenizer, pool.texts, vocabulary, seed)
-    more = source.unlabelled() if source.unlabelled else pool.texts
+    words = _words(tokenizer, pool.sentences, vocabulary, seed)
+    more = source.unlabelled() if source.unlabelled else pool.sentences
     splits = [Examples(words.rows(part.texts, length), part.labels) for part in (chosen, held, tested)]
     packed = words.pack(more if corpus != 0 else (), length, corpus)
     return _dataset(name, source, words, splits, packed, source.classes)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from effi import paths
+from effi.data.sources import Text
 from effi.errors import DataError, ParameterError
 
 # Ids 0 to 4 of a trained vocabulary: padding, unknown, start, end, mask.
@@ -45,15 +46,16 @@ class Tokenizer:
 
     def pieces(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """Ids of each text, without start and end, as the texts come."""
-        stream = iter(texts)
-        while batch := list(islice(stream, 1024)):
-            for encoding in self._inner.encode_batch_fast(batch, add_special_tokens=False):
-                yield encoding.ids
+        for encoding in self._encodings(texts):
+            yield encoding.ids
 
-    def rows(self, texts: Sequence[str], length: int) -> Tensor:
-        """int32 (n, length): start, text, end; cut at `length` with the end kept, padded with the id of padding."""
+    def rows(self, texts: Sequence[Text], length: int) -> Tensor:
+        """int32 (n, length): start, text, end; cut at `length` with the end kept, padded with the id of padding.
+
+        A text of two sentences is start, first, end, second, end; of these the longer one is cut, then both.
+        """
         rows = np.full((len(texts), length), self.special[0], dtype=np.int32)
-        for row, ids in zip(rows, self._framed(texts), strict=True):
+        for row, ids in zip(rows, self._whole(texts, length), strict=True):
             row[: len(ids)] = ids[:length]
             if len(ids) > length:
                 row[-1] = self.special[3]
@@ -81,6 +83,27 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write the tokenizer.json that `load` and `transformers` read."""
         self._inner.save(str(path))
+
+    def _whole(self, texts: Sequence[Text], length: int) -> Iterator[list[int]]:
+        """Framed ids of each text; of one sentence in full, of two within `length`."""
+        pairs = [text for text in texts if not isinstance(text, str)]
+        return self._joined(pairs, length) if pairs else self._framed(text for text in texts if isinstance(text, str))
+
+    def _joined(self, pairs: Sequence[tuple[str, str]], length: int) -> Iterator[list[int]]:
+        start, end = self.special[2:4]
+        self._inner.enable_truncation(length - 3, strategy="longest_first")
+        try:
+            firsts, seconds = _apart(first for first, _ in pairs), _apart(second for _, second in pairs)
+            for encoding in self._encodings(zip(firsts, seconds, strict=True)):
+                first = encoding.sequence_ids.count(0)
+                yield [start, *encoding.ids[:first], end, *encoding.ids[first:], end]
+        finally:
+            self._inner.no_truncation()
+
+    def _encodings(self, texts: Iterable[Text]) -> Iterator[Any]:
+        stream = iter(texts)
+        while batch := list(islice(stream, 1024)):
+            yield from self._inner.encode_batch_fast(batch, add_special_tokens=False)
 
     def _framed(self, texts: Iterable[str]) -> Iterator[list[int]]:
         for ids in self.pieces(_apart(texts)):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from effi import data
+from effi.cost import Ledger
 from effi.errors import DataError
+from effi.training import Regression, Training, evaluate, fit
 
 ROWS = [(f"complaint {k}, about a delivery", "angry" if k % 2 else "calm") for k in range(40)]
 
@@ -164,3 +167,75 @@ def test_a_corpus_too_short_for_its_rows(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a few words\n" * 20)
     assert "too few to train, validate and test on: add text" in refused(tmp_path, data.load_corpus)
     assert torch.is_tensor(data.load_corpus(f"text:{tmp_path}", length=4, vocabulary=300).corpus)
+
+
+def test_two_texts_a_row_make_a_pair(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("label,text2,text\n" + "".join(f"{k % 2},answer {k},question {k}\n" for k in range(40)))
+    loaded = data.load_text(f"csv:{path}", length=48, vocabulary=300)
+    assert loaded.classes == ("0", "1")
+    texts = [loaded.tokenizer.text(ids) for ids in loaded.train.inputs]
+    numbers = [int(text.rsplit(" ", 1)[1]) for text in texts]
+    assert texts == [f"question {k} answer {k}" for k in numbers]
+    assert loaded.train.labels.tolist() == [k % 2 for k in numbers]
+    path.write_text("text,text2,label\na,,0\n")
+    assert "has no text or no text2 or no label in row 2: fill them in" in refused(path)
+
+
+def scored(path: Path, scores: list[object]) -> Path:
+    path.write_text("text,score\n" + "".join(f"text {k},{score}\n" for k, score in enumerate(scores)))
+    return path
+
+
+def test_scores_are_numbers(tmp_path: Path) -> None:
+    path = scored(tmp_path / "scores.csv", [k / 4 - 3 for k in range(50)])
+    loaded = data.load_text(f"csv:{path}", vocabulary=300)
+    assert (loaded.classes, len(loaded.train), len(loaded.validation), len(loaded.test)) == ((), 36, 4, 10)
+    for part in (loaded.train, loaded.validation, loaded.test):
+        numbers = [int(loaded.tokenizer.text(ids).removeprefix("text ")) for ids in part.inputs]
+        assert part.labels.dtype == torch.float32
+        assert part.labels.tolist() == [k / 4 - 3 for k in numbers]
+
+
+def test_scores_that_are_none(tmp_path: Path) -> None:
+    words = "has a score that is no number in row 3, 4: write numbers like 2.5 there"
+    assert words in refused(scored(tmp_path / "a.csv", [1, "high", "nan", 2]))
+    assert "has one score, 2: two scores or more are needed" in refused(scored(tmp_path / "b.csv", [2] * 9))
+    assert "has no rows: two scores" in refused(scored(tmp_path / "c.csv", []))
+    assert "has no text or no score in row 4: fill" in refused(scored(tmp_path / "d.csv", [1, 2, ""]))
+    short = tmp_path / "e.csv"
+    short.write_text("words,score\na,1\n")
+    assert "has no column text (its first row is words, score): name the columns text,score" in refused(short)
+
+
+def test_a_label_goes_before_a_score(tmp_path: Path) -> None:
+    path = tmp_path / "both.csv"
+    path.write_text("text,label,score\n" + "".join(f"text {k},{'ab'[k % 2]},{k}\n" for k in range(20)))
+    assert data.load_text(f"csv:{path}", vocabulary=300).classes == ("a", "b")
+
+
+class Words(nn.Module):
+    """Ids (B, T) -> the mean of a number (B, 1) that is learnt for every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = nn.Embedding(300, 1)
+        nn.init.zeros_(self.numbers.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.numbers(ids).mean(1)
+
+
+def test_scores_can_be_learnt(tmp_path: Path) -> None:
+    """The share of good words is linear in the words, so that a linear model predicts it for texts not seen."""
+    path = tmp_path / "praise.csv"
+    rows = [(" ".join(["good"] * k + ["bad"] * (8 - k)), k / 2, copy) for k in range(9) for copy in range(12)]
+    path.write_text("text,text2,score\n" + "".join(f"{text},copy {copy},{score}\n" for text, score, copy in rows))
+    loaded = data.load_text(f"csv:{path}", length=64, vocabulary=300)
+    model = Words()
+    training = Training(epochs=30, batch_size=32, lr=0.3)
+    before = evaluate(model, loaded.test, loaded, Regression())["loss"]
+    fit(model, loaded, training, objective=Regression(), seeds=[0], ledger=Ledger())
+    after = evaluate(model, loaded.test, loaded, Regression(), ["pearson", "spearman"])
+    assert after["loss"] < before / 20
+    assert after["pearson"] > 0.95 and after["spearman"] > 0.95

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effi.data.examples import Examples
-from effi.data.splits import hold_out, ranks, shorten, stratified_order
+from effi.data.splits import fifth, hold_out, ranks, shorten, strata, stratified_order
 from effi.errors import DataError
 
 
@@ -109,3 +109,40 @@ def test_a_short_test_set_is_stratified() -> None:
 def test_an_impossible_test_set_names_the_range(count: int) -> None:
     with pytest.raises(DataError, match=f"test={count} .* ask for 1 to 600"):
         shorten(examples(BALANCED), count, 0)
+
+
+NUMBERS = torch.rand(600, generator=torch.Generator().manual_seed(0)).square() * 5
+
+
+@pytest.mark.parametrize("count", [10, 60, 300])
+def test_numbers_are_stratified_by_their_order(count: int) -> None:
+    """Each tenth of the numbers has its share of every part, give or take one."""
+    order = stratified_order(NUMBERS, 3)
+    assert order.sort().values.equal(torch.arange(600))
+    tenths = NUMBERS.argsort().view(10, 60)
+    for part in (order[:count], order[-count:]):
+        found = torch.stack([torch.isin(tenth, part).sum() for tenth in tenths])
+        assert (found - count / 10).abs().max() < 2
+    assert not order.equal(stratified_order(NUMBERS, 4))
+
+
+def test_numbers_are_held_out_and_kept_exact() -> None:
+    train, validation = hold_out(examples(NUMBERS), None, 0.1, 0)
+    assert sorted(who(train) + who(validation)) == list(range(600))
+    assert train.labels.equal(NUMBERS[who(train)])
+    assert validation.labels.mean().item() == pytest.approx(NUMBERS.mean().item(), abs=0.15)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(4, 1), (5, 1), (12, 2), (50, 10), (600, 120)])
+def test_a_fifth_of_numbers(count: int, expected: int) -> None:
+    assert fifth(NUMBERS[:count], 0).sum() == expected
+
+
+def test_equal_numbers_can_be_split() -> None:
+    train, validation = hold_out(examples(torch.full((20,), 2.5)), 10, 5, 0)
+    assert (len(train), len(validation)) == (10, 5)
+
+
+def test_strata_of_classes_are_the_classes() -> None:
+    assert strata(SKEWED) is SKEWED
+    assert strata(torch.empty(0)).tolist() == []

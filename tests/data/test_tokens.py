@@ -136,3 +136,52 @@ def test_tokenizers_that_cannot_serve(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DataError, match=r"broken.json is no tokenizer.json"):
         tokens.load(tmp_path / "broken.json")
+
+
+def framing(path: Path) -> object:
+    """The tokenizer of a file as transformers have it, with BERT's frame."""
+    import tokenizers
+    import transformers
+
+    inner = tokenizers.Tokenizer.from_file(str(path))
+    inner.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]")
+
+
+def test_pairs_are_joined_and_cut_as_transformers_does(tmp_path: Path) -> None:
+    path = published(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{k}" for k in range(40))], tmp_path / "t.json")
+    ours, theirs = tokens.load(path), framing(path)
+    sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 20]
+    pairs = [
+        (" ".join(f"w{k}" for k in range(a)), " ".join(f"w{20 + k}" for k in range(b))) for a in sizes for b in sizes
+    ]
+    for length in (4, 9, 10, 16, 64):
+        expected = theirs(
+            [first for first, _ in pairs],
+            [second for _, second in pairs],
+            truncation="longest_first",
+            max_length=length,
+            padding="max_length",
+        )
+        assert ours.rows(pairs, length).tolist() == expected["input_ids"]
+    # What cut pairs leaves single texts in full until `rows` cuts them.
+    assert ours.rows(["w1 w2 w3 w4 w5"], 10)[0].tolist() == [2, 6, 7, 8, 9, 10, 3, 0, 0, 0]
+
+
+def test_a_pair_of_a_trained_vocabulary_is_its_sentences() -> None:
+    first, second = WORDS.pieces([" the cat", " sees the dog"])
+    expected = [2, *first, 3, *second, 3]
+    assert WORDS.rows([("the cat", "sees the dog")], len(expected) + 1)[0].tolist() == [*expected, 0]
+    assert WORDS.rows([("the cat", "sees the dog")], 2 * len(first) + 3)[0].tolist() == [
+        *[2, *first, 3],
+        *[*second[: len(first)], 3],
+    ]
+
+
+def test_many_pairs_are_rows_of_their_own() -> None:
+    pairs = [(text, f"number {k}") for k, text in enumerate(TEXTS * 50)]
+    rows = WORDS.rows(pairs, 64)
+    assert rows[2049].equal(WORDS.rows(pairs[2049:2050], 64)[0])
+    assert len(rows.unique(dim=0)) == len(pairs)
