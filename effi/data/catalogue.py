@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from effi import paths
-from effi.data import corpora, docstrings, files, folder, grammar, own, readers
+from effi.data import corpora, docstrings, files, folder, glue, grammar, own, readers
 from effi.data.examples import Dataset, Examples
 from effi.data.sources import Corpus, Source, TextSource, cut
 from effi.data.splits import hold_out, shorten
@@ -23,7 +23,12 @@ NAMED: Mapping[str, Callable[[files.Entry, Path], Source]] = {
 }
 TEXTS: Mapping[str, Callable[[files.Entry, Path], TextSource]] = {
     "imdb": corpora.imdb,
-    "sst2": corpora.sst2,
+    "sst2": glue.sst2,
+    "cola": glue.cola,
+    "rte": glue.rte,
+    "wnli": glue.wnli,
+    "mrpc": glue.mrpc,
+    "stsb": glue.stsb,
     "docstrings": docstrings.read,
     "grammar": grammar.read,
 }
@@ -112,7 +117,7 @@ def read_corpus(name: str, seed: int) -> Corpus:
     if holds(name) == "corpus":
         return _read(name, CORPORA, lambda scheme, path: OWN_CORPORA[scheme](path, seed))
     source = read_text(name, seed)
-    pieces = tuple(source.unlabelled() if source.unlabelled else source.train.texts)
+    pieces = tuple(source.unlabelled() if source.unlabelled else source.train.sentences)
     return Corpus(*cut(pieces), source.variant, source.checksum, running=False, notice=source.notice)
 
 

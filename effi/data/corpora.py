@@ -1,10 +1,10 @@
-"""Readers of the named text sets: official files to texts, checked against the manifest."""
+"""Readers of the named corpora and of IMDB: official files to texts, checked against the manifest."""
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ def imdb(entry: Entry, folder: Path) -> TextSource:
         variant,
         checksum(train, test),
         unlabelled=lambda: (text for (_, kind), text in _reviews(last) if kind == "unsup"),
-        notice=_notice(entry, variant),
+        notice=entry.notice(variant),
     )
 
 
@@ -45,36 +45,19 @@ def _reviews(archive: bytes) -> Iterator[tuple[tuple[str, str], str]]:
                 yield (place[1], place[2]), content.read().decode("utf-8").replace("<br />", "\n")
 
 
-def sst2(entry: Entry, folder: Path) -> TextSource:
-    """SST-2; validation is the official development set, unless that has to be the test set."""
-    variant, content = verified(entry, folder)
-    parts = [_texts(_table(raw)) for raw in content.values()]
-    train, *held = parts
-    validation, test = held if len(held) == 2 else (None, held[0])
-    notice = _notice(entry, variant)
-    return TextSource(train, test, tuple(entry.classes), variant, checksum(*parts), validation, notice=notice)
-
-
-def _table(raw: bytes) -> list[tuple[str, int]]:
-    """(sentence, label) of every line of a GLUE file but the first; quotes are part of the text."""
-    lines = raw.decode("utf-8").split("\n")[1:]
-    rows = [line.rsplit("\t", 1) for line in lines if line]
-    return [(sentence.strip(), int(label)) for sentence, label in rows]
-
-
 def wikitext(entry: Entry, folder: Path) -> Corpus:
     """WikiText-2 in its three official parts."""
     variant, content = verified(entry, folder)
     train, validation, test = (_lines(raw) for raw in content.values())
     content_hash = corpus_checksum(train, validation, test)
-    return Corpus(train, validation, test, variant, content_hash, notice=_notice(entry, variant))
+    return Corpus(train, validation, test, variant, content_hash, notice=entry.notice(variant))
 
 
 def shakespeare(entry: Entry, folder: Path) -> Corpus:
     """Tiny Shakespeare; the last two twentieths are validation and test."""
     variant, content = verified(entry, folder)
     lines = [line for raw in content.values() for line in _lines(raw)]
-    return Corpus(*cut(lines), variant, corpus_checksum(lines), notice=_notice(entry, variant))
+    return Corpus(*cut(lines), variant, corpus_checksum(lines), notice=entry.notice(variant))
 
 
 def _lines(raw: bytes) -> list[str]:
@@ -84,8 +67,3 @@ def _lines(raw: bytes) -> list[str]:
 def _texts(rows: list[tuple[str, int]]) -> Texts:
     texts, labels = zip(*rows, strict=True)
     return Texts(texts, torch.tensor(labels))
-
-
-def _notice(entry: Entry, variant: str) -> str | None:
-    variants: Mapping[str, Mapping[str, str]] = entry.variants
-    return variants.get(variant, {}).get("notice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -25,7 +26,10 @@ TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of the manifest: `files` in `folder`, below a data folder or the `package` they come with."""
+    """One data set of the manifest: `files` in `folder`, below a data folder or the `package` they come with.
+
+    What is got `by_hand` has a source for people, from which nothing is downloaded.
+    """
 
     name: str
     title: str
@@ -38,6 +42,7 @@ class Entry:
     files: Mapping[str, str]
     archive: str = ""
     package: str = ""
+    by_hand: bool = False
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def layouts(self) -> Iterator[tuple[str, str, Mapping[str, str]]]:
@@ -46,6 +51,10 @@ class Entry:
             if "files" in variant:
                 yield name, variant.get("folder", self.folder), variant["files"]
         yield "official", self.folder, self.files
+
+    def notice(self, variant: str) -> str | None:
+        """What a reader should know of this form of the set."""
+        return self.variants.get(variant, {}).get("notice")
 
 
 def manifest() -> dict[str, Entry]:
@@ -99,6 +108,11 @@ def download(entry: Entry) -> Path:
     """
     if entry.package:
         raise DataError(f"{entry.name} should come with {entry.source} but is not there: install that again")
+    if entry.by_hand:
+        raise DataError(
+            f"{entry.name} is not under {_places()} and not to be downloaded by a program: get it from {entry.source} "
+            f"and put {' and '.join(entry.files)} into a folder {entry.folder} there"
+        )
     target = downloads() / entry.folder
     try:
         downloads().mkdir(parents=True, exist_ok=True)
@@ -107,12 +121,15 @@ def download(entry: Entry) -> Path:
             if not _complete(target, entry.files):
                 _download(entry, target)
     except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-        places = ", ".join(str(root) for root in searched())
         raise DataError(
-            f"{entry.name} is not under {places} and could not be downloaded ({_reason(error)}): check the "
+            f"{entry.name} is not under {_places()} and could not be downloaded ({_reason(error)}): check the "
             f"connection and try again, or set EFFI_DATA to a folder that holds {entry.folder}"
         ) from error
     return target
+
+
+def _places() -> str:
+    return ", ".join(str(root) for root in searched())
 
 
 def _download(entry: Entry, target: Path) -> None:
@@ -187,9 +204,19 @@ def read(entry: Entry, path: Path) -> bytes:
 
 
 def matches(content: bytes | memoryview, checksum: str) -> bool:
-    """Whether `content` has the checksum "md5:..." or "sha256:..."."""
+    """Whether `content` has the checksum "md5:...", "sha256:..." or "lines:...".
+
+    The last is the sha256 of its lines in order: copies of a table differ in the order of rows and in line ends.
+    """
     kind, _, digest = checksum.partition(":")
+    if kind == "lines":
+        kind, content = "sha256", b"\n".join(sorted(lines(bytes(content))))
     return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == digest
+
+
+def lines(content: bytes) -> list[bytes]:
+    """The lines of a text file, without their ends and without the mark that some programs put before them."""
+    return content.removeprefix(codecs.BOM_UTF8).splitlines()
 
 
 def damaged(entry: Entry, path: Path, how: str) -> DataError:

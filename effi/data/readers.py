@@ -88,5 +88,4 @@ def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 
 def _source(entry: Entry, train: Examples, test: Examples, *, variant: str) -> Source:
-    notice = entry.variants.get(variant, {}).get("notice")
-    return Source(train, test, tuple(entry.classes), variant, checksum(train, test), notice)
+    return Source(train, test, tuple(entry.classes), variant, checksum(train, test), entry.notice(variant))

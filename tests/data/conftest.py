@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from effi import paths
+from tests.data import tiny_glue
 from tests.data.packing import tar_of
 from tests.data.tiny import House, Server, cifar_files, mnist_files, tiny_manifest
 from tests.data.tiny_text import served
@@ -45,7 +46,7 @@ def server() -> Iterator[Server]:
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> House:
     """Tiny mnist and cifar10 under their own names, served on request, and the real digits."""
     archive = tar_of({f"cifar-10-batches-py/{name}": content for name, content in cifar_files().items()})
-    server.content = {**mnist_files(), **served(), "cifar.tar.gz": archive}
+    server.content = {**mnist_files(), **served(), **tiny_glue.served(), "cifar.tar.gz": archive}
     house = House(tmp_path / "data", tmp_path / "shelf")
     house.data.mkdir()
     house.shelf.mkdir()

@@ -12,6 +12,15 @@ def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def md5(content: bytes) -> str:
+    return f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+
+
+def of_lines(content: bytes) -> str:
+    """The checksum that leaves the order of lines and their ends open."""
+    return "lines:" + sha256(b"\n".join(sorted(content.split(b"\n")))).removeprefix("sha256:")
+
+
 def tar_of(files: dict[str, bytes], compression: str = "gz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:

@@ -155,8 +155,8 @@ def test_to_moves_all_three_splits() -> None:
 
 
 KNOWN = (
-    "mnist, cifar10, digits, imdb, sst2, docstrings, grammar, wikitext-2, tinyshakespeare, "
-    "folder:PATH, csv:PATH, text:PATH"
+    "mnist, cifar10, digits, imdb, sst2, cola, rte, wnli, mrpc, stsb, docstrings, grammar, wikitext-2, "
+    "tinyshakespeare, folder:PATH, csv:PATH, text:PATH"
 )
 
 
@@ -278,11 +278,11 @@ def test_every_named_set_is_in_the_manifest_with_checksums() -> None:
         assert pinned or entry.package
         for expected in pinned:
             kind, _, digest = expected.partition(":")
-            assert len(digest) == {"md5": 32, "sha256": 64}[kind]
+            assert len(digest) == {"md5": 32, "sha256": 64, "lines": 64}[kind]
             int(digest, 16)
         assert entry.licence
         assert len(set(entry.classes)) == len(entry.classes)
-        assert (len(entry.classes) >= 2) == (entry.name not in CORPORA)
+        assert (len(entry.classes) >= 2) == (entry.name not in {*CORPORA, "stsb"})
         assert all(dataclasses.asdict(entry)[key] for key in ("title", "citation", "source"))
         assert entry.folder or entry.package
 

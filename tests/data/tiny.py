@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from effi import paths
+from tests.data import tiny_glue
 from tests.data.packing import sha256
 from tests.data.tiny_text import text_manifest
 
@@ -107,6 +108,7 @@ def tiny_manifest(url: str, archive: bytes) -> str:
             f'[cifar10.variants."batches in reverse"]\npixels = "{pixels}"',
             f'labels = "{sha256(labels(60).tobytes())}"\nnotice = "In reverse."',
             text_manifest(url),
+            tiny_glue.manifest(url),
             *(section(real, name) for name in ("digits", "docstrings", "grammar")),
         ]
     )
