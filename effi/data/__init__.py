@@ -3,6 +3,7 @@
 from effi.data.catalogue import Listing, available, fetch, holds, kind, listed, load, resolve
 from effi.data.examples import IGNORED, Dataset, Examples, TextDataset
 from effi.data.opening import Opened, open_parts
+from effi.data.pairs import PairDataset, paired
 from effi.data.text import causal, corpus_dataset, load_corpus, load_text, masked
 from effi.data.transforms import augment, normalise
 
@@ -12,6 +13,7 @@ __all__ = [
     "Examples",
     "Listing",
     "Opened",
+    "PairDataset",
     "TextDataset",
     "augment",
     "available",
@@ -27,5 +29,6 @@ __all__ = [
     "masked",
     "normalise",
     "open_parts",
+    "paired",
     "resolve",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
-from effi.data import Dataset, Examples, TextDataset, augment
+from effi.data import Dataset, Examples, PairDataset, TextDataset, augment
 from effi.errors import ParameterError, TrainingError
 from effi.masks import Held, Mask, hold
 from effi.seeds import generator, seeded
@@ -337,8 +337,9 @@ class Loop:
 
 
 def _check(data: Data, training: Training, objective: Objective) -> None:
-    if training.augment and isinstance(data, TextDataset):
-        raise ParameterError(f"{data.name} is text, which no augmentation fits; leave augment empty")
+    if training.augment and isinstance(data, TextDataset | PairDataset):
+        held = "is text" if isinstance(data, TextDataset) else "has captions beside its images"
+        raise ParameterError(f"{data.name} {held}, which no augmentation fits; leave augment empty")
     if training.accumulate > 1 and objective.whole:
         raise ParameterError("a contrastive batch is taken whole: leave accumulate at 1, or make the batch smaller")
 
