@@ -25,7 +25,7 @@ ONLY = "<|endoftext|>"
 NAMES = (
     ("<pad>", "[PAD]", ONLY),
     ("<unk>", "[UNK]", ONLY),
-    ("<s>", "[CLS]", "<bos>", ONLY),
+    ("<s>", "[CLS]", "<bos>", "<|startoftext|>", ONLY),
     ("</s>", "[SEP]", "<eos>", ONLY),
     ("<mask>", "[MASK]", ONLY),
 )

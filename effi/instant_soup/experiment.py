@@ -1,0 +1,189 @@
+"""What trains one arm of the comparison; the notebook chooses the arms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from effi import masks
+from effi.cost import Ledger
+from effi.data import Dataset, Opened, tokens
+from effi.data.pairs import PairDataset, paired
+from effi.data.tokens import Tokenizer
+from effi.errors import DataError
+from effi.instant_soup.building import captions, gathered, seen_as, tokenizer_of
+from effi.instant_soup.flops import SparseFlops
+from effi.instant_soup.outcome import curves, outcome
+from effi.instant_soup.recipes import Cut, Lottery, Task
+from effi.instant_soup.settings import Pretraining, Settings
+from effi.instant_soup.weak_nets import Data
+from effi.models import clip, language
+from effi.training import Classification, Contrastive, History, Objective, Regression, fit
+from effi.training.checkpoint import Kept
+
+if TYPE_CHECKING:
+    from effi.records import Arm, Run
+    from effi.records.artefacts import Artefacts
+
+PROMPT = 32  # tokens of a prompt, in an alphabet that was trained on prompts alone
+
+
+@dataclass
+class Experiment:
+    """What all arms share: data by group, images by name that CLIP is pretrained on, and its weights.
+
+    A seed is trained on its own draw of the data. `share` says where the weights lie, before any arm is trained. A dry
+    run starts from weights that nobody pretrained.
+    """
+
+    opened: Mapping[str, Opened]
+    images: Mapping[str, Opened] = field(default_factory=dict)
+    # Not compared: nothing of these changes what an arm's function computes.
+    dry_run: bool = field(default=False, init=False, compare=False)
+    pretrained: Artefacts = field(init=False, repr=False, compare=False)
+
+    def share(self, run: Run) -> None:
+        """Keep pretrained weights beside the records of a run, until the source that makes them changes."""
+        self.dry_run = run.dry_run
+        self.pretrained = run.artefacts(self.pretrain)
+
+    # --- arms: each trains one model, and records it -------------------------------------------------------------
+
+    def train_pretraining(self, arm: Arm) -> None:
+        """Pretrain a small CLIP, and keep its weights for the other arms."""
+        towers, history = self._pretrain(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
+        if not arm.dry_run:
+            self.pretrained.keep(arm.settings, arm.seed, _kept(towers, history))
+            losses = {f"{split}_loss": history.curves[f"{split}_loss"][-1] for split in ("train", "validation")}
+            arm.record(losses, history.curves)
+
+    def train(self, arm: Arm) -> None:
+        """Apply an arm's recipe to its pretrained model."""
+        task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
+        found = arm.settings.recipe(task)
+        if not arm.dry_run:
+            worth = outcome(task, found)
+            arm.record(worth.metrics, curves(found), worth.marks)
+
+    def compare_masks(self, arm: Arm) -> None:
+        """C7: how much the mask of a lottery ticket shares with one cut, one that is random, and chance."""
+        task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
+        recipe = arm.settings.recipe
+        assert isinstance(recipe, Lottery)
+        cuts = {by: Cut(recipe.sparsity, by).mask(task) for by in ("magnitude", "random")}
+        ticket = recipe(task).mask
+        if not arm.dry_run:
+            shared = {f"pruned_iou/{by}": masks.overlap(ticket, cut) for by, cut in cuts.items()}
+            kept = {f"kept_iou/{by}": masks.overlap(ticket, cut, of="kept") for by, cut in cuts.items()}
+            chance = recipe.sparsity / (2 - recipe.sparsity)
+            arm.record(shared | kept | {"chance_iou": chance})
+
+    # --- what arms share -----------------------------------------------------------------------------------------
+
+    def pretrain(self, settings: Pretraining, seed: int) -> Kept:
+        """Weights of a small CLIP, for arms that find no file of them."""
+        (first, *_) = self.images.values()
+        return _kept(*self._pretrain(settings, seed, Ledger(str(first.data.train.inputs.device))))
+
+    # --- parts of these ------------------------------------------------------------------------------------------
+
+    def task(self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None) -> Task:
+        """The pretrained model of an arm and what it is trained on."""
+        one = self.data(settings, seed)
+        model = self.build(settings, one, seed).to(one.train.inputs.device)
+        names = list(masks.prunable(model, include=settings.include))
+        example = one.prepare(one.train.inputs[: settings.training.batch_size])
+        return Task(
+            model,
+            one,
+            settings.training,
+            seed,
+            ledger,
+            objective_of(one),
+            settings.metric,
+            names,
+            SparseFlops(model, example, names),
+            checkpoint,
+        )
+
+    def data(self, settings: Settings, seed: int) -> Data:
+        """A seed's examples; images as the pretrained model wants them."""
+        one: Data = self.opened[settings.group].of(seed)
+        pretraining = settings.model.pretraining
+        if pretraining is None or not isinstance(one, Dataset):
+            return one
+        return seen_as(one, self._gathered(pretraining, 0))
+
+    def build(self, settings: Settings, one: Data, seed: int) -> nn.Module:
+        """A pretrained model with a head for the data: CLIP's own by prompts, a new one of `seed` for texts."""
+        model = settings.model
+        if isinstance(one, Dataset):
+            towers, words = self._towers(settings, one)
+            ids = captions(words, one.classes, model.templates, towers.length)
+            return clip.image_classifier(towers, clip.zero_shot_head(towers, ids))
+        assert model.kind != "clip" and one.tokenizer is not None
+        options: dict[str, Any] = {"separator": one.tokenizer.special[3]} if model.pairs else {}
+        options |= {"vocabulary": one.vocabulary, "length": model.length, "pad": one.pad, "seed": seed}
+        checkpoint = language.need_checkpoint(model.kind)
+        return language.classifier(model.kind, len(one.classes) or 1, checkpoint=checkpoint, **options)
+
+    def _towers(self, settings: Settings, one: Dataset) -> tuple[clip.TwoTowers, Tokenizer]:
+        pretraining = settings.model.pretraining
+        if pretraining is None:
+            return _published(one)
+        images = self._gathered(pretraining, 0)
+        words = tokenizer_of(images.classes, pretraining.templates)
+        towers = _small(pretraining, images, words, 0)
+        if not self.dry_run:
+            towers.load_state_dict(self.pretrained.get(pretraining, 0).tensors)
+        return towers, words
+
+    def _gathered(self, settings: Pretraining, seed: int) -> Dataset:
+        return gathered([self.images[name].of(seed) for name in settings.data])
+
+    def _pretrain(
+        self, settings: Pretraining, seed: int, ledger: Ledger, checkpoint: Path | None = None
+    ) -> tuple[clip.TwoTowers, History]:
+        pairs, words = self.pairs(settings, seed)
+        towers = _small(settings, self._gathered(settings, seed), words, seed).to(pairs.train.inputs.device)
+        options: dict[str, Any] = {"seeds": [seed], "ledger": ledger, "checkpoint": checkpoint}
+        (history,) = fit(towers, pairs, settings.training, objective=Contrastive(), **options)
+        return towers, history
+
+    def pairs(self, settings: Pretraining, seed: int = 0) -> tuple[PairDataset, Tokenizer]:
+        """Images with prompts of their classes, and the tokenizer of these."""
+        images = self._gathered(settings, seed)
+        words = tokenizer_of(images.classes, settings.templates)
+        return paired(images, captions(words, images.classes, settings.templates, PROMPT), seed=seed), words
+
+
+def objective_of(data: Data) -> Objective:
+    """Classes are told apart, numbers met."""
+    return Classification() if data.classes else Regression()
+
+
+def _small(settings: Pretraining, images: Dataset, words: Tokenizer, seed: int) -> clip.TwoTowers:
+    channels, side, _ = images.shape
+    size = clip.ClipSize(**settings.options)
+    shape: dict[str, Any] = {"image_size": side, "channels": channels, "length": PROMPT}
+    return clip.two_towers(size=size, vocabulary=words.vocabulary, seed=seed, **shape)
+
+
+def _published(one: Dataset) -> tuple[clip.TwoTowers, Tokenizer]:
+    """CLIP from its checkpoint, and its tokenizer."""
+    found = clip.find_checkpoint()
+    if found is None:
+        raise DataError(f"no checkpoint of {clip.NAMES[0]} is on this machine: put its files into $EFFI_DATA")
+    channels, side, _ = one.shape
+    words = tokens.load(Path(found) / "tokenizer.json")
+    shape: dict[str, Any] = {"image_size": side, "channels": channels, "length": PROMPT}
+    return clip.two_towers(vocabulary=words.vocabulary, checkpoint=found, **shape), words
+
+
+def _kept(towers: clip.TwoTowers, history: History) -> Kept:
+    state: dict[str, Tensor] = {name: value.detach().cpu().clone() for name, value in towers.state_dict().items()}
+    return Kept(state, {"loss": history.curves["validation_loss"][-1]})

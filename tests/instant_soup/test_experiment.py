@@ -1,0 +1,106 @@
+"""Arms from settings to records: a small CLIP pretrained on pairs, and texts with a published encoder's place taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from effi import data as named
+from effi import masks
+from effi.cost import Ledger
+from effi.data import Dataset
+from effi.data.opening import Opened
+from effi.instant_soup import Cut, Denoiser, Dense, Lottery, Rounds, Soup
+from effi.instant_soup.building import coloured, gathered, prompts, seen_as, words_of
+from effi.instant_soup.experiment import Experiment
+from effi.instant_soup.settings import Model, Pretraining, Settings
+from effi.training import Classification, Training, evaluate
+
+SIZE = {"width": 16, "depth": 1, "heads": 2, "hidden": 32, "patch": 4, "embedding": 16}
+BRIEF = Training(epochs=1, batch_size=40, optimizer="adamw", lr=3e-3)
+PRETRAINING = Pretraining({"digits": {"name": "digits"}}, SIZE, replace(BRIEF, epochs=8), ("a {}", "the {}"))
+SETTINGS = Settings("digits/clip", {"name": "digits"}, Model("clip", pretraining=PRETRAINING), BRIEF, Dense())
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    one = named.load("digits", train=320, validation=80, test=80)
+    opened = Opened("digits", one, {"size": 8})
+    made = Experiment({"digits/clip": opened}, {"digits": opened})
+    kept = made.pretrain(PRETRAINING, 0)
+    made.pretrained = SimpleNamespace(get=lambda settings, seed: kept)
+    return made
+
+
+def arm(recipe=None, **changes):
+    kept = {}
+
+    def record(metrics, curves=None, marks=None) -> None:
+        kept.update(metrics=metrics, curves=curves, marks=marks)
+
+    settings = replace(SETTINGS, **({"recipe": recipe} if recipe else {}), **changes)
+    own = {"settings": settings, "seed": 0, "ledger": Ledger(), "checkpoint": None, "dry_run": False}
+    return SimpleNamespace(**own, record=record, kept=kept)
+
+
+def test_pretraining_teaches_classes_by_their_prompts(experiment):
+    task = experiment.task(SETTINGS, 0, Ledger())
+    found = evaluate(task.model, task.data.test, task.data, Classification())
+    assert found["accuracy"] > 0.3  # of ten classes, without a label seen as one
+    head = task.model.head
+    assert not head.requires_grad and head.norm(dim=1).std() < 1e-4 * head.norm(dim=1).mean()
+
+
+def test_an_arm_records_scores_sparsity_and_what_each_part_cost(experiment):
+    soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
+    one = arm(soup, training=replace(BRIEF, epochs=4))
+    experiment.train(one)
+    metrics, cost = one.kept["metrics"], one.ledger.total()
+    assert metrics["alive"] == pytest.approx(0.55, abs=1e-3) and 0 <= metrics["final_share"] <= 1
+    assert metrics["rounds"] == len(one.kept["curves"]["prune/after"]) >= 2
+    parts = {name: metrics[f"{name}_flops"] for name in ("fine_tune", "look_ahead", "search")}
+    assert parts["search"] == 0 < parts["look_ahead"]
+    assert sum(parts.values()) + cost["phases"]["evaluate"]["flops"] == cost["flops"] > cost["paper_flops"]
+    assert set(one.kept["marks"]) == {"test_accuracy", "best_test_accuracy"}
+
+
+def test_masks_save_flops_on_a_sparse_machine_only(experiment):
+    dense, cut = arm(), arm(Cut(0.9))
+    for one in (dense, cut):
+        experiment.train(one)
+    totals = [one.ledger.total() for one in (dense, cut)]
+    assert totals[0]["flops"] == totals[1]["flops"] == totals[0]["paper_flops"]
+    assert totals[1]["paper_flops"] < 0.6 * totals[1]["flops"]
+
+
+def test_masks_are_compared_with_chance(experiment):
+    one = arm(Lottery(0.3, points=0.15))
+    experiment.compare_masks(one)
+    metrics = one.kept["metrics"]
+    assert metrics["chance_iou"] == pytest.approx(0.3 / 1.7)
+    assert metrics["pruned_iou/random"] == pytest.approx(metrics["chance_iou"], abs=0.03)
+    assert metrics["pruned_iou/magnitude"] > 2 * metrics["chance_iou"]
+
+
+def test_weights_asked_for_by_name_may_be_pruned_too(experiment):
+    task = experiment.task(replace(SETTINGS, include=("projection",)), 0, Ledger())
+    assert set(task.names) - set(masks.prunable(task.model)) == {"projection.weight"}
+
+
+def test_several_sets_are_one_with_the_classes_of_all():
+    digits = named.load("digits", train=50, validation=10, test=10)
+    assert isinstance(digits, Dataset)
+    both = gathered([digits, digits])
+    assert both.shape == (3, 8, 8) and len(both.train) == 100 and both.classes == digits.classes * 2
+    assert torch.equal(both.train.labels[50:], digits.train.labels + 10)
+    assert torch.equal(both.train.inputs[:50, 2:], digits.train.inputs)
+    seen = seen_as(digits, replace(both, mean=(0.5,) * 3, std=(2.0,) * 3))
+    assert torch.equal(seen.prepare(seen.train.inputs), (coloured(digits).train.inputs / 255 - 0.5) / 2)
+
+
+def test_prompts_name_digits_and_things():
+    assert [words_of(name) for name in ("7", "airplane", "ice_cream")] == ["digit 7", "airplane", "ice cream"]
+    assert prompts(["7"], ["a {}.", "the {}."]) == [["a digit 7.", "the digit 7."]]
