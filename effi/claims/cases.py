@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,16 +15,49 @@ LEAST = 3
 Choices = Mapping[str, Sequence[str]]
 
 
+# How values of a placeholder are called where fewer ran than the paper has.
+_CALLED = {"dataset": "data sets", "p": "ratios"}
+
+
 class Case(NamedTuple):
-    """A test with its placeholders filled, for which data set, and what of it is not as the paper has it."""
+    """A test with its placeholders filled, for which data set, and what of it is not as the paper has it.
+
+    One that pools has `cells`, in which the placeholders that it pools are filled, too; "*" stands for them in its own
+    arms.
+    """
 
     test: Comparison
     dataset: str
     other: tuple[str, ...]
+    cells: tuple[Comparison, ...] = ()
+
+    @property
+    def tests(self) -> tuple[Comparison, ...]:
+        """The cells, else the test itself."""
+        return self.cells or (self.test,)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every arm that it reads."""
+        return tuple(dict.fromkeys(arm for test in self.tests for arm in test.arms))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that it reads."""
+        return tuple(dict.fromkeys(metric for test in self.tests for metric in test.metrics))
 
 
 def cases(test: Comparison, paper: Paper, results: Results, *, stand_ins: bool = True) -> Iterator[Case]:
     """The test for every combination of its placeholders' values; without `stand_ins` of those named alone."""
+    choices, other = _choices(test, paper, results, stand_ins)
+    apart = {name: values for name, values in choices.items() if name not in test.pool}
+    for chosen in _together(test, apart, results):
+        case = _pooled(test, chosen, choices, paper, results) if test.pool else _single(test, chosen, paper, results)
+        yield case._replace(other=(*case.other, *other))
+
+
+def _choices(test: Comparison, paper: Paper, results: Results, stand_ins: bool) -> tuple[Choices, list[str]]:
+    """Values of each placeholder, and in what they are not the paper's."""
     wanted, known = _wanted(test, paper, results)
     choices, other = dict(wanted), []
     for name, values in wanted.items():
@@ -32,14 +65,58 @@ def cases(test: Comparison, paper: Paper, results: Results, *, stand_ins: bool =
         own = [value for value in values if value in ran]
         if name in test.among and own:
             choices[name] = own
-            other += [f"{len(own)} arms of {len(values)}"] if len(own) < len(values) else []
+            other += _fewer(name, own, values) if name not in test.pool else []
         elif stand_ins and ran and not own:
             listed = [value for value in ran if any(value in paper.stand_ins.get(one, ()) for one in values)]
             choices[name] = listed[:1] or ran
             other.append(f"{' and '.join(choices[name])} in place of {' and '.join(values)}")
-    for chosen in fillings(choices):
-        filled, fewer = _narrowed(_filled(test, chosen), results)
-        yield Case(filled, chosen.get("dataset", ""), (*fewer, *other))
+    return choices, other
+
+
+def _fewer(name: str, ran: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """How many of the values ran, where some of them did."""
+    count = len(set(ran) & set(wanted))
+    called = _CALLED.get(name, "arms")
+    few = called.removesuffix("s") if count == 1 else called
+    return [f"{count} {few} of {len(wanted)}"] if 0 < count < len(wanted) else []
+
+
+def _together(test: Comparison, choices: Choices, results: Results) -> Iterator[dict[str, str]]:
+    """Combinations of values; of several placeholders in `among` those that ran together, all where none did."""
+    among = [name for name in choices if name in test.among]
+    found = list(fillings(choices))
+    if len(among) < 2 or test.pool:
+        yield from found
+        return
+    naming = [arm for arm in test.arms if all(f"{{{name}}}" in arm for name in among)]
+    ran = [each for each in found if any(arm.format(**each) in results for arm in naming)]
+    kept = {tuple(each[name] for name in among) for each in ran or found}
+    yield from (each for each in found if tuple(each[name] for name in among) in kept)
+
+
+def _single(test: Comparison, chosen: Mapping[str, str], paper: Paper, results: Results) -> Case:
+    (filled,), fewer = _narrowed([_filled(test, chosen, paper, results)], results)
+    return Case(filled, chosen.get("dataset", ""), fewer)
+
+
+def _pooled(test: Comparison, chosen: Mapping[str, str], choices: Choices, paper: Paper, results: Results) -> Case:
+    """Cells of every value, or where values are `among` others of those whose arms all ran."""
+    fills = [{**chosen, **cell} for cell in fillings({name: choices[name] for name in test.pool})]
+    starred = {**chosen, **dict.fromkeys(test.pool, "*")}
+    (named, *cells), fewer = _narrowed([_filled(test, each, paper, results) for each in (starred, *fills)], results)
+    among = [name for name in test.pool if name in test.among]
+    kept = _whole(cells, results) if among else range(len(cells))
+    for name in among:
+        fewer += tuple(_fewer(name, [fills[place][name] for place in kept], test.among[name]))
+    failed = dict.fromkeys(arm for cell in cells for arm in cell.arms if arm in results.failures)
+    fewer += tuple(f"{arm} failed" for arm in failed)
+    return Case(named, chosen.get("dataset", ""), fewer, tuple(cells[place] for place in kept))
+
+
+def _whole(cells: Sequence[Comparison], results: Results) -> list[int]:
+    """Places of the cells whose arms all ran; where none is, of those of which most did, so that the rest is named."""
+    ran = [sum(arm in results for arm in cell.arms) / len(cell.arms) for cell in cells]
+    return [place for place, share in enumerate(ran) if share == max(ran)]
 
 
 def _wanted(test: Comparison, paper: Paper, results: Results) -> tuple[dict[str, Sequence[str]], Choices]:
@@ -74,17 +151,25 @@ def _held(test: Comparison, filling: Mapping[str, str], name: str, results: Resu
     )
 
 
-def _filled(test: Comparison, chosen: Mapping[str, str]) -> Comparison:
-    texts = {name: getattr(test, name).format(**chosen) for name in ("a", "b", "metric", "x", "y")}
-    return replace(test, **texts, over=tuple(arm.format(**chosen) for arm in test.over))
+def _filled(test: Comparison, chosen: Mapping[str, str], paper: Paper, results: Results) -> Comparison:
+    texts = {name: getattr(test, name).format(**chosen) for name in ("a", "metric", "x", "y")}
+    b, over = (tuple(arm.format(**chosen) for arm in arms) for arms in (test.b, test.over))
+    dataset = results.dataset(texts["a"]) if texts["a"] in results else chosen.get("dataset", "")
+    return replace(test, **{**texts, "metric": paper.score(texts["metric"], dataset)}, b=b, over=over)
 
 
-def _narrowed(test: Comparison, results: Results) -> tuple[Comparison, tuple[str, ...]]:
-    """The test over those of its listed arms that ran, and how many that is when not all."""
-    over = tuple(part for part in test.over if _there(test, part, results))
-    if len(test.over) > len(over) >= LEAST:
-        return replace(test, over=over), (f"{len(over)} arms of {len(test.over)}",)
-    return test, ()
+def _narrowed(tests: Sequence[Comparison], results: Results) -> tuple[list[Comparison], tuple[str, ...]]:
+    """The tests over those of their listed arms that ran in any of them, and how many these are when not all."""
+    count = len(tests[0].over)
+    kept = [place for place in range(count) if any(_there(test, test.over[place], results) for test in tests)]
+    if not count > len(kept) >= LEAST:
+        return list(tests), ()
+    return [_only(test, kept) for test in tests], (f"{len(kept)} arms of {count}",)
+
+
+def _only(test: Comparison, kept: Sequence[int]) -> Comparison:
+    over = tuple(test.over[place] for place in kept)
+    return replace(test, over=over, printed=tuple(test.printed[place] for place in kept if test.printed))
 
 
 def _there(test: Comparison, part: str, results: Results) -> bool:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 NOT_RUN = "not run"
 PLAIN = Unit(1.0, "", 3)
+# Of what is pooled of several metrics, correlations among them as GLUE tells them.
+POINTS = Unit(100.0, "points", 1)
+# A slope is told for so much of an arm's ratio.
+STEP = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,57 +81,73 @@ class _Found(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """A filled test with the claim that it is of, the seeds that all its arms have, and who says it."""
+    """A case with the claim that it is of, the seeds that all its arms have, and who says it."""
 
-    test: Comparison
+    case: Case
     claim: Claim
     seeds: Sequence[int]
     speaker: Speaker
+
+    @property
+    def test(self) -> Comparison:
+        """The case's test."""
+        return self.case.test
 
     def records(self, arm: str) -> list[Record]:
         """Of one arm, seed by seed."""
         return [self.speaker.results.seeds(arm)[seed] for seed in self.seeds]
 
+    def rivals(self, test: Comparison) -> list[Record]:
+        """What a test's first arm is compared with, seed by seed; of several arms the best at that seed."""
+        best = min if measures.lower_is_better(test.metric) else max
+        sides = zip(*map(self.records, test.b), strict=True)
+        return [best(records, key=lambda record: measures.value(record, test.metric)) for records in sides]
+
     def table(self, metric: str) -> np.ndarray:
-        """A metric of the listed arms, or of the listed parts of one arm's record: (arms, seeds)."""
-        places = [(self.test.a, f"{metric}/{part}") if self.test.a else (part, metric) for part in self.test.over]
+        """A metric of the listed arms, or of the listed parts of one arm's record, (arms, seeds); a mean over cells."""
+        return np.mean([self._table(test, metric) for test in self.case.tests], axis=0)
+
+    def _table(self, test: Comparison, metric: str) -> np.ndarray:
+        places = [(test.a, f"{metric}/{part}") if test.a else (part, metric) for part in test.over]
         return np.array([[measures.value(record, name) for record in self.records(arm)] for arm, name in places])
 
 
 def evidence(case: Case, paper: Paper, results: Results) -> Evidence:
     """A filled test on the results; what is missing is said, not raised."""
-    test, name = case.test, sentences.label(case.test, case.dataset)
+    test, name = case.test, sentences.label(case)
     try:
-        claim = _claim(test, paper, results)
-        values = _Values(test, claim, _seeds(test, results), Speaker(paper, results))
+        claim = _claim(case, paper, results)
+        values = _Values(case, claim, _seeds(case, results), Speaker(paper, results))
         found = _ranks(values) if test.rule == "discordance" else _trend(values) if test.over else _mean(values)
     except _Missing as missing:
         return Evidence(name, str(missing))
     except EffiError as missing:
         return Evidence(name, f"{NOT_AVAILABLE}: {missing}".removesuffix("."))
-    trained = [record for arm in test.arms for record in values.records(arm)]
+    trained = [record for arm in case.arms for record in values.records(arm)]
     lacking = (*protocol.shortfalls(test, trained, len(values.seeds)), *map(protocol.other, case.other))
-    machine = sentences.machine(trained) if any(map(measures.timed, test.metrics)) else ""
+    machine = sentences.machine(trained) if any(map(measures.timed, case.metrics)) else ""
     said = found._replace(clause=found.clause + machine)
-    return Evidence(name, said.clause, said.verdict, claim, unit(test), said.shown, said.wanted, lacking)
+    return Evidence(name, said.clause, said.verdict, claim, unit(case), said.shown, said.wanted, lacking)
 
 
-def _seeds(test: Comparison, results: Results) -> list[int]:
-    """Seeds that all arms of the test have."""
-    absent = [arm for arm in test.arms if arm not in results]
+def _seeds(case: Case, results: Results) -> list[int]:
+    """Seeds that all arms of the case have."""
+    absent = [arm for arm in case.arms if arm not in results]
     failed = [f"{arm} failed ({results.failures[arm]})" for arm in absent if arm in results.failures]
     if absent:
-        raise _Missing("; ".join(failed) or f"{NOT_RUN}: {', '.join(absent)}")
-    seeds = set.intersection(*(set(results.seeds(arm)) for arm in test.arms))
+        named = absent if len(absent) < len(case.arms) else case.test.arms
+        raise _Missing("; ".join(failed) or f"{NOT_RUN}: {', '.join(named)}")
+    seeds = set.intersection(*(set(results.seeds(arm)) for arm in case.arms))
     if not seeds:
-        raise _Missing(f"{NOT_AVAILABLE}: no seed that all of {', '.join(test.arms)} have")
+        raise _Missing(f"{NOT_AVAILABLE}: no seed that all of {', '.join(case.test.arms)} have")
     return sorted(seeds)
 
 
-def _claim(test: Comparison, paper: Paper, results: Results) -> Claim:
+def _claim(case: Case, paper: Paper, results: Results) -> Claim:
+    test = case.test
     margin, target = test.margin, test.target
     if isinstance(margin, str):
-        first = test.arms[0]
+        first = case.arms[0]
         margin = paper.margin(margin, results.dataset(first) if first in results else "")
     if isinstance(target, str):
         target = paper.numbers[target]["value"]
@@ -135,20 +155,30 @@ def _claim(test: Comparison, paper: Paper, results: Results) -> Claim:
     return Claim(test.rule, test.direction, margin, target, (low, high), test.refuted)
 
 
-def unit(test: Comparison) -> Unit:
-    """How the test's value is shown."""
-    if test.over:
+def unit(case: Case) -> Unit:
+    """How the case's value is shown."""
+    if case.test.over:
         return PLAIN
+    units = {_unit(test) for test in case.tests}
+    found = units.pop() if len(units) == 1 else POINTS
+    return found._replace(name=f"{found.name} per {STEP:g}".strip()) if case.test.statistic else found
+
+
+def _unit(test: Comparison) -> Unit:
     if test.compare != "difference":
         return Unit(100.0, "%", 2)
     return measures.unit(test.metric, difference=bool(test.b))
 
 
-def _bounds(test: Comparison) -> tuple[float, float]:
-    """What the test's value can be, in its shown unit."""
+def _bounds(case: Case) -> tuple[float, float]:
+    """What the case's value can be, in its shown unit."""
+    test = case.test
+    if test.statistic:
+        return stats.ANYWHERE
     if test.compare != "difference":
         return (0.0 if test.compare == "ratio" else -100.0), math.inf
-    return measures.bounds(test.metric, difference=bool(test.b))
+    ends = {measures.bounds(each.metric, difference=bool(test.b)) for each in case.tests}
+    return ends.pop() if len(ends) == 1 else (-100.0, 100.0)
 
 
 # --- over arms ---------------------------------------------------------------------------------------------------
@@ -159,21 +189,23 @@ def _ranks(values: _Values) -> _Found:
     x, y = values.test.x, values.test.y
     first, second = (values.table(metric) * (-1 if measures.lower_is_better(metric) else 1) for metric in (x, y))
     found = stats.discordance(first, second)
-    clause = sentences.counted(values.test, found, values.speaker)
+    clause = sentences.counted(values.case, found, values.speaker)
     return _Found(found.verdict, clause, f"{found.apart} of {found.pairs} pairs")
 
 
 def _trend(values: _Values) -> _Found:
     """A rank correlation or a slope."""
-    x, y = values.table(values.test.x), values.table(values.test.y)
+    y = values.table(values.test.y)
+    printed = np.tile(np.array(values.test.printed)[:, None], len(values.seeds))
+    x = printed if values.test.printed else values.table(values.test.x)
     kendall = values.test.statistic == "kendall"
     verdict = stats.weigh(stats.kendall(x, y) if kendall else stats.slope(x.mean(1), y.mean(1)), values.claim)
     return _worded(values, verdict)
 
 
 def _worded(values: _Values, verdict: Verdict, never: int = 0, wanted: str = "") -> _Found:
-    own = unit(values.test)
-    clause = sentences.clause(values.test, verdict, own, values.speaker, never)
+    own = unit(values.case)
+    clause = sentences.clause(values.case, verdict, own, values.speaker, never)
     return _Found(verdict, clause, sentences.shown(verdict, own, never), wanted)
 
 
@@ -185,12 +217,15 @@ def _mean(values: _Values) -> _Found:
     test, claim = values.test, values.claim
     if test.rule == "bound":
         return _bound(values)
-    if uncertainty.is_accuracy(test.metric) and test.compare == "difference":
+    if values.case.cells:
+        known: uncertainty.Estimate = _pooled(values)
+        verdict = stats.weigh(known, claim)
+    elif uncertainty.is_accuracy(test.metric) and test.compare == "difference":
         known = _accuracy(values)
         verdict = stats.weigh(known, claim)
     else:
         exact = measures.counted(test.metric)
-        verdict = stats.verdict(_each(values), claim, within=_bounds(test), counted=exact)
+        verdict = stats.verdict(_each(values, test), claim, within=_bounds(values.case), counted=exact)
         known = uncertainty.Estimate(verdict.mean, verdict.n, verdict.sd, exact=exact)
     tells = verdict.direction == "open" and verdict.n > 1
     return _worded(values, verdict, wanted=known.wanted(verdict.mean - stats.gap(verdict.mean, claim)) if tells else "")
@@ -198,33 +233,72 @@ def _mean(values: _Values) -> _Found:
 
 def _accuracy(values: _Values) -> uncertainty.Estimate:
     """An accuracy, or a difference of two."""
-    test, ours = values.test, values.records(values.test.a)
+    test = values.test
     if not test.b:
-        return uncertainty.score(ours, test.metric)
-    pairs = zip(ours, values.records(test.b), strict=True)
-    return uncertainty.change([Pair(*each) for each in pairs], test.metric)
+        return uncertainty.score(values.records(test.a), test.metric)
+    return uncertainty.change(_pairs(values, test), test.metric)
+
+
+def _pairs(values: _Values, test: Comparison) -> list[Pair]:
+    return [Pair(*each) for each in zip(values.records(test.a), values.rivals(test), strict=True)]
+
+
+def _pooled(values: _Values) -> uncertainty.Pooled:
+    """A mean over cells, or a slope on the ratios of their arms."""
+    exact = all(map(measures.counted, values.case.metrics))
+    return uncertainty.pooled(_cells(values), _bounds(values.case), exact=exact)
+
+
+def _cells(values: _Values) -> list[uncertainty.Cell]:
+    """Every cell with its values and its weight."""
+    results, tests = values.speaker.results, values.case.tests
+    weights = np.full(len(tests), 1 / len(tests))
+    if values.test.statistic:
+        weights = STEP * stats.slope_weights(
+            [_ratio(values, test) for test in tests], [results.group(t.a) for t in tests]
+        )
+    return [
+        uncertainty.Cell(_each(values, test), weight, results.dataset(test.a), _sample(values, test))
+        for test, weight in zip(tests, weights.tolist(), strict=True)
+    ]
+
+
+def _ratio(values: _Values, test: Comparison) -> float:
+    ratio = values.records(test.a)[0]["ratio"]
+    if ratio is None:
+        raise _Missing(f"{NOT_AVAILABLE}: {test.a} has no ratio, on which a slope could be told")
+    return float(ratio)
+
+
+def _sample(values: _Values, test: Comparison) -> uncertainty.Sample:
+    """What a cell's accuracies tell of the test set."""
+    if test.compare != "difference":
+        return uncertainty.NOTHING
+    if not test.b:
+        return uncertainty.sample(values.records(test.a), test.metric)
+    return uncertainty.sample_of_pairs(_pairs(values, test), test.metric)
 
 
 def _bound(values: _Values) -> _Found:
     """What must hold at every seed; "never" is no number to take a mean of."""
-    found = _each(values)
+    cells = _cells(values) if values.case.cells else []
+    found = uncertainty.summed(cells).tolist() if cells else _each(values, values.test)
     never = sum(value == measures.never(values.test.metric) for value in found)
     verdict = stats.verdict(found, values.claim)
     return _worded(values, replace(verdict, mean=math.nan, sd=math.nan, high=math.inf) if never else verdict, never)
 
 
-def _each(values: _Values) -> list[float]:
-    """The test's value at each seed, in its shown unit."""
-    test, metric = values.test, values.test.metric
-    ours = [measures.value(record, metric) for record in values.records(test.a)]
+def _each(values: _Values, test: Comparison) -> list[float]:
+    """The value of a case's test, or of one of its cells, at each seed, in the shown unit."""
+    ours = [measures.value(record, test.metric) for record in values.records(test.a)]
     if test.b:
-        theirs = [measures.value(record, metric) for record in values.records(test.b)]
+        theirs = [measures.value(record, test.metric) for record in values.rivals(test)]
         ours = [_beside(test, *pair) for pair in zip(ours, theirs, strict=True)]
-    return [value * unit(test).factor for value in ours]
+    return [value * unit(values.case).factor for value in ours]
 
 
 def _beside(test: Comparison, ours: float, theirs: float) -> float:
     """Difference, ratio or relative difference, as stored."""
     if test.compare == "difference":
         return ours - theirs
-    return measures.ratio(ours, theirs, f"{test.metric} of {test.b}") - (test.compare == "relative")
+    return measures.ratio(ours, theirs, f"{test.metric} of {' or '.join(test.b)}") - (test.compare == "relative")

@@ -26,25 +26,31 @@ NOT_AVAILABLE = "not available"
 class Comparison:
     """One declarative test. Values, one per seed that all its arms have:
 
-    `a` alone: its metric; `a` and `b`: their difference, ratio (%) or relative difference (%); `over`: Kendall's tau or
-    slope of `y` on `x` over arms, or how many pairs of them both rank apart; `a` and `over`: the same over parts of one
-    record, which holds a metric "x/part" of each.
+    `a` alone: its metric; `a` and `b`: their difference, ratio (%) or relative difference (%), of several `b` from the
+    one that does best at that seed; `over`: Kendall's tau or slope of `y` on `x` over arms, or how many pairs of them
+    both rank apart; `a` and `over`: the same over parts of one record, which holds a metric "x/part" of each. `printed`
+    are the paper's numbers for the arms of `over`, in place of `x`. `metric` may be a name in [scores], where each data
+    set has its own.
     A "{name}" in an arm or a metric stands for each value of `each`, all of which must run, and of `among`, of which
-    those count that ran; "{dataset}" for the paper's data sets. Where none of the values ran, stand-ins do. `margin`
-    and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the second
-    line of a bound, `full` the protocol below which nothing is said of the paper's own, and `beside` says why a test is
-    beside that protocol at any scale.
+    those count that ran; "{dataset}" for the paper's data sets. Where none of the values ran, stand-ins do.
+    Values of the placeholders in `pool` make no test each, but cells of one, of equal weight: the mean over them, of
+    `over` each arm's mean, or by the `statistic` "slope" what 0.1 more of an arm's ratio changes within a data set and
+    model. Of values in `among` those cells count whose arms all ran.
+    `margin` and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the
+    second line of a bound or an ordering, `full` the protocol below which nothing is said of the paper's own, and
+    `beside` says why a test is beside that protocol at any scale.
     """
 
     rule: Rule
     metric: str = ""
     a: str = ""
-    b: str = ""
+    b: tuple[str, ...] = ()
     compare: Literal["difference", "ratio", "relative"] = "difference"
     over: tuple[str, ...] = ()
     statistic: Literal["", "kendall", "slope"] = ""
     x: str = ""
     y: str = ""
+    printed: tuple[float, ...] = ()
     direction: Side = "higher"
     margin: float | str = 0.0
     target: float | str = 0.0
@@ -52,13 +58,14 @@ class Comparison:
     refuted: float | None = None
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
     among: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pool: tuple[str, ...] = ()
     full: Mapping[str, float | bool] = field(default_factory=dict)
     beside: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm that the test reads."""
-        single = tuple(dict.fromkeys(filter(None, (self.a, self.b))))
+        single = tuple(dict.fromkeys(filter(None, (self.a, *self.b))))
         return single if self.a else self.over
 
     @property
@@ -103,7 +110,7 @@ class Paper:
 
     `stand_ins` lists for a data set or a model those that may take its place, the first that ran counts; of data sets
     any other may. `words` are names of the metrics that only this paper records; "*" in one stands for a number or a
-    name. `names` are data sets, models and variants in words, for sentences.
+    name. `names` are data sets, models and variants in words, for sentences. `scores` are metrics by data set.
     """
 
     id: str
@@ -112,6 +119,7 @@ class Paper:
     datasets: tuple[str, ...]
     full: Mapping[str, float | bool]
     margins: Mapping[str, Mapping[str, float]]
+    scores: Mapping[str, Mapping[str, str]]
     stand_ins: Mapping[str, Sequence[str]]
     numbers: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Mapping[str, Any]]
@@ -124,6 +132,10 @@ class Paper:
     def margin(self, name: str, dataset: str) -> float:
         """The margin for a data set, else that of every other one."""
         return self.margins[name].get(dataset, self.margins[name]["other"])
+
+    def score(self, metric: str, dataset: str) -> str:
+        """The metric for a data set where this is a name in [scores], else the metric itself."""
+        return self.scores[metric].get(dataset, self.scores[metric]["other"]) if metric in self.scores else metric
 
 
 def _listed(value: str | Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -146,17 +158,23 @@ def _mistakes(test: Comparison, content: Mapping[str, Any]) -> Iterator[str]:
     yield from _misspelt(test)
     if not (test.a or test.over):
         yield "wants a or over"
-    if test.over and not (test.x and test.y and (test.statistic or test.rule == "discordance")):
+    if test.over and not ((test.x or test.printed) and test.y and (test.statistic or test.rule == "discordance")):
         yield "wants statistic, x and y beside over"
+    if test.printed and len(test.printed) != len(test.over):
+        yield f"has {len(test.printed)} numbers printed for {len(test.over)} arms"
+    if test.statistic and not test.over and not (test.pool and test.statistic == "slope"):
+        yield f"has the statistic {test.statistic} without over: give that, or pool for a slope"
     if test.rule == "discordance" and (test.a or not test.over):
         yield "counts pairs of arms: it wants over, and no a"
     if not test.over and not test.metric:
         yield "wants a metric"
     listed = {**test.each, **test.among}
     for metric in _filled(test.metrics, listed):
-        yield from _unknown(metric, content)
+        yield from _unread(metric, content)
     for name in sorted(test.placeholders - set(listed) - {"dataset"}):
         yield f"names {{{name}}}, which neither each nor among lists"
+    for name in sorted(set(test.pool) - test.placeholders):
+        yield f"pools {name}, which none of its arms and metrics names"
     for name in sorted(set(listed) - test.placeholders):
         yield f"lists {name}, which none of its arms and metrics names"
     for name in (name for name, values in listed.items() if not values):
@@ -187,12 +205,23 @@ def _unknown(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
         yield f"reads {metric!r}, which no arm of effi records and [words] does not list{guess}"
 
 
-def _unusable(margin: str, content: Mapping[str, Any]) -> Iterator[str]:
-    margins = content.get("margins", {})
-    if margin not in margins:
-        yield f"names {margin!r}, which [margins] does not list"
-    elif "other" not in margins[margin]:
-        yield f"names {margin!r}, which in [margins] has no entry other for the data sets that it does not list"
+def _unread(metric: str, content: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a metric, or with those that [scores] lists under this name."""
+    scores = content.get("scores", {})
+    if metric not in scores:
+        yield from _unknown(metric, content)
+        return
+    yield from _unusable(metric, content, "scores")
+    for each in scores[metric].values():
+        yield from _unknown(each, content)
+
+
+def _unusable(name: str, content: Mapping[str, Any], table: str = "margins") -> Iterator[str]:
+    listed = content.get(table, {})
+    if name not in listed:
+        yield f"names {name!r}, which [{table}] does not list"
+    elif "other" not in listed[name]:
+        yield f"names {name!r}, which in [{table}] has no entry other for the data sets that it does not list"
 
 
 def _values(name: str, value: str | Sequence[str], of: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -207,14 +236,15 @@ def _comparison(entry: Mapping[str, Any], of: str, content: Mapping[str, Any]) -
     if unknown or "rule" not in entry:
         raise ParameterError(f"A test of {of} wants a rule and only known keys, not {sorted(unknown)}.")
     groups = content.get("groups", {})
-    lists = {"over": _listed(entry["over"], groups)} if "over" in entry else {}
+    lists = {key: _listed(entry[key], groups) for key in ("over", "b", "pool") if entry.get(key)}
     choices = {
         key: {name: _values(name, value, of, groups) for name, value in entry.get(key, {}).items()}
         for key in ("each", "among")
     }
     # A bound is settled by arithmetic, so it asks for no protocol unless the file says so.
     full = entry.get("full", {} if entry["rule"] == "bound" else content["full"])
-    test = Comparison(**{**entry, **lists, **choices, "full": full})
+    printed = tuple(entry.get("printed", ()))
+    test = Comparison(**{**entry, "b": (), **lists, **choices, "printed": printed, "full": full})
     for mistake in _mistakes(test, content):
         raise ParameterError(f"A test of {of} {mistake.rstrip('.')}.")
     return test
@@ -261,7 +291,7 @@ def _once(names: Sequence[str]) -> None:
 
 def parse(content: Mapping[str, Any]) -> Paper:
     """Paper from its file's content. Raises ParameterError naming the claim or finding whose test makes no sense."""
-    tables = ("margins", "stand_ins", "numbers", "tables", "words", "names")
+    tables = ("margins", "scores", "stand_ins", "numbers", "tables", "words", "names")
     try:
         claims = tuple(_claim(entry, content) for entry in content["claims"])
         findings = tuple(_finding(entry, content) for entry in content.get("findings", ()))

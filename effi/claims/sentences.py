@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from effi.claims import measures, stats
+from effi.claims.cases import Case
 from effi.claims.measures import Unit
 from effi.claims.papers import Comparison, Paper
 from effi.claims.results import Results
@@ -30,27 +31,62 @@ class Speaker(NamedTuple):
 
     def place(self, arm: str) -> str:
         """Where an arm was trained: "on CIFAR-10 (ViT) "; empty for a check."""
-        record = next(iter(self.results.seeds(arm).values()))
-        if not record["dataset"]:
-            return ""
-        return f"on {self.name(record['dataset'])} " + (f"({self.name(record['model'])}) " if record["model"] else "")
+        return self.places([arm]) and f"on {self.places([arm])} "
+
+    def places(self, arms: Iterable[str]) -> str:
+        """Data sets of arms, and their models: "CIFAR-10 and MNIST (ViT)"; empty for checks."""
+        found = [self._record(arm) for arm in arms]
+        sets, models = (list(dict.fromkeys(each[key] for each in found if each[key])) for key in ("dataset", "model"))
+        within = f" ({_listed([self.name(model) for model in models])})" if sets and models else ""
+        return _listed([self.name(one) for one in sets]) + within
 
     def arm(self, arm: str) -> str:
         """An arm within its group: "the ticket at p = 0.3"."""
-        record = next(iter(self.results.seeds(arm).values()))
-        ratio = "" if record["ratio"] is None else f" at p = {record['ratio']:g}"
-        return self.name(record["variant"]) + ratio if record["variant"] else arm
+        return self.kind([arm])
+
+    def kind(self, arms: Sequence[str]) -> str:
+        """What arms of several groups or ratios are: "the ticket", with the ratio where they have the same."""
+        found = [self._record(arm) for arm in arms]
+        ratios = {each["ratio"] for each in found}
+        ratio = f" at p = {ratios.pop():g}" if len(ratios) == 1 and None not in ratios else ""
+        return self.name(found[0]["variant"]) + ratio if found[0]["variant"] else arms[0]
+
+    def _record(self, arm: str) -> Record:
+        return next(iter(self.results.seeds(arm).values()))
 
 
-def label(test: Comparison, dataset: str) -> str:
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    """Names in a row: "a, b and c"; empty without any."""
+    *most, last = names or [""]
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def _best(names: Sequence[str]) -> str:
+    """One name, or which of several counts."""
+    return names[0] if len(names) == 1 else f"the {'better' if len(names) == 2 else 'best'} of {_listed(names)}"
+
+
+def _what(case: Case) -> str:
+    """The metric of a case in words, or those of its cells."""
+    return _listed(list(dict.fromkeys(measures.words(test.metric) for test in case.tests)), "or")
+
+
+def _against(test: Comparison) -> str:
+    return "what the paper prints" if test.printed else measures.words(test.x)
+
+
+def label(case: Case) -> str:
     """A test as a table names it: "d/new - d/old, test accuracy"."""
+    test, dataset = case.test, case.dataset
+    name = "slope on p" if test.statistic and not test.over else "mean"
+    cells = f", {name} over {len(case.cells)} cell{'s' * (len(case.cells) > 1)}" if case.cells else ""
     if test.over:
         verb = "ranked as" if test.rule == "discordance" else "against"
-        count = f"{len(test.over)} arms" + (f" of {dataset}" if dataset else "")
-        return f"{measures.words(test.y)} {verb} {measures.words(test.x)}, over {count}"
+        count = f"{len(test.over)} arms" + (f" of {dataset}" if dataset and not case.cells else "")
+        return f"{measures.words(test.y)} {verb} {_against(test)}, over {count}{cells}"
     if not test.b:
-        return f"{test.a}, {measures.words(test.metric)}"
-    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {test.b}, {measures.words(test.metric)}"
+        return f"{test.a}, {_what(case)}{cells}"
+    return f"{test.a} {'/' if test.compare == 'ratio' else '-'} {_best(test.b)}, {_what(case)}{cells}"
 
 
 def line(claim: Claim, unit: Unit) -> str:
@@ -59,9 +95,11 @@ def line(claim: Claim, unit: Unit) -> str:
     low, high = (_threshold(each, unit) for each in claim.limits)
     side = "above" if claim.direction == "higher" else "below"
     relation = {"lower": "at most", "higher": "at least", "equal": "exactly"}[claim.direction]
-    beyond = "" if claim.refuted is None else f", refuted beyond {_threshold(claim.refuted, unit)}"
+    second = "" if claim.refuted is None else _threshold(claim.refuted, unit)
+    beyond = second and f", refuted beyond {second}"
+    short = second and f", refuted {'below' if claim.direction == 'higher' else 'above'} {second}"
     return {
-        "ordering": f"claimed {side} {limit}",
+        "ordering": f"claimed {side} {limit}{short}",
         "gain": f"claimed {side} 0, a tie within ±{margin}",
         "no_loss": f"margin {margin}",
         "equivalence": f"claimed within ±{margin}",
@@ -100,32 +138,62 @@ def _range(verdict: Verdict, unit: Unit, never: int) -> str:
     return f"{mean}{suffix}, range {low} to {high}"
 
 
-def clause(test: Comparison, verdict: Verdict, unit: Unit, speaker: Speaker, never: int = 0) -> str:
+def clause(case: Case, verdict: Verdict, unit: Unit, speaker: Speaker, never: int = 0) -> str:
     """What was measured, as a person would say it: "on CIFAR-10 the minimum loses 4.2 points [3.5, 5.0] of ..."."""
-    say = _said_of_many if test.over else _said_of_two if test.b else _said_of_one
-    return say(test, verdict, lambda each: shown(each, unit, never), speaker)
+    test = case.test
+    say = _said_of_many if test.over else _said_of_slope if test.statistic else _said_of_two if test.b else _said_of_one
+    return say(case, verdict, lambda each: shown(each, unit, never), speaker)
 
 
 Shown = Callable[[Verdict], str]
 
 
-def _said_of_one(test: Comparison, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
-    place = speaker.place(test.a)
-    of = f"{place}for {speaker.arm(test.a)} " if place else ""
-    return f"{of}the {measures.words(test.metric)} is {show(verdict)}"
+def _place(case: Case, speaker: Speaker) -> str:
+    """Where the first arms of a case were trained, "on CIFAR-10 (ViT) "; over how many cells where it pools."""
+    if not case.cells:
+        return speaker.place(case.test.arms[0])
+    count, places = len(case.cells), speaker.places(cell.arms[0] for cell in case.cells)
+    return f"over {count} cell{'s' * (count > 1)}{places and f' of {places}'} "
 
 
-def _said_of_two(test: Comparison, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
-    place, ours, theirs = speaker.place(test.a), speaker.arm(test.a), speaker.arm(test.b)
-    if speaker.place(test.b) != place:
-        theirs = f"{theirs} {speaker.place(test.b).strip()}"
-    what, size = measures.words(test.metric), show(_size(verdict))
+def _ours(case: Case, speaker: Speaker) -> str:
+    return speaker.kind([test.a for test in case.tests])
+
+
+def _theirs(case: Case, speaker: Speaker) -> str:
+    """What the first arm is compared with, and where that was trained elsewhere."""
+    names = [speaker.kind(arms) for arms in zip(*(test.b for test in case.tests), strict=True)]
+    here, there = (speaker.places(arms) for arms in zip(*((test.a, test.b[0]) for test in case.tests), strict=True))
+    return _best(names) + (f" on {there}" if there != here and there else "")
+
+
+def _said_of_one(case: Case, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
+    place = _place(case, speaker)
+    of = f"{place}for {_ours(case, speaker)} " if place else ""
+    return f"{of}the {_what(case)} is {show(verdict)}"
+
+
+def _said_of_slope(case: Case, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
+    """How a difference, or a metric, moves with the ratio."""
+    verb, theirs = "falls" if verdict.mean < 0 else "grows", _theirs(case, speaker) if case.test.b else ""
+    lead = f"the lead of {_ours(case, speaker)} over {theirs} in {_what(case)}"
+    what = lead if theirs else f"the {_what(case)} of {_ours(case, speaker)}"
+    return f"{_place(case, speaker)}{what} {verb} with p by {show(_size(verdict))}"
+
+
+def _said_of_two(case: Case, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
+    test, place, ours, theirs = case.test, _place(case, speaker), _ours(case, speaker), _theirs(case, speaker)
+    what, size = _what(case), show(_size(verdict))
     if test.compare == "ratio":
         return f"{place}{ours} has {show(verdict)} of the {what} of {theirs}"
-    if measures.unit(test.metric, difference=True).name == "points" and " - " not in test.metric:
+    if all(_in_points(each.metric) for each in case.tests) or len({each.metric for each in case.tests}) > 1:
         verb, side = ("loses", "to") if verdict.mean < 0 else ("gains", "over")
         return f"{place}{ours} {verb} {size} of {what} {side} {theirs}"
     return f"{place}the {what} of {ours} is {size} {'below' if verdict.mean < 0 else 'above'} that of {theirs}"
+
+
+def _in_points(metric: str) -> bool:
+    return measures.unit(metric, difference=True).name == "points" and " - " not in metric
 
 
 def _size(verdict: Verdict) -> Verdict:
@@ -135,19 +203,21 @@ def _size(verdict: Verdict) -> Verdict:
     return replace(verdict, mean=-verdict.mean, low=-verdict.high, high=-verdict.low)
 
 
-def _said_of_many(test: Comparison, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
-    what = f"of {measures.words(test.y)} on {measures.words(test.x)}"
+def _said_of_many(case: Case, verdict: Verdict, show: Shown, speaker: Speaker) -> str:
+    test = case.test
+    what = f"of {measures.words(test.y)} on {_against(test)}"
     if test.a:
         return f"over {len(test.over)} arms the slope {what} is {show(verdict)}"
     name = "the slope" if test.statistic == "slope" else "Kendall's tau"
-    return f"{speaker.place(test.over[0])}over {len(test.over)} arms {name} {what} is {show(verdict)}"
+    place, count = _place(case, speaker), f"{len(test.over)} arms"
+    return f"{place}{f'for {count}' if case.cells else f'over {count}'} {name} {what} is {show(verdict)}"
 
 
-def counted(test: Comparison, found: Discordance, speaker: Speaker) -> str:
+def counted(case: Case, found: Discordance, speaker: Speaker) -> str:
     """Pairs of arms that two scores rank apart, and alike, in words."""
-    scores = f"{measures.words(test.x)} and {measures.words(test.y)}"
-    place = speaker.place(test.over[0])
-    return f"{place}{scores} surely rank {found.apart} of {found.pairs} pairs of arms apart and {found.alike} alike"
+    scores = f"{measures.words(case.test.x)} and {measures.words(case.test.y)}"
+    pairs = f"{found.apart} of {found.pairs} pairs of arms apart and {found.alike} alike"
+    return f"{_place(case, speaker)}{scores} surely rank {pairs}"
 
 
 def machine(records: Iterable[Record]) -> str:

@@ -39,7 +39,8 @@ class Claim:
 
     `margin` is the gain below which an interval shows none, what a no_loss may cost, and the half-width of an
     equivalence; `target` the line of an ordering and the limit of a bound; `limits` what "within" must lie between.
-    Beyond `refuted`, the second line of a bound, most values must lie before it speaks against the claim.
+    `refuted` is a second line: beyond that of a bound most values must lie before it speaks against the claim; an
+    ordering is refuted by an interval wholly short of it, by default of the target.
     """
 
     rule: Rule
@@ -243,6 +244,19 @@ def _apart(means: np.ndarray) -> np.ndarray:
     return means[:, :, None] - means[:, None, :]
 
 
+def slope_weights(x: Sequence[float], groups: Sequence[str]) -> np.ndarray:
+    """Weights (n,) of y whose weighted sum is its least-squares slope on x, with an intercept for each group.
+
+    Raises ParameterError where x is the same throughout each group.
+    """
+    array, members = finite(x), np.asarray(groups)
+    for group in set(groups):
+        array[members == group] -= array[members == group].mean()
+    if np.allclose(array, 0):
+        raise ParameterError("A slope wants two different x or more within a group.")
+    return array / (array**2).sum()
+
+
 def slope(x: Sequence[float], y: Sequence[float]) -> Student:
     """Least-squares slope of y on x, a point each, with a t interval of n - 2 degrees of freedom.
 
@@ -310,7 +324,8 @@ def _between(found: Tested, low: float, high: float) -> Tails:
 
 
 def _ordering(found: Tested, claim: Claim) -> Tails:
-    return _beyond(found, claim.target, claim.direction)
+    supports, refutes = _beyond(found, claim.target, claim.direction)
+    return supports, refutes if claim.refuted is None else _beyond(found, claim.refuted, claim.direction)[1]
 
 
 def _no_loss(found: Tested, claim: Claim) -> Tails:
@@ -361,7 +376,7 @@ def _check(claim: Claim) -> None:
 def gap(mean: float, claim: Claim) -> float:
     """How short the half-width of an interval around this mean must be to settle the claim one way or the other."""
     if claim.rule == "ordering":
-        return abs(mean - claim.target)
+        return max(abs(mean - line) for line in (claim.target, claim.refuted) if line is not None)
     if claim.rule == "no_loss":
         return abs(mean + (claim.margin if claim.direction == "higher" else -claim.margin))
     if claim.rule == "gain":

@@ -148,7 +148,20 @@ def _rounded_up(count: int) -> int:
     return math.ceil(count / step) * step
 
 
-class _TestSet(NamedTuple):
+@dataclass(frozen=True)
+class Pooled(Estimate):
+    """A weighted sum over cells; `sets` are what each data set's examples add to its error, `examples` all of them."""
+
+    sets: tuple[Estimate, ...] = ()
+
+    def _of_examples(self, examples: int, error: float = 1 - CONFIDENCE) -> float:
+        """Of sets that grow alike, each with examples of its own: their half-widths in quadrature."""
+        counts = [max(1, round(each.examples * examples / self.examples)) for each in self.sets]
+        halves = (each._of_examples(count, error) for each, count in zip(self.sets, counts, strict=True))
+        return math.hypot(*halves)
+
+
+class Sample(NamedTuple):
     """Of a test set: hits (seeds, examples), or their differences; else its size and the most that they can vary."""
 
     hits: np.ndarray | None = None
@@ -156,36 +169,93 @@ class _TestSet(NamedTuple):
     worst: float = 0.0
 
 
-_NOTHING = _TestSet()
+NOTHING = Sample()
 
 
 def score(records: Sequence[Record], metric: str) -> Estimate:
     """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
     values = [measures.value(record, metric) for record in records]
-    mean = float(np.mean(values))
-    tested = _TestSet(_hits(records, metric), _size(records, metric), mean * (1 - mean))
-    return _estimate(values, metric, measures.bounds(metric), tested)
+    return _estimate(values, metric, measures.bounds(metric), sample(records, metric))
 
 
 def change(pairs: Sequence[Pair], metric: str) -> Estimate:
     """Arm minus baseline over seeds, on the same test examples, in the shown unit. Errors as of `score`."""
+    values = [measures.value(pair.arm, metric) - measures.value(pair.baseline, metric) for pair in pairs]
+    return differences(values, metric, sample_of_pairs(pairs, metric))
+
+
+def sample(records: Sequence[Record], metric: str) -> Sample:
+    """What the seeds of one arm tell of the test set; nothing of what is no accuracy."""
+    if not is_accuracy(metric):
+        return NOTHING
+    mean = float(np.mean([measures.value(record, metric) for record in records]))
+    return Sample(_hits(records, metric), _size(records, metric), mean * (1 - mean))
+
+
+def sample_of_pairs(pairs: Sequence[Pair], metric: str) -> Sample:
+    """What two arms on the same examples tell of their difference; nothing of what is no accuracy."""
+    if not is_accuracy(metric):
+        return NOTHING
     sides = [[pair.arm for pair in pairs], [pair.baseline for pair in pairs]]
     ours, theirs = ([measures.value(record, metric) for record in side] for side in sides)
     first, second = (_hits(side, metric) for side in sides)
-    values = [a - b for a, b in zip(ours, theirs, strict=True)]
     # Two classifiers disagree on no more than the misses, or the hits, of both.
     total = float(np.mean(ours) + np.mean(theirs))
-    worst = min(total, 2 - total) - float(np.mean(values)) ** 2
+    worst = min(total, 2 - total) - float(np.mean([a - b for a, b in zip(ours, theirs, strict=True)])) ** 2
     apart = first - second if first is not None and second is not None and first.shape == second.shape else None
-    return differences(values, metric, _TestSet(apart, _size([*sides[0], *sides[1]], metric), worst))
+    return Sample(apart, _size([*sides[0], *sides[1]], metric), worst)
 
 
-def differences(values: Sequence[float], metric: str, tested: _TestSet = _NOTHING) -> Estimate:
+class Cell(NamedTuple):
+    """One of several tests that are pooled: its shown values, one per seed, its weight, and on what it was tested."""
+
+    values: Sequence[float]
+    weight: float
+    dataset: str
+    tested: Sample
+
+
+def pooled(cells: Sequence[Cell], within: tuple[float, float], *, exact: bool = False) -> Pooled:
+    """The weighted sum of cells over their common seeds, between the ends `within`; `exact` as of an estimate.
+
+    Cells of one data set share its examples, other data sets have examples of their own.
+    """
+    values = summed(cells)
+    spread = float(values.std(ddof=1)) if any(np.ptp(cell.values) for cell in cells) else 0.0
+    named = {cell.dataset: [other for other in cells if other.dataset == cell.dataset] for cell in cells}
+    sets = tuple(each for own in named.values() if (each := _joined(own)).examples)
+    examples = sum(each.examples for each in sets)
+    basis = sets[0].basis if len({each.basis for each in sets}) == 1 else "seeds"
+    return Pooled(float(values.mean()), len(values), spread, examples, 0.0, *within, basis, exact, sets)
+
+
+def summed(cells: Sequence[Cell]) -> np.ndarray:
+    """The weighted sum of cells at each seed."""
+    found: np.ndarray = np.sum([cell.weight * np.asarray(cell.values) for cell in cells], axis=0)
+    return found
+
+
+def _joined(cells: Sequence[Cell]) -> Estimate:
+    """What the examples of one data set add: by hits of the weighted sum, else by the worst case of each cell."""
+    worth = 100 * sum(abs(cell.weight) for cell in cells)
+    none = Estimate(0.0, len(cells[0].values), 0.0, highest=worth)
+    hits = [cell.weight * cell.tested.hits for cell in cells if cell.tested.hits is not None]
+    if len(hits) == len(cells) and len({each.shape for each in hits}) == 1 and hits[0].shape[1] > 1:
+        deviation = 100 * float(np.sum(hits, axis=0).mean(0).std(ddof=1))
+        return replace(none, examples=hits[0].shape[1], example_sd=deviation, basis="hits")
+    sizes = {cell.tested.size for cell in cells}
+    if len(sizes) == 1 and (size := sizes.pop()):
+        deviation = 100 * sum(abs(cell.weight) * math.sqrt(max(0.0, cell.tested.worst)) for cell in cells)
+        return replace(none, examples=size, example_sd=deviation, basis="size")
+    return none
+
+
+def differences(values: Sequence[float], metric: str, tested: Sample = NOTHING) -> Estimate:
     """Differences of a metric, one per seed, stored as it is, in the shown unit."""
     return _estimate(values, metric, measures.bounds(metric, difference=True), tested)
 
 
-def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: _TestSet) -> Estimate:
+def _estimate(values: Sequence[float], metric: str, ends: tuple[float, float], tested: Sample) -> Estimate:
     factor, exact = measures.unit(metric).factor, measures.counted(metric)
     spread = factor * float(np.std(values, ddof=1)) if np.ptp(values) else 0.0
     plain = Estimate(factor * float(np.mean(values)), len(values), spread, 0, 0.0, *ends, exact=exact)

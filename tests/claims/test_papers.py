@@ -46,11 +46,29 @@ FINDING = {"id": "F1", "text": "It is so.", "tests": [TEST]}
         ({**TEST, "metric": "test_loss - trian_loss"}, "reads 'test_loss - trian_loss'"),
         ({"rule": "ordering", "over": ["d/x", "d/y"], "statistic": "slope", "x": "loss", "y": "q"}, "reads 'q'"),
         ({**TEST, "target": "total"}, "names 'total', which [numbers] does not list"),
+        ({**TEST, "pool": ["p"]}, "pools p, which none of its arms and metrics names"),
+        ({**TEST, "statistic": "slope"}, "has the statistic slope without over: give that, or pool for a slope"),
+        ({**TEST, "pool": ["dataset"], "statistic": "kendall"}, "has the statistic kendall without over"),
+        (
+            {"rule": "ordering", "over": ["d/x", "d/y"], "statistic": "kendall", "y": "p", "printed": [1.0]},
+            "has 1 numbers printed for 2 arms",
+        ),
     ],
 )
 def test_tests_that_make_no_sense_are_refused(test: dict[str, Any], phrase: str) -> None:
     with pytest.raises(ParameterError, match=f"C1.*{re.escape(phrase)}"):
         paper(test)
+
+
+def test_scores_are_metrics_by_data_set() -> None:
+    scores = {"task": {"d": "test_mcc", "other": "test_accuracy"}}
+    found = paper({**TEST, "metric": "task"}, scores=scores)
+    assert [found.score("task", name) for name in ("d", "e")] == ["test_mcc", "test_accuracy"]
+    assert found.score("loss", "d") == "loss"
+    with pytest.raises(ParameterError, match=r"C1 names 'task', which in .scores. has no entry other"):
+        paper({**TEST, "metric": "task"}, scores={"task": {"d": "test_mcc"}})
+    with pytest.raises(ParameterError, match="C1 reads 'tset_mcc', which no arm of effi records"):
+        paper({**TEST, "metric": "task"}, scores={"task": {"d": "tset_mcc", "other": "test_accuracy"}})
 
 
 def test_groups_stand_for_their_arms() -> None:

@@ -161,9 +161,28 @@ def test_a_bound_with_a_second_line_is_refuted_by_most_values_beyond_it(values: 
 
 
 @pytest.mark.parametrize(
+    ("values", "direction"),
+    [
+        ([0.1, 0.2, 0.3], "against"),  # [-0.05, 0.45] lies wholly below 0.5
+        ([0.15, 0.2, 0.25], "for"),  # [0.08, 0.32] lies above 0, too
+        ([0.1, 0.3, 0.5], "open"),  # [-0.20, 0.80]
+        ([-9.0, -5.0, -4.0], "open"),  # [-12.6, 0.6]
+        ([-5.0, -4.9, -4.8], "against"),
+    ],
+)
+def test_an_ordering_with_a_second_line_fails_wholly_below_that(values: list[float], direction: str) -> None:
+    assert verdict(values, Claim("ordering", refuted=0.5)).direction == direction
+    mirrored = verdict([-value for value in values], Claim("ordering", "lower", refuted=-0.5))
+    assert mirrored.direction == direction
+
+
+@pytest.mark.parametrize(
     ("claim", "mean", "gap"),
     [
         (Claim("ordering", target=1.0), 0.4, 0.6),
+        (Claim("ordering", refuted=1.0), 0.3, 0.7),
+        (Claim("ordering", refuted=1.0), 0.8, 0.8),
+        (Claim("ordering", refuted=1.0), -0.2, 1.2),
         (Claim("no_loss", margin=1.0), -0.3, 0.7),
         (Claim("no_loss", "lower", margin=1.0), -0.3, 1.3),
         (Claim("equivalence", margin=1.0), -0.3, 0.7),
