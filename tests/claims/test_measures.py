@@ -40,7 +40,7 @@ def test_a_pattern_wants_something_in_its_place() -> None:
     assert not measures.is_known("test_loss - gap", own)
 
 
-@pytest.mark.parametrize("paper", ["early_bird", "minimal"])
+@pytest.mark.parametrize("paper", ["early_bird", "instant_soup", "minimal"])
 def test_every_metric_that_a_paper_names_has_words(paper: str) -> None:
     loaded = papers.load(paper)
     named = {m for claim in loaded.claims for tests in claim.tests.values() for test in tests for m in test.metrics}
