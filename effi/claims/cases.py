@@ -22,8 +22,7 @@ _CALLED = {"dataset": "data sets", "p": "ratios"}
 class Case(NamedTuple):
     """A test with its placeholders filled, for which data set, and what of it is not as the paper has it.
 
-    One that pools has `cells`, in which the placeholders that it pools are filled, too; "*" stands for them in its own
-    arms.
+    One that pools has `cells`, in which the placeholders that it pools are filled, too; in its own arms they are not.
     """
 
     test: Comparison
@@ -81,17 +80,24 @@ def _fewer(name: str, ran: Iterable[str], wanted: Sequence[str]) -> list[str]:
     return [f"{count} {few} of {len(wanted)}"] if 0 < count < len(wanted) else []
 
 
-def _together(test: Comparison, choices: Choices, results: Results) -> Iterator[dict[str, str]]:
-    """Combinations of values; of several placeholders in `among` those that ran together, all where none did."""
+def _together(test: Comparison, choices: Choices, results: Results) -> list[dict[str, str]]:
+    """Combinations of values; of several placeholders in `among` those that ran together, unfilled where none did."""
     among = [name for name in choices if name in test.among]
     found = list(fillings(choices))
     if len(among) < 2 or test.pool:
-        yield from found
-        return
+        return found
     naming = [arm for arm in test.arms if all(f"{{{name}}}" in arm for name in among)]
     ran = [each for each in found if any(arm.format(**each) in results for arm in naming)]
-    kept = {tuple(each[name] for name in among) for each in ran or found}
-    yield from (each for each in found if tuple(each[name] for name in among) in kept)
+    kept = {tuple(each[name] for name in among) for each in ran}
+    unfilled = {name: [value] for name, value in _unfilled(among).items()}
+    return [each for each in found if tuple(each[name] for name in among) in kept] or [
+        *fillings({**choices, **unfilled})
+    ]
+
+
+def _unfilled(names: Iterable[str]) -> dict[str, str]:
+    """Values that leave placeholders as they are."""
+    return {name: f"{{{name}}}" for name in names}
 
 
 def _single(test: Comparison, chosen: Mapping[str, str], paper: Paper, results: Results) -> Case:
@@ -102,8 +108,8 @@ def _single(test: Comparison, chosen: Mapping[str, str], paper: Paper, results: 
 def _pooled(test: Comparison, chosen: Mapping[str, str], choices: Choices, paper: Paper, results: Results) -> Case:
     """Cells of every value, or where values are `among` others of those whose arms all ran."""
     fills = [{**chosen, **cell} for cell in fillings({name: choices[name] for name in test.pool})]
-    starred = {**chosen, **dict.fromkeys(test.pool, "*")}
-    (named, *cells), fewer = _narrowed([_filled(test, each, paper, results) for each in (starred, *fills)], results)
+    whole = {**chosen, **_unfilled(test.pool)}
+    (named, *cells), fewer = _narrowed([_filled(test, each, paper, results) for each in (whole, *fills)], results)
     among = [name for name in test.pool if name in test.among]
     kept = _whole(cells, results) if among else range(len(cells))
     for name in among:

@@ -63,7 +63,7 @@ def test_of_two_rivals_the_better_counts_in_each_cell_and_at_each_seed() -> None
     assert (verdict.mean, verdict.low, verdict.high) == pytest.approx(by_hand)
     assert (found.here, found.protocol, verdict.n) == ("open", "open", 3)
     assert found.evidence[0].label == (
-        "*/new-* - the better of */old-* and */older-*, test accuracy, mean over 2 cells"
+        "{dataset}/new-{p} - the better of {dataset}/old-{p} and {dataset}/older-{p}, test accuracy, mean over 2 cells"
     )
     assert found.evidence[0].clause == (
         "over 2 cells of D and E the new at p = 0.3 gains 3.0 points [-13.2, 19.2] of test accuracy "
@@ -105,7 +105,7 @@ def test_a_slope_runs_within_each_data_set() -> None:
     assert found.evidence[0].clause.startswith(
         "over 4 cells of D and E the lead of the new over the old in test accuracy grows with p by 1.5 points per 0.1 ["
     )
-    assert found.evidence[0].label == "*/new-* - */old-*, test accuracy, slope on p over 4 cells"
+    assert found.evidence[0].label == "{dataset}/new-{p} - {dataset}/old-{p}, test accuracy, slope on p over 4 cells"
 
 
 def test_the_weights_of_a_slope_are_those_of_least_squares_with_an_intercept_a_group() -> None:
@@ -137,7 +137,7 @@ def test_a_pooled_difference_may_be_held_equal(gain: float, here: str) -> None:
 def test_every_cell_of_each_must_run_and_the_missing_ones_are_named() -> None:
     values = around({"d-0.3": 0.1, "d-0.5": 0.1, "e-0.3": 0.1})
     assert judged(ONE, cells(values)).why == "Not run: e/new-0.5, e/old-0.5."
-    assert judged(ONE, []).why == "Not run: */new-*, */old-*."
+    assert judged(ONE, []).why == "Not run: {dataset}/new-{p}, {dataset}/old-{p}."
     failed = {**record("e/new-0.5"), "status": "failed", "error": "loss is nan"}
     assert judged(ONE, [*cells(values), failed]).why == "E/new-0.5 failed (loss is nan)."
 
@@ -152,7 +152,7 @@ def test_among_many_cells_those_count_whose_arms_all_ran() -> None:
     failed = {**record("d/old-0.7"), "status": "failed", "error": "loss is nan"}
     assert judged(test, [*cells(values), failed]).lacking.endswith("d/old-0.7 failed")
     assert judged(test, cells({"d/new-0.7": [0.9] * 3})).why == "Not run: d/old-0.7."
-    assert judged(test, []).why == "Not run: */new-*, */old-*."
+    assert judged(test, []).why == "Not run: {dataset}/new-{p}, {dataset}/old-{p}."
 
 
 def test_the_paper_is_reached_where_every_value_ran_in_some_cell() -> None:
@@ -172,7 +172,7 @@ def test_seeds_are_those_that_all_cells_have() -> None:
     found = judged(ONE, cells(values))
     assert (found.evidence[0].verdict.n, found.lacking) == (2, "2 seeds of 3")
     apart = [{**row, "seed": row["seed"] + 5 * (row["arm"] == "e/old-0.5")} for row in cells(values)]
-    assert judged(ONE, apart).why == "Not available: no seed that all of */new-*, */old-* have."
+    assert judged(ONE, apart).why == "Not available: no seed that all of {dataset}/new-{p}, {dataset}/old-{p} have."
 
 
 def test_tasks_of_different_metrics_are_pooled_in_points() -> None:
@@ -235,6 +235,7 @@ def test_of_two_placeholders_among_those_pairs_are_tested_that_ran_together() ->
         "e/new-0.5 - e/old-0.5, test accuracy",
     ]
     assert found.protocol == "reproduced"
+    assert judged(test, []).why == "Not run: {dataset}/new-{p}, {dataset}/old-{p}."
 
 
 # --- the error of test sets ----------------------------------------------------------------------------------
