@@ -4,8 +4,10 @@ from effi.instant_soup.costs import Bill, bill
 from effi.instant_soup.criteria import scores
 from effi.instant_soup.denoise import Denoised, Denoiser, by_level, denoised_prune, perturbed
 from effi.instant_soup.early_bird import Watch, early_bird
+from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
+from effi.instant_soup.groups import text_kind, text_model
 from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.judge import Judge, line_search
 from effi.instant_soup.lottery import Trained, lottery_ticket
@@ -27,6 +29,7 @@ from effi.instant_soup.recipes import (
     Task,
 )
 from effi.instant_soup.rounds import Rounds
+from effi.instant_soup.settings import Model, Pretraining, Settings
 from effi.instant_soup.soup import InstantSoup, instant_soup
 from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
 from effi.instant_soup.weak_nets import Look, fastest, look_ahead, nets_at_once, seconds_of_ways
@@ -39,6 +42,7 @@ __all__ = [
     "Denoiser",
     "Dense",
     "EarlyBird",
+    "Experiment",
     "Gradual",
     "Gradually",
     "Ingredients",
@@ -48,12 +52,15 @@ __all__ = [
     "Look",
     "Lottery",
     "Mixed",
+    "Model",
     "Noise",
     "Pool",
+    "Pretraining",
     "Protocol",
     "Pruned",
     "Recipe",
     "Rounds",
+    "Settings",
     "Soup",
     "Souped",
     "SparseFlops",
@@ -87,4 +94,6 @@ __all__ = [
     "scores",
     "seconds_of_ways",
     "shared_prunes",
+    "text_kind",
+    "text_model",
 ]

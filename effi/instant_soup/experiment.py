@@ -78,9 +78,8 @@ class Experiment:
         ticket = recipe(task).mask
         if not arm.dry_run:
             shared = {f"pruned_iou/{by}": masks.overlap(ticket, cut) for by, cut in cuts.items()}
-            kept = {f"kept_iou/{by}": masks.overlap(ticket, cut, of="kept") for by, cut in cuts.items()}
-            chance = recipe.sparsity / (2 - recipe.sparsity)
-            arm.record(shared | kept | {"chance_iou": chance})
+            chance = dict.fromkeys((f"chance_iou/{by}" for by in cuts), recipe.sparsity / (2 - recipe.sparsity))
+            arm.record(shared | chance)
 
     # --- what arms share -----------------------------------------------------------------------------------------
 

@@ -329,7 +329,7 @@ def test_the_denoiser_is_judged_on_images_and_on_texts() -> None:
 
 @pytest.mark.parametrize(("more", "none", "here"), [(0.8, 0.79, "for"), (0.81, 0.79, "against"), (0.8, 0.8, "against")])
 def test_few_nets_suffice_where_more_are_equal_and_none_is_worse(more: float, none: float, here: str) -> None:
-    records = at((0.7,), isp=0.8, isp_n16=more, isp_c100=0.8, isp_n0=none) + at((0.5, 0.9), isp=0.85)
+    records = at((0.7,), isp=0.8, isp_n16=more, isp_c100=0.8, isp_plain=none) + at((0.5, 0.9), isp=0.85)
     assert judged("C6", records).as_in_the_paper.here == here
 
 
@@ -339,9 +339,9 @@ def test_few_nets_suffice_where_more_are_equal_and_none_is_worse(more: float, no
 )
 def test_overlaps_count_above_chance(overlaps: tuple[float, ...], paper: str, fair: str) -> None:
     records = [
-        row | {"metrics": row["metrics"] | {"chance_iou/imp": p / (2 - p)}}
+        row | {"metrics": row["metrics"] | {"chance_iou/magnitude": p / (2 - p)}}
         for p, overlap in zip((0.1, 0.2, 0.3), overlaps, strict=True)
-        for row in arms(f"cifar10/clip/magnitude-{p}", overlap, "pruned_iou/imp")
+        for row in arms(f"cifar10/clip/masks-{p}", overlap, "pruned_iou/magnitude")
     ]
     row = judged("C7", records)
     assert (row.as_in_the_paper.here, row.fair.here) == (paper, fair)
