@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from effi import masks
@@ -17,8 +18,9 @@ from effi.data.tokens import Tokenizer
 from effi.errors import DataError
 from effi.instant_soup.building import captions, gathered, seen_as, tokenizer_of
 from effi.instant_soup.flops import SparseFlops
-from effi.instant_soup.outcome import curves, outcome
-from effi.instant_soup.recipes import Cut, Lottery, Task
+from effi.instant_soup.outcome import curves, looks, outcome
+from effi.instant_soup.pruned import Pruned
+from effi.instant_soup.recipes import Cut, Longer, Lottery, Soup, Task
 from effi.instant_soup.settings import Pretraining, Settings
 from effi.instant_soup.weak_nets import Data
 from effi.models import clip, language
@@ -45,11 +47,12 @@ class Experiment:
     # Not compared: nothing of these changes what an arm's function computes.
     dry_run: bool = field(default=False, init=False, compare=False)
     pretrained: Artefacts = field(init=False, repr=False, compare=False)
+    souped: Artefacts = field(init=False, repr=False, compare=False)
 
     def share(self, run: Run) -> None:
-        """Keep pretrained weights beside the records of a run, until the source that makes them changes."""
+        """Keep what arms share beside the records of a run, until the source that makes it changes."""
         self.dry_run = run.dry_run
-        self.pretrained = run.artefacts(self.pretrain)
+        self.pretrained, self.souped = run.artefacts(self.pretrain), run.artefacts(self.count_looks)
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 
@@ -66,8 +69,19 @@ class Experiment:
         task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
         found = arm.settings.recipe(task)
         if not arm.dry_run:
-            worth = outcome(task, found)
-            arm.record(worth.metrics, curves(found), worth.marks)
+            if isinstance(arm.settings.recipe, Soup):
+                self.souped.keep(arm.settings, arm.seed, _looks(found))
+            _record(arm, task, found)
+
+    def train_longer(self, arm: Arm) -> None:
+        """Apply a recipe for as many steps more as the soup beside it, at the same seed, looked ahead."""
+        task, recipe = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint), arm.settings.recipe
+        assert isinstance(recipe, Longer)
+        if arm.dry_run:
+            recipe(task)
+            return
+        soup = self.souped.get(replace(arm.settings, recipe=recipe.soup), arm.seed)
+        _record(arm, task, recipe.beside(task, int(soup.facts["looks"])))
 
     def compare_masks(self, arm: Arm) -> None:
         """C7: how much the mask of a lottery ticket shares with one cut, one that is random, and chance."""
@@ -87,6 +101,12 @@ class Experiment:
         """Weights of a small CLIP, for arms that find no file of them."""
         (first, *_) = self.images.values()
         return _kept(*self._pretrain(settings, seed, Ledger(str(first.data.train.inputs.device))))
+
+    def count_looks(self, settings: Settings, seed: int) -> Kept:
+        """In how many rounds a soup asks its weak nets, for arms that find no file of it."""
+        (first, *_) = self.opened.values()
+        task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
+        return _looks(settings.recipe(task))
 
     # --- parts of these ------------------------------------------------------------------------------------------
 
@@ -158,6 +178,15 @@ class Experiment:
         images = self._gathered(settings, seed)
         words = tokenizer_of(images.classes, settings.templates)
         return paired(images, captions(words, images.classes, settings.templates, PROMPT), seed=seed), words
+
+
+def _record(arm: Arm, task: Task, found: Pruned) -> None:
+    worth = outcome(task, found)
+    arm.record(worth.metrics, curves(found), worth.marks)
+
+
+def _looks(found: Pruned) -> Kept:
+    return Kept({"looks": torch.tensor(looks(found.told))}, {"looks": looks(found.told)})
 
 
 def objective_of(data: Data) -> Objective:

@@ -90,11 +90,9 @@ class Soup:
             task.model, task.data, task.training, self.rounds, self.denoiser, fresh=self.fresh, **task.pruning
         )
 
-    def look_ahead_steps(self, training: Training, examples: int) -> int:
-        """Steps of all its weak nets at most: masks that disagree prune slowly, and take every round there is."""
-        ends = self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples))
-        trained = self.denoiser.nets if self.denoiser.gaussian is None else 0
-        return trained * self.denoiser.steps * len(ends)
+    def most_looks(self, training: Training, examples: int) -> int:
+        """Rounds that it could ask weak nets in: masks that disagree prune slowly, and take every round there is."""
+        return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,14 @@ class Longer:
     soup: Soup
 
     def __call__(self, task: Task) -> Pruned:
-        examples = len(task.data.train)
-        steps = task.training.all_steps(examples) + self.soup.look_ahead_steps(task.training, examples)
-        return self.recipe(replace(task, training=replace(task.training, epochs=None, steps=steps)))
+        """As long as the soup is at most."""
+        return self.beside(task, self.soup.most_looks(task.training, len(task.data.train)))
+
+    def beside(self, task: Task, looks: int) -> Pruned:
+        """As long as a soup that asked its weak nets in so many rounds."""
+        how, steps = self.soup.denoiser, task.training.all_steps(len(task.data.train))
+        more = looks * how.steps * (how.nets if how.gaussian is None else 0)
+        return self.recipe(replace(task, training=replace(task.training, epochs=None, steps=steps + more)))
 
 
 @dataclass(frozen=True)

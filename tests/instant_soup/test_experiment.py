@@ -13,7 +13,7 @@ from effi import masks
 from effi.cost import Ledger
 from effi.data import Dataset
 from effi.data.opening import Opened
-from effi.instant_soup import Cut, Denoiser, Dense, Lottery, Rounds, Soup
+from effi.instant_soup import Cut, Denoiser, Dense, Longer, Lottery, Rounds, Soup
 from effi.instant_soup.building import coloured, gathered, prompts, seen_as, words_of
 from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.settings import Model, Pretraining, Settings
@@ -32,6 +32,7 @@ def experiment():
     made = Experiment({"digits/clip": opened}, {"digits": opened})
     kept = made.pretrain(PRETRAINING, 0)
     made.pretrained = SimpleNamespace(get=lambda settings, seed: kept)
+    made.souped = SimpleNamespace(get=made.count_looks, keep=lambda settings, seed, found: None)
     return made
 
 
@@ -65,6 +66,15 @@ def test_an_arm_records_scores_sparsity_and_what_each_part_cost(experiment):
     assert parts["search"] == 0 < parts["look_ahead"]
     assert sum(parts.values()) + cost["phases"]["evaluate"]["flops"] == cost["flops"] > cost["paper_flops"]
     assert set(one.kept["marks"]) == {"test_accuracy", "best_test_accuracy"}
+
+
+def test_what_is_longer_takes_the_steps_that_the_soup_took(experiment):
+    soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
+    one, other = arm(soup), arm(Longer(Cut(0.45), soup))
+    experiment.train(one)
+    experiment.train_longer(other)
+    asked = sum(moved > 0 for moved in one.kept["curves"]["prune/moved"])
+    assert other.kept["curves"]["step"][-1] == one.kept["curves"]["step"][-1] + 2 * 3 * asked and asked >= 2
 
 
 def test_masks_save_flops_on_a_sparse_machine_only(experiment):

@@ -89,12 +89,13 @@ def test_the_soup_is_the_method(data):
     assert same_weights(one.model, souped(data)[0])
 
 
-def test_longer_has_every_look_ahead_step_that_the_rounds_could_take(data):
+def test_longer_has_the_look_ahead_steps_of_a_soup_on_top(data):
     # Segments of 2, 4, 6 and 8 steps end at 2, 6, 12 and 20, a fifth at 30: the stage is 0.75 of 40 steps.
-    assert SOUP.look_ahead_steps(TRAINING, len(data.train)) == 2 * 3 * 5
-    assert PRUNING["longer"](task(data)).history.curves["step"][-1] == TOTAL + 30
-    gaussian = Soup(ROUNDS, Denoiser(nets=2, gaussian=0.1))
-    assert gaussian.look_ahead_steps(TRAINING, len(data.train)) == 0
+    assert SOUP.most_looks(TRAINING, len(data.train)) == 5
+    assert PRUNING["longer"](task(data)).history.curves["step"][-1] == TOTAL + 2 * 3 * 5
+    assert PRUNING["longer"].beside(task(data), 2).history.curves["step"][-1] == TOTAL + 2 * 3 * 2
+    gaussian = Longer(Cut(SPARSITY), Soup(ROUNDS, Denoiser(nets=2, gaussian=0.1)))
+    assert gaussian.beside(task(data), 2).history.curves["step"][-1] == TOTAL
 
 
 def test_a_uniform_soup_is_the_mean_of_its_fine_tunes(data):
