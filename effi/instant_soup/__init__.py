@@ -7,7 +7,7 @@ from effi.instant_soup.early_bird import Watch, early_bird
 from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
-from effi.instant_soup.groups import text_kind, text_model
+from effi.instant_soup.groups import PUBLISHED, published_clip, taught, text_model
 from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.judge import Judge, line_search
 from effi.instant_soup.lottery import Trained, lottery_ticket
@@ -23,6 +23,8 @@ from effi.instant_soup.recipes import (
     Longer,
     Lottery,
     Mixed,
+    Noisy,
+    Paced,
     Pool,
     Recipe,
     Soup,
@@ -35,6 +37,7 @@ from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
 from effi.instant_soup.weak_nets import Look, fastest, look_ahead, nets_at_once, seconds_of_ways
 
 __all__ = [
+    "PUBLISHED",
     "Averaged",
     "Bill",
     "Cut",
@@ -54,6 +57,8 @@ __all__ = [
     "Mixed",
     "Model",
     "Noise",
+    "Noisy",
+    "Paced",
     "Pool",
     "Pretraining",
     "Protocol",
@@ -91,9 +96,10 @@ __all__ = [
     "progressive",
     "prune_gradually",
     "pruned_overlap",
+    "published_clip",
     "scores",
     "seconds_of_ways",
     "shared_prunes",
-    "text_kind",
+    "taught",
     "text_model",
 ]

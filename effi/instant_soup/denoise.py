@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -49,13 +49,15 @@ class Denoiser:
     cut: float | None = None
     closing: float = 0.05
     scope: Scope = "global"
-    noise: Noise = field(default_factory=Noise)
+    noise: Noise | Mapping[str, Any] = field(default_factory=Noise)
     gaussian: float | None = None
     inherit: bool = False
     way: Way = "in_turn"
     memory: int | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.noise, Mapping):
+            object.__setattr__(self, "noise", Noise(**self.noise))
         for name, known in (("merge", Merge), ("adjust", Adjust), ("scope", Scope), ("way", Way)):
             if getattr(self, name) not in get_args(known):
                 raise ParameterError(

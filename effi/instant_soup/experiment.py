@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,11 @@ from effi.data import Dataset, Opened, tokens
 from effi.data.pairs import PairDataset, paired
 from effi.data.tokens import Tokenizer
 from effi.errors import DataError
-from effi.instant_soup.building import captions, gathered, seen_as, tokenizer_of
+from effi.instant_soup.building import captions, coloured, gathered, seen_as, tokenizer_of
 from effi.instant_soup.flops import SparseFlops
-from effi.instant_soup.outcome import curves, looks, outcome
+from effi.instant_soup.outcome import curves, outcome
 from effi.instant_soup.pruned import Pruned
-from effi.instant_soup.recipes import Cut, Longer, Lottery, Soup, Task
+from effi.instant_soup.recipes import Cut, Longer, Lottery, Noisy, Paced, Soup, Task
 from effi.instant_soup.settings import Pretraining, Settings
 from effi.instant_soup.weak_nets import Data
 from effi.models import clip, language
@@ -52,7 +52,12 @@ class Experiment:
     def share(self, run: Run) -> None:
         """Keep what arms share beside the records of a run, until the source that makes it changes."""
         self.dry_run = run.dry_run
-        self.pretrained, self.souped = run.artefacts(self.pretrain), run.artefacts(self.count_looks)
+        self.pretrained, self.souped = run.artefacts(self.pretrain), run.artefacts(self.soup)
+
+    def stages(self, arms: Mapping[Any, Settings]) -> list[tuple[Callable[[Arm], None], dict[Any, Settings]]]:
+        """What trains which arms: those that take their measure from a soup come after it."""
+        later = {name: each for name, each in arms.items() if isinstance(each.recipe, Longer | Paced | Noisy)}
+        return [(self.train, {name: arms[name] for name in arms if name not in later}), (self.train_beside, later)]
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 
@@ -70,18 +75,19 @@ class Experiment:
         found = arm.settings.recipe(task)
         if not arm.dry_run:
             if isinstance(arm.settings.recipe, Soup):
-                self.souped.keep(arm.settings, arm.seed, _looks(found))
+                self.souped.keep(arm.settings, arm.seed, _told(found))
             _record(arm, task, found)
 
-    def train_longer(self, arm: Arm) -> None:
-        """Apply a recipe for as many steps more as the soup beside it, at the same seed, looked ahead."""
+    def train_beside(self, arm: Arm) -> None:
+        """Apply a recipe that takes its measure from a soup: of the same seed, trained before."""
         task, recipe = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint), arm.settings.recipe
-        assert isinstance(recipe, Longer)
+        assert isinstance(recipe, Longer | Paced | Noisy)
         if arm.dry_run:
             recipe(task)
             return
         soup = self.souped.get(replace(arm.settings, recipe=recipe.soup), arm.seed)
-        _record(arm, task, recipe.beside(task, int(soup.facts["looks"])))
+        told = {name: values.tolist() for name, values in soup.tensors.items()}
+        _record(arm, task, recipe.beside(task, told))
 
     def compare_masks(self, arm: Arm) -> None:
         """C7: how much the mask of a lottery ticket shares with one cut, one that is random, and chance."""
@@ -102,11 +108,11 @@ class Experiment:
         (first, *_) = self.images.values()
         return _kept(*self._pretrain(settings, seed, Ledger(str(first.data.train.inputs.device))))
 
-    def count_looks(self, settings: Settings, seed: int) -> Kept:
-        """In how many rounds a soup asks its weak nets, for arms that find no file of it."""
+    def soup(self, settings: Settings, seed: int) -> Kept:
+        """What a soup tells of its prunes, for arms that find no file of it."""
         (first, *_) = self.opened.values()
         task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
-        return _looks(settings.recipe(task))
+        return _told(settings.recipe(task))
 
     # --- parts of these ------------------------------------------------------------------------------------------
 
@@ -132,10 +138,11 @@ class Experiment:
     def data(self, settings: Settings, seed: int) -> Data:
         """A seed's examples; images as the pretrained model wants them."""
         one: Data = self.opened[settings.group].of(seed)
-        pretraining = settings.model.pretraining
-        if pretraining is None or not isinstance(one, Dataset):
+        if not isinstance(one, Dataset):
             return one
-        return seen_as(one, self._gathered(pretraining, 0))
+        if settings.model.pretraining is None:
+            return replace(coloured(one), mean=clip.MEAN, std=clip.STD)
+        return seen_as(one, self._gathered(settings.model.pretraining, 0))
 
     def build(self, settings: Settings, one: Data, seed: int) -> nn.Module:
         """A pretrained model with a head for the data: CLIP's own by prompts, a new one of `seed` for texts."""
@@ -185,8 +192,8 @@ def _record(arm: Arm, task: Task, found: Pruned) -> None:
     arm.record(worth.metrics, curves(found), worth.marks)
 
 
-def _looks(found: Pruned) -> Kept:
-    return Kept({"looks": torch.tensor(looks(found.told))}, {"looks": looks(found.told)})
+def _told(found: Pruned) -> Kept:
+    return Kept({name: torch.tensor(values, dtype=torch.float64) for name, values in found.told.items()}, {})
 
 
 def objective_of(data: Data) -> Objective:

@@ -1,27 +1,41 @@
-"""Which published encoder reads a text here: BERT-base where it is found, else MiniLM in its place."""
+"""What is pretrained on what: which published encoder reads a text here, and which images teach the small CLIP."""
 
 from __future__ import annotations
 
-from effi.data import TextDataset
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from effi import data
+from effi.data import Dataset, Opened, TextDataset
 from effi.instant_soup.settings import Model
-from effi.models import language
+from effi.models import clip, language
+
+PUBLISHED = ("gpu", "paper")  # scales that run models of published size, where they are here
 
 
-def text_kind(published: bool) -> language.Kind:
-    """BERT-base where models of published size are wanted and it is here, else MiniLM; DataError where both lack."""
-    if published and language.find_checkpoint("bert"):
-        return "bert"
-    language.need_checkpoint("minilm")
-    return "minilm"
+def published_clip(scale: str) -> bool:
+    """Whether images are read by ViT-B/32: at scales of published size, where its checkpoint is here."""
+    return scale in PUBLISHED and clip.find_checkpoint() is not None
 
 
-def text_model(kind: language.Kind, data: TextDataset, length: int) -> Model:
-    """The encoder as these texts ask for it; two sentences in one are told apart."""
-    assert kind in ("bert", "minilm")
-    return Model(kind, full=kind == "bert", length=length, pairs=_pairs(data))
+def text_model(one: Opened, scale: str) -> tuple[Opened, Model]:
+    """The same texts in the ids of an encoder, and that encoder, which tells two sentences in one apart.
+
+    BERT-base at scales of published size where it is here, else MiniLM; DataError where both lack.
+    """
+    bert = scale in PUBLISHED and language.find_checkpoint("bert") is not None
+    kind: Literal["bert", "minilm"] = "bert" if bert else "minilm"
+    read = one.read_by(Path(language.need_checkpoint(kind)) / "tokenizer.json")
+    return read, Model(kind, full=bert, length=one.subset["length"], pairs=_pairs(read.data))
 
 
-def _pairs(data: TextDataset) -> bool:
+def taught(pictures: Sequence[str]) -> tuple[str, ...]:
+    """What a small CLIP is pretrained on: CIFAR-10 and MNIST; digits where these are not here, and for digits."""
+    return ("digits",) if "digits" in pictures else data.resolve("auto", ("cifar10", "mnist"))[0]
+
+
+def _pairs(texts: Dataset | TextDataset) -> bool:
     """Whether a text ends twice: once for each of its sentences."""
-    assert data.tokenizer is not None
-    return bool(((data.train.inputs == data.tokenizer.special[3]).sum(1) > 1).any())
+    assert isinstance(texts, TextDataset) and texts.tokenizer is not None
+    return bool(((texts.train.inputs == texts.tokenizer.special[3]).sum(1) > 1).any())

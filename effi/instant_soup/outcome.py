@@ -45,11 +45,6 @@ def prunes(told: Mapping[str, list[float]]) -> dict[str, float]:
     return {"rounds": len(steps), "final_share": told["final"][-1], "decided": decided / told["after"][-1]}
 
 
-def looks(told: Mapping[str, list[float]]) -> int:
-    """Prunes that asked weak nets, which a last magnitude cut does not."""
-    return sum(moved > 0 for moved in told.get("moved", ()))
-
-
 def parts(ledger: Ledger) -> dict[str, float]:
     """FLOPs of fine-tune, look-ahead and search."""
     phases: Mapping[str, Any] = ledger.total()["phases"]

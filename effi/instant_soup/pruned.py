@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from effi import masks
 from effi.errors import ParameterError
 from effi.masks import Mask
 from effi.training import History
+
+Told = Mapping[str, Sequence[float]]
 
 
 @dataclass
@@ -43,3 +45,8 @@ def obey(history: History, model: nn.Module, mask: Mask, per_epoch: int) -> None
     if any(history.best_state[name][~kept].any() for name, kept in mask.items()):
         history.best_state = copied(model)
         history.best_epoch = history.curves["step"][-1] / per_epoch
+
+
+def looks(told: Told) -> int:
+    """Prunes that asked weak nets, which a last magnitude cut does not."""
+    return sum(moved > 0 for moved in told.get("moved", ()))

@@ -19,7 +19,7 @@ from effi.instant_soup.ingredients import Ingredients, model_soup
 from effi.instant_soup.judge import Judge
 from effi.instant_soup.lottery import lottery_ticket
 from effi.instant_soup.noise import Noise
-from effi.instant_soup.pruned import Pruned, chosen, copied
+from effi.instant_soup.pruned import Pruned, Told, chosen, copied, looks
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.soup import instant_soup
 from effi.instant_soup.soups import fine_tunes, greedy_soup, lottery_pool
@@ -95,22 +95,73 @@ class Soup:
         return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
 
 
+class Beside(Protocol):
+    """A recipe that takes its measure from what a soup told at the same seed."""
+
+    @property
+    def soup(self) -> Soup:
+        """The soup."""
+
+    def beside(self, task: Task, told: Told) -> Pruned:
+        """As a recipe does, by what `told` says of each prune."""
+
+
 @dataclass(frozen=True)
 class Longer:
-    """Another recipe, whose training has the look-ahead steps of `soup` on top: what the same cost buys without it."""
+    """Another recipe with the look-ahead steps of `soup` on top: a lottery ticket spends them on all of its rounds."""
 
     recipe: Recipe
     soup: Soup
 
     def __call__(self, task: Task) -> Pruned:
         """As long as the soup is at most."""
-        return self.beside(task, self.soup.most_looks(task.training, len(task.data.train)))
+        return self._extended(task, self.soup.most_looks(task.training, len(task.data.train)))
 
-    def beside(self, task: Task, looks: int) -> Pruned:
-        """As long as a soup that asked its weak nets in so many rounds."""
+    def beside(self, task: Task, told: Told) -> Pruned:
+        """As long as the soup was."""
+        return self._extended(task, looks(told))
+
+    def _extended(self, task: Task, rounds: int) -> Pruned:
         how, steps = self.soup.denoiser, task.training.all_steps(len(task.data.train))
-        more = looks * how.steps * (how.nets if how.gaussian is None else 0)
+        more = rounds * how.steps * (how.nets if how.gaussian is None else 0)
+        if isinstance(self.recipe, Lottery):
+            return replace(self.recipe, share=more / (steps * len(self.recipe.sparsities)))(task)
         return self.recipe(replace(task, training=replace(task.training, epochs=None, steps=steps + more)))
+
+
+@dataclass(frozen=True)
+class Paced:
+    """Plain magnitude cuts at the pace that the soup had: the same steps, the same sparsities."""
+
+    soup: Soup
+
+    def __call__(self, task: Task) -> Pruned:
+        """At the pace of masks that agree."""
+        return replace(self.soup, denoiser=Denoiser(0))(task)
+
+    def beside(self, task: Task, told: Told) -> Pruned:
+        """At the soup's own."""
+        plan = {int(step): after for step, after in zip(told["step"], told["after"], strict=True)}
+        return prune_gradually(task.model, task.data, task.training, plan, **task.pruning)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The soup with normal noise in place of training, of the size by which its weak nets moved, mean over rounds."""
+
+    soup: Soup
+
+    def __call__(self, task: Task) -> Pruned:
+        """With noise of a hundredth of the weights' own size."""
+        return self._moved(task, 0.01)
+
+    def beside(self, task: Task, told: Told) -> Pruned:
+        """With noise of the size that the weak nets' training had."""
+        sizes = [size for size in told["moved"] if size > 0]
+        return self._moved(task, sum(sizes) / max(1, len(sizes)))
+
+    def _moved(self, task: Task, size: float) -> Pruned:
+        return replace(self.soup, denoiser=replace(self.soup.denoiser, gaussian=size))(task)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
 from effi.instant_soup.denoise import Denoiser, Weights, denoised_prune, lands, perturbed, size_of
-from effi.instant_soup.noise import draw
+from effi.instant_soup.noise import Noise, draw
 from effi.instant_soup.pruned import Pruned, chosen, obey
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.weak_nets import Data, Look, look_ahead, moments_of
@@ -142,7 +142,7 @@ class InstantSoup:
             moments = moments_of(self.model, step.optimizer) if how.inherit else None
             look = Look(self.model, self.data, self.objective, moments)
             sizes = {"steps": how.steps, "examples": len(self.data.train), "nets": how.nets}
-            protocols = draw(how.noise, self.training, rate=step.rate, seed=seed, **sizes)
+            protocols = draw(cast(Noise, how.noise), self.training, rate=step.rate, seed=seed, **sizes)
             options: dict[str, Any] = {"way": how.way, "memory": how.memory}
             with inside(step.ledger, LOOK_AHEAD) as own:
                 for net in look_ahead(look, protocols, [self.mask] * how.nets, ledger=own, **options):

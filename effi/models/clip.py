@@ -23,6 +23,8 @@ from effi.seeds import seeded
 
 # The first is also the folder's name among the data.
 NAMES = ("clip-vit-base-patch32", "openai/clip-vit-base-patch32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
+# What the published models normalise pixels in [0, 1] by.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _PROJECTIONS = ("visual_projection", "text_projection")
 
 

@@ -32,7 +32,7 @@ def experiment():
     made = Experiment({"digits/clip": opened}, {"digits": opened})
     kept = made.pretrain(PRETRAINING, 0)
     made.pretrained = SimpleNamespace(get=lambda settings, seed: kept)
-    made.souped = SimpleNamespace(get=made.count_looks, keep=lambda settings, seed, found: None)
+    made.souped = SimpleNamespace(get=made.soup, keep=lambda settings, seed, found: None)
     return made
 
 
@@ -72,7 +72,7 @@ def test_what_is_longer_takes_the_steps_that_the_soup_took(experiment):
     soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
     one, other = arm(soup), arm(Longer(Cut(0.45), soup))
     experiment.train(one)
-    experiment.train_longer(other)
+    experiment.train_beside(other)
     asked = sum(moved > 0 for moved in one.kept["curves"]["prune/moved"])
     assert other.kept["curves"]["step"][-1] == one.kept["curves"]["step"][-1] + 2 * 3 * asked and asked >= 2
 

@@ -20,6 +20,8 @@ from effi.instant_soup.recipes import (
     Longer,
     Lottery,
     Mixed,
+    Noisy,
+    Paced,
     Pool,
     Soup,
     Task,
@@ -93,9 +95,36 @@ def test_longer_has_the_look_ahead_steps_of_a_soup_on_top(data):
     # Segments of 2, 4, 6 and 8 steps end at 2, 6, 12 and 20, a fifth at 30: the stage is 0.75 of 40 steps.
     assert SOUP.most_looks(TRAINING, len(data.train)) == 5
     assert PRUNING["longer"](task(data)).history.curves["step"][-1] == TOTAL + 2 * 3 * 5
-    assert PRUNING["longer"].beside(task(data), 2).history.curves["step"][-1] == TOTAL + 2 * 3 * 2
+    assert PRUNING["longer"].beside(task(data), {"moved": [0.1, 0.1, 0.0]}).history.curves["step"][-1] == TOTAL + 12
     gaussian = Longer(Cut(SPARSITY), Soup(ROUNDS, Denoiser(nets=2, gaussian=0.1)))
-    assert gaussian.beside(task(data), 2).history.curves["step"][-1] == TOTAL
+    assert gaussian.beside(task(data), {"moved": [0.1]}).history.curves["step"][-1] == TOTAL
+
+
+def test_a_lottery_ticket_at_the_cost_of_a_soup_shares_its_steps_among_rounds(data):
+    one = task(data)
+    Longer(Lottery(SPARSITY, points=0.225), SOUP).beside(one, {"moved": [0.1, 0.1]})
+    phases = one.ledger.total()["phases"]
+    per_step = phases["train"]["flops"] / TOTAL
+    evaluated = phases["evaluate"]["flops"] / 2  # an epoch's; each of two rounds ends with one
+    assert phases["search"]["flops"] == pytest.approx(12 * per_step + 2 * evaluated, rel=0.01)
+
+
+def test_a_paced_cut_follows_the_soup_without_its_votes(data):
+    soup, paced = task(data), task(data)
+    told = SOUP(soup).told
+    found = Paced(SOUP).beside(paced, told)
+    assert found.told["after"] == told["after"] and found.told["step"] == told["step"]
+    assert pruned(found.mask) == masks.pruned_count(SPARSITY, WEIGHTS)
+
+
+def test_noise_has_the_size_that_weak_nets_moved(data):
+    one = task(data)
+    told = SOUP(task(data)).told
+    sizes = [size for size in told["moved"] if size]
+    found = Noisy(SOUP).beside(one, told)
+    moved = [size for size in found.told["moved"] if size]
+    assert moved == pytest.approx([sum(sizes) / len(sizes)] * len(moved), rel=0.1) and moved
+    assert "look-ahead" not in one.ledger.total()["phases"]
 
 
 def test_a_uniform_soup_is_the_mean_of_its_fine_tunes(data):
