@@ -95,7 +95,9 @@ def test_a_judge_reads_losses_and_other_metrics(data):
     assert judge(data, metric="loss")(model) == -means["loss"]
     assert judge(data, metric="mcc")(model) == means["mcc"]
     assert judge(data, examples=data.test)(model) == evaluate(model, data.test, data)["accuracy"]
-    assert judge(data, metric="loss", objective=Regression())
+    numbers = replace(data, validation=replace(data.validation, labels=torch.rand(len(data.validation), 10)))
+    found = judge(numbers, metric="loss", objective=Regression())(model)
+    assert found == -evaluate(model, numbers.validation, numbers, Regression())["loss"]
 
 
 # --- lottery pools -------------------------------------------------------------------------------------------
