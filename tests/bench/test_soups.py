@@ -1,0 +1,21 @@
+"""A round of votes and weak nets, timed on tiny shapes."""
+
+from __future__ import annotations
+
+from effi.bench import soups
+from tests.bench.conftest import complete
+
+
+def test_votes_are_timed_beside_one_mask_each() -> None:
+    case = soups.votes(2, (40, 50), nets=2)
+    assert (case.title, case.reference) == ("votes of 2 nets, 0 M", "magnitude, as often")
+    assert list(complete(case)) == ["magnitude, as often", "union", "vote", "votes"]
+
+
+def test_weak_nets_are_trained_in_three_ways() -> None:
+    case = soups.weak_nets(nets=2, steps=1, batch=4)
+    makers = {way: case.competitors[way] for way in ("in_turn", "stacked")}
+    assert set(case.competitors) == {"in_turn", "stacked", "processes"}
+    for make in makers.values():
+        nets = make().step()
+        assert isinstance(nets, list) and len(nets) == 2
