@@ -13,6 +13,7 @@ from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import noise as images
 from effi.bench.tickets import SIDES, TENSORS, noise
 from effi.cost import Ledger
+from effi.instant_soup.denoise import Merge
 from effi.instant_soup.weak_nets import Way
 from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
@@ -39,7 +40,7 @@ def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NE
         # The same weights again: what a net is costs nothing here, and ranking knows no shortcut for it.
         yield from (weights for _ in range(nets))
 
-    def denoised(merge: soup.Merge) -> Competitor:
+    def denoised(merge: Merge) -> Competitor:
         how = soup.Denoiser(nets, merge=merge)
         return Competitor(lambda: soup.denoised_prune(weights, weak(), mask, whole, how))
 

@@ -2,7 +2,7 @@
 
 from effi.instant_soup.costs import Bill, bill
 from effi.instant_soup.criteria import scores
-from effi.instant_soup.denoise import Denoised, Denoiser, Merge, by_level, denoised_prune, perturbed
+from effi.instant_soup.denoise import Denoised, Denoiser, by_level, denoised_prune, perturbed
 from effi.instant_soup.early_bird import Watch, early_bird
 from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.flops import SparseFlops
@@ -54,7 +54,6 @@ __all__ = [
     "Longer",
     "Look",
     "Lottery",
-    "Merge",
     "Mixed",
     "Model",
     "Noise",

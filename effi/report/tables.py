@@ -37,7 +37,7 @@ class Table:
     def text(self) -> str:
         """Aligned columns for a terminal, long cells and notes wrapped so that a line fits TEXT_WIDTH."""
         rows = (self.columns, *self.rows)
-        widths = _fitting([max(len(row[i]) for row in rows) for i in range(len(self.columns))])
+        widths = _fitting([max(1, *(len(row[i]) for row in rows)) for i in range(len(self.columns))])
         blocks = [[textwrap.wrap(*each) or [""] for each in zip(row, widths, strict=True)] for row in rows]
         lines = [*_aligned(blocks[0], widths), "  ".join("-" * width for width in widths)] if widths else []
         for row in blocks[1:]:

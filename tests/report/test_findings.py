@@ -67,7 +67,7 @@ def test_without_a_scale_the_highest_with_records_is_asked(tmp_path: Path) -> No
     assert report.findings("minimal", tmp_path, "cpu").title.endswith("of cpu scale")
 
 
-@pytest.mark.parametrize("name", ["early_bird", "minimal"])
+@pytest.mark.parametrize("name", ["early_bird", "instant_soup", "minimal"])
 def test_findings_of_the_papers_lead_the_page(name: str) -> None:
     found = papers.load(name)
     assert len(found.report["headline"]) == 3

@@ -81,3 +81,7 @@ def test_saving_keeps_names_with_dots(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["ticket-0.3.csv", "ticket-0.3.md"]
     assert written[0].read_text(encoding="utf-8") == TABLE.csv()
     assert written[1].read_text(encoding="utf-8") == TABLE.markdown()
+
+
+def test_a_column_without_a_name_and_without_cells_is_no_error() -> None:
+    assert Table("Nothing", ("", "what"), ()).text() == "Nothing\n   what\n-  ----"
