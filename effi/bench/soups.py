@@ -19,7 +19,7 @@ from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
 from effi.training import Training
 
-NETS, STEPS, MOVED = 5, 4, 0.01
+NETS, STEPS = 5, 4
 SPARSITY = 0.15
 SMALL = ViTShape(32, 8, 3, 10, width=64, depth=4, hidden=128, positions="learned", final_norm=True)
 WAYS: tuple[Way, ...] = ("in_turn", "stacked", "processes")
@@ -32,7 +32,7 @@ def instant_soup() -> list[Case]:
 
 def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NETS) -> Case:
     """A denoised prune, its weak nets at hand, beside one mask by magnitude for each of the masks that it merges."""
-    weights, whole = noise(tensors, sides), soup.Rounds(0.9, SPARSITY)
+    weights, rounds = noise(tensors, sides), soup.Rounds(0.9, SPARSITY)
     mask = masks.everything(weights)
     count = tensors * sides[0] * sides[1]
 
@@ -42,7 +42,7 @@ def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NE
 
     def denoised(merge: Merge) -> Competitor:
         how = soup.Denoiser(nets, merge=merge)
-        return Competitor(lambda: soup.denoised_prune(weights, weak(), mask, whole, how))
+        return Competitor(lambda: soup.denoised_prune(weights, weak(), mask, rounds, how))
 
     def plain() -> None:
         for _ in range(nets + 1):

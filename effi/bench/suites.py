@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from effi.bench.peers import PEERS
 from effi.bench.rounds import Case, Competitor
@@ -29,10 +30,19 @@ NOTEBOOK = "import effi.minimal, effi.models.vit, effi.training, effi.data, effi
 def trained(make: Callable[[], nn.Module], shape: ViTShape, batch: int, precision: str, device: str) -> Competitor:
     """A training step of a model on one fixed batch, Adam fused."""
     model = make().to(device)
+    step = one_step(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True), shape, batch, precision, device)
+    # Closed forms only: some libraries choose their own attention kernel, which torch's counter then misses.
+    flops = model.train_flops(batch) if isinstance(model, ViT) else None
+    return Competitor(step, sum(p.numel() for p in model.parameters()), flops)
+
+
+def one_step(
+    model: nn.Module, optimizer: Optimizer, shape: ViTShape, batch: int, precision: str, device: str
+) -> Callable[[], None]:
+    """A training step on one fixed batch of random images."""
     draw = generator(0, "bench")
-    images = torch.randn(batch, shape.channels, shape.image_size, shape.image_size, generator=draw).to(device)
+    images = torch.randn(batch, shape.channels, *[shape.image_size] * 2, generator=draw).to(device)
     labels = torch.randint(shape.classes, (batch,), generator=draw).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
@@ -41,9 +51,7 @@ def trained(make: Callable[[], nn.Module], shape: ViTShape, batch: int, precisio
         optimizer.step()
         optimizer.zero_grad()
 
-    # Closed forms only: some libraries choose their own attention kernel, which torch's counter then misses.
-    flops = model.train_flops(batch) if isinstance(model, ViT) else None
-    return Competitor(step, sum(p.numel() for p in model.parameters()), flops)
+    return step
 
 
 def vit(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> list[Case]:

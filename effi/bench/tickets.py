@@ -11,12 +11,12 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from effi import masks
 from effi.bench.rounds import Case, Competitor
 from effi.bench.slimming import slimming
+from effi.bench.suites import one_step
 from effi.cost import Ledger
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT
@@ -151,9 +151,7 @@ def held(model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", 
 
 def trained(model: ViT, batch: int, way: str, precision: str = "fp32", device: str = "cpu") -> Competitor:
     """A step of AdamW on one fixed batch, on a copy of the model."""
-    model, draw = copy.deepcopy(model).to(device), generator(0, "bench")
-    images = torch.randn(batch, model.shape.channels, *[model.shape.image_size] * 2, generator=draw).to(device)
-    labels = torch.randint(model.shape.classes, (batch,), generator=draw).to(device)
+    model = copy.deepcopy(model).to(device)
     weights = masks.prunable(model)
     if way == "torch.nn.utils.prune":
         owners = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in weights]
@@ -161,12 +159,5 @@ def trained(model: ViT, batch: int, way: str, precision: str = "fp32", device: s
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     if way == "effi":
         masks.hold(model, optimizer, masks.magnitude(weights, SPARSITY))
-
-    def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
+    step = one_step(model, optimizer, model.shape, batch, precision, device)
     return Competitor(step, sum(parameter.numel() for parameter in model.parameters()))

@@ -26,7 +26,7 @@ from effi.claims.judging import AtProtocol
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Recommendation, Trade
-from effi.report.findings import highest, in_part, leading
+from effi.report.findings import by_scale, leading, named_at
 from effi.report.judgements import READING_WORDS, counted
 from effi.workbook import Notebook, notebooks
 
@@ -72,7 +72,7 @@ def is_fresh() -> bool:
 
 
 def block() -> str:
-    """Text between the markers: picture, answers and tables of every paper at the scale that `highest` finds."""
+    """Text between the markers: picture, answers and tables of every paper at the scale that `by_scale` finds."""
     return _block(list(_judged()))
 
 
@@ -97,7 +97,7 @@ def _answer(
     )
     yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
     for part in parts:
-        told = (each for each in paper.findings if part.scale in each.scales and look(each, paper, part).here == "for")
+        told = (each for each in named_at(paper.findings, part.scale) if look(each, paper, part).here == "for")
         yield from (f"  - At {part.scale} scale, which ran in part: {each.text}" for each in told)
 
 
@@ -157,9 +157,10 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
 
 def _judged() -> Iterator[Judged]:
     for notebook in notebooks():
-        if results := highest(notebook.paper):
+        results, parts = by_scale(notebook.paper)
+        if results:
             paper = papers.load(notebook.paper)
-            yield Judged(notebook, paper, results, judge(paper, results), in_part(notebook.paper))
+            yield Judged(notebook, paper, results, judge(paper, results), parts)
 
 
 def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:

@@ -53,9 +53,14 @@ class Splits:
     checksum: str
     variant: str
 
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     def to(self, device: torch.device | str) -> Self:
         """The same data set with its three splits on a device."""
-        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        train, validation, test = (part.to(device) for part in self.splits.values())
         return replace(self, train=train, validation=validation, test=test)
 
 

@@ -59,8 +59,8 @@ def paired(images: Dataset, captions: Tensor, *, seed: int = 0) -> PairDataset:
     Raises ParameterError for captions of another shape, or ids that two bytes do not hold.
     """
     _check(images, captions)
-    parts = {"train": images.train, "validation": images.validation, "test": images.test}
-    chosen = {name: _paired(part, captions, generator(seed, f"captions of {name}")) for name, part in parts.items()}
+    streams = {name: generator(seed, f"captions of {name}") for name in images.splits}
+    chosen = {name: _paired(part, captions, streams[name]) for name, part in images.splits.items()}
     return PairDataset(
         images.name,
         **chosen,

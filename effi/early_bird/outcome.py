@@ -19,9 +19,7 @@ def outcome(model: nn.Module, history: History, data: Dataset | TextDataset, mas
     weights, scored = masks.prunable(model), evaluation.outcome(model, history, data)
     files = masks.file_formats(weights, mask) if mask else {}
     sizes = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "prunable": sum(weight.numel() for weight in weights.values()),
-        "alive": 1.0 if mask is None else 1 - masks.sparsity(mask),
+        **masks.sizes(model, mask),
         "training_bytes": history.held_bytes,
         "epochs": len(history.curves["train_loss"]),
         **{f"file_{kind}": size for kind, size in files.items()},

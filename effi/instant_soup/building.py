@@ -39,7 +39,8 @@ def coloured(data: Dataset) -> Dataset:
     """The same images in three channels."""
     if data.shape[0] == CHANNELS:
         return data
-    train, validation, test = (Examples(part.inputs.expand(-1, CHANNELS, -1, -1), part.labels) for part in _parts(data))
+    wide = (Examples(part.inputs.expand(-1, CHANNELS, -1, -1), part.labels) for part in data.splits.values())
+    train, validation, test = wide
     mean, std = data.mean * CHANNELS, data.std * CHANNELS
     return replace(data, train=train, validation=validation, test=test, mean=mean, std=std)
 
@@ -53,7 +54,7 @@ def gathered(sets: Sequence[Dataset]) -> Dataset:
             torch.cat([part.inputs for part in split]),
             torch.cat([part.labels + start for part, start in zip(split, starts, strict=True)]),
         )
-        for split in zip(*map(_parts, wide), strict=True)
+        for split in zip(*(each.splits.values() for each in wide), strict=True)
     ]
     mean, std = statistics(parts[0].inputs.cpu())
     return replace(
@@ -71,7 +72,3 @@ def gathered(sets: Sequence[Dataset]) -> Dataset:
 def seen_as(data: Dataset, other: Dataset) -> Dataset:
     """Images normalised as another set's are, as a pretrained model wants them."""
     return replace(coloured(data), mean=other.mean, std=other.std)
-
-
-def _parts(data: Dataset) -> tuple[Examples, Examples, Examples]:
-    return data.train, data.validation, data.test

@@ -20,7 +20,7 @@ from effi.instant_soup.building import captions, coloured, gathered, seen_as, to
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.outcome import curves, outcome
 from effi.instant_soup.pruned import Pruned
-from effi.instant_soup.recipes import Cut, Longer, Lottery, Noisy, Paced, Soup, Task
+from effi.instant_soup.recipes import Beside, Cut, Lottery, Soup, Task
 from effi.instant_soup.settings import Pretraining, Settings
 from effi.instant_soup.weak_nets import Data
 from effi.models import clip, language
@@ -56,7 +56,7 @@ class Experiment:
 
     def stages(self, arms: Mapping[Any, Settings]) -> list[tuple[Callable[[Arm], None], dict[Any, Settings]]]:
         """What trains which arms: those that take their measure from a soup come after it."""
-        later = {name: each for name, each in arms.items() if isinstance(each.recipe, Longer | Paced | Noisy)}
+        later = {name: each for name, each in arms.items() if isinstance(each.recipe, Beside)}
         return [(self.train, {name: arms[name] for name in arms if name not in later}), (self.train_beside, later)]
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
@@ -81,7 +81,7 @@ class Experiment:
     def train_beside(self, arm: Arm) -> None:
         """Apply a recipe that takes its measure from a soup: of the same seed, trained before."""
         task, recipe = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint), arm.settings.recipe
-        assert isinstance(recipe, Longer | Paced | Noisy)
+        assert isinstance(recipe, Beside)
         if arm.dry_run:
             recipe(task)
             return

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, SEARCH
@@ -22,18 +20,8 @@ def outcome(task: Task, found: Pruned) -> Outcome:
     """Scores (effi.training.outcome) with the task's metric, sizes, facts of the prunes, and FLOPs by part."""
     more = () if task.metric in ("accuracy", "loss") else (task.metric,)
     scored = evaluation.outcome(task.model, found.history, task.data, task.objective, more)
-    own = sizes(task.model, found) | prunes(found.told) | parts(task.ledger)
-    return scored._replace(metrics=scored.metrics | own)
-
-
-def sizes(model: nn.Module, found: Pruned) -> dict[str, float]:
-    """Parameters, and of those that may be pruned the share alive."""
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "prunable": sum(weight.numel() for weight in masks.prunable(model).values()),
-        "alive": 1 - masks.sparsity(found.mask) if found.mask else 1.0,
-        "training_bytes": found.history.held_bytes,
-    }
+    sizes = masks.sizes(task.model, found.mask) | {"training_bytes": found.history.held_bytes}
+    return scored._replace(metrics=scored.metrics | sizes | prunes(found.told) | parts(task.ledger))
 
 
 def prunes(told: Mapping[str, list[float]]) -> dict[str, float]:

@@ -71,7 +71,7 @@ class Task:
 
 
 class Recipe(Protocol):
-    """Settings that can be applied; `sparsity` is None for what stays dense."""
+    """Settings that can be applied."""
 
     def __call__(self, task: Task) -> Pruned:
         """Train the task's model and leave it with its last weights, which obey the mask."""
@@ -79,7 +79,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class Soup:
-    """Instant Soup Pruning; `fresh` as there."""
+    """Instant Soup Pruning; `fresh` as in `instant_soup`."""
 
     rounds: Rounds
     denoiser: Denoiser
@@ -93,17 +93,6 @@ class Soup:
     def most_looks(self, training: Training, examples: int) -> int:
         """Rounds that it could ask weak nets in: masks that disagree prune slowly, and take every round there is."""
         return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
-
-
-class Beside(Protocol):
-    """A recipe that takes its measure from what a soup told at the same seed."""
-
-    @property
-    def soup(self) -> Soup:
-        """The soup."""
-
-    def beside(self, task: Task, told: Told) -> Pruned:
-        """As a recipe does, by what `told` says of each prune."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +151,10 @@ class Noisy:
 
     def _moved(self, task: Task, size: float) -> Pruned:
         return replace(self.soup, denoiser=replace(self.soup.denoiser, gaussian=size))(task)
+
+
+# Recipes that take their measure from what a soup told at the same seed.
+Beside = Longer | Paced | Noisy
 
 
 @dataclass(frozen=True)

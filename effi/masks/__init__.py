@@ -6,7 +6,7 @@ from effi.masks.fit import Mask
 from effi.masks.holding import Held, hold
 from effi.masks.merge import intersection, union, vote
 from effi.masks.packing import distance_matrix, pack, packed_distance, unpack
-from effi.masks.prunable import Part, parts, prunable
+from effi.masks.prunable import Part, parts, prunable, sizes
 from effi.masks.select import Scope, everything, magnitude, pruned_count, random, random_like, smallest
 from effi.masks.storage import encode, file_formats, formats
 
@@ -37,6 +37,7 @@ __all__ = [
     "pruned_count",
     "random",
     "random_like",
+    "sizes",
     "smallest",
     "sparsity",
     "stability",

@@ -9,6 +9,8 @@ from typing import Literal
 from torch import nn
 
 from effi.errors import ParameterError, did_you_mean
+from effi.masks.compare import sparsity
+from effi.masks.fit import Mask
 
 Part = Literal["attention", "feed-forward", "merging"]
 
@@ -38,6 +40,15 @@ def prunable(model: nn.Module, *, skip: Iterable[str] = (), include: Iterable[st
             "nn.ModuleList or nn.Sequential, and `skip` must leave some of their matrices"
         )
     return {name: parameter for name, parameter in model.named_parameters() if name in names or name in more}
+
+
+def sizes(model: nn.Module, mask: Mask | None = None) -> dict[str, float]:
+    """Counts of all `parameters` and of those `prunable`, and the share of a mask that is `alive`; 1 without one."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "prunable": sum(weight.numel() for weight in prunable(model).values()),
+        "alive": 1 - sparsity(mask) if mask else 1.0,
+    }
 
 
 def _included(model: nn.Module, entries: Iterable[str], names: Iterable[str]) -> set[str]:

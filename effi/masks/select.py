@@ -110,7 +110,7 @@ def _check_room(group: Mapping[str, Keyed], k: int) -> None:
 def _pruned(tensors: Mapping[str, Keyed], k: int) -> Mask:
     """The mask without the k smallest keys."""
     if k == 0:
-        return {name: torch.ones_like(one.scores, dtype=torch.bool) for name, one in tensors.items()}
+        return everything({name: one.scores for name, one in tensors.items()})
     on_cpu = next(iter(tensors.values())).scores.device.type == "cpu"
     return (_keep_on_cpu if on_cpu else _keep_on_device)(tensors, k)
 

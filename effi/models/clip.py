@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effi.data.files import searched
 from effi.data.tokens import SPECIAL_IDS
 from effi.errors import ParameterError
 from effi.models.language import TextSize
-from effi.models.library import cached, complete, silent, stored_config, stored_net
+from effi.models.library import check_texts, find, silent, stored_config, stored_net
 from effi.seeds import seeded
 
 # The first is also the folder's name among the data.
@@ -173,8 +172,7 @@ def zero_shot_head(towers: TwoTowers, captions: Tensor) -> Tensor:
 
 def find_checkpoint() -> str | None:
     """Folder of a published ViT-B/32 on this machine: among the data or in the hub's cache."""
-    folders = [*(root / NAMES[0] for root in searched()), *cached(NAMES[1:])]
-    return next((str(each) for each in folders if complete(each)), None)
+    return find(NAMES[0], NAMES[1:])
 
 
 @dataclass(frozen=True)
@@ -194,11 +192,7 @@ class _Asked:
                 f"the checkpoint reads {vision.num_channels} channels of {vision.image_size} pixels a side, not "
                 f"{self.channels} of {self.image_size}: resize the images"
             )
-        if self.vocabulary > text.vocab_size or self.length > text.max_position_embeddings:
-            raise ParameterError(
-                f"the checkpoint has {text.vocab_size} ids and {text.max_position_embeddings} positions: "
-                f"{self.vocabulary} ids and texts of {self.length} need its own tokenizer and shorter texts"
-            )
+        check_texts(text.vocab_size, text.max_position_embeddings, self.vocabulary, self.length)
 
 
 def _config(library: Any, size: ClipSize, asked: _Asked, end: int) -> Any:

@@ -15,9 +15,8 @@ from typing import Any, Literal, Required, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from effi.data.files import searched
 from effi.errors import DataError, ParameterError
-from effi.models.library import cached, complete, silent, stored_config, stored_net
+from effi.models.library import check_texts, find, silent, stored_config, stored_net
 from effi.seeds import seeded
 
 Kind = Literal["gpt2", "roberta", "minilm", "bert"]
@@ -225,10 +224,9 @@ def transfer(source: TextModel, target: TextModel) -> int:
 
 def find_checkpoint(kind: Kind) -> str | None:
     """Folder of a published checkpoint on this machine: among the data, in the hub's cache, or MiniLM's package."""
-    folders = [*(root / NAMES[kind][0] for root in searched()), *cached(NAMES[kind])]
-    if kind == "minilm" and (spec := find_spec(PACKAGE)) and spec.origin:
-        folders.append(Path(spec.origin).parent / "model")
-    return next((str(each) for each in folders if complete(each)), None)
+    spec = find_spec(PACKAGE) if kind == "minilm" else None
+    packaged = [Path(spec.origin).parent / "model"] if spec and spec.origin else []
+    return find(NAMES[kind][0], NAMES[kind], packaged)
 
 
 def need_checkpoint(kind: Kind) -> str:
@@ -310,11 +308,7 @@ class _Plan:
         if pad not in (None, self.pad):
             raise ParameterError(f"the checkpoint pads with id {pad}, not {self.pad}: give pad={pad} and pad texts so")
         longest = config.max_position_embeddings - (self.pad + 1 if self.kind == "roberta" else 0)
-        if self.vocabulary > config.vocab_size or self.length > longest:
-            raise ParameterError(
-                f"the checkpoint has {config.vocab_size} ids and {longest} positions: {self.vocabulary} ids and "
-                f"texts of {self.length} need its own tokenizer and shorter texts"
-            )
+        check_texts(config.vocab_size, longest, self.vocabulary, self.length)
 
 
 def _blocks(model: TextModel) -> Iterator[tuple[str, nn.Module]]:

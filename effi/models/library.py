@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from effi.errors import DataError
+from effi.data.files import searched
+from effi.errors import DataError, ParameterError
 
 
 @contextmanager
@@ -54,6 +55,21 @@ def stored_net(made: Any, config: Any, checkpoint: str | Path, *, hub: bool, who
     if whole and found["missing_keys"]:
         raise DataError(f"{checkpoint} has no weights {min(found['missing_keys'])}: give a folder of a whole model")
     return net.train()
+
+
+def check_texts(ids: int, positions: int, vocabulary: int, length: int) -> None:
+    """ParameterError where texts of `length` in a `vocabulary` do not fit a checkpoint's ids and positions."""
+    if vocabulary > ids or length > positions:
+        raise ParameterError(
+            f"the checkpoint has {ids} ids and {positions} positions: {vocabulary} ids and texts of {length} need its "
+            "own tokenizer and shorter texts"
+        )
+
+
+def find(folder: str, names: Iterable[str], more: Sequence[Path] = ()) -> str | None:
+    """Folder of a checkpoint on this machine: `folder` among the data, names in the hub's cache, or one of `more`."""
+    folders = [*(root / folder for root in searched()), *cached(names), *more]
+    return next((str(each) for each in folders if complete(each)), None)
 
 
 def cached(names: Iterable[str]) -> Iterator[Path]:

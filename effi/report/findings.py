@@ -19,26 +19,21 @@ NOT_SEEN = f"{MARKS['open']} not seen in this run"
 NOTHING = Table("Nothing is recorded yet: make reproduce.", (), ())
 
 
-def highest(paper: str, results_dir: str | Path = "results") -> Results:
-    """Results of the highest scale that ran most of the paper's claims; else of the highest with records; else none.
+def by_scale(paper: str, results_dir: str | Path = "results") -> tuple[Results, list[Results]]:
+    """Results of the highest scale that ran most of the paper's claims, and of larger ones, the largest first.
 
-    Raises RecordError for old records.
+    Where none ran most, those of the highest with records; else none. Raises RecordError for old records.
     """
-    return _by_scale(paper, results_dir)[0]
-
-
-def in_part(paper: str, results_dir: str | Path = "results", beyond: str | None = None) -> list[Results]:
-    """Results of scales larger than `beyond` (None: than `highest`) that ran few of the claims; the largest first."""
-    _, parts = _by_scale(paper, results_dir)
-    return [each for each in parts if beyond is None or JUDGED.index(each.scale) > JUDGED.index(beyond)]
-
-
-def _by_scale(paper: str, results_dir: str | Path) -> tuple[Results, list[Results]]:
-    """Results of the highest scale that ran most claims, and of the larger ones."""
     found = [each for scale in reversed(JUDGED) if (each := Results.read(results_dir, scale, paper))]
     alone = found[:1] or [Results([])]
     place = next((n for n, each in enumerate(found) if len(found) == 1 or _ran_most(paper, each)), None)
     return (alone[0], []) if place is None else (found[place], found[:place])
+
+
+def in_part(paper: str, results_dir: str | Path, beyond: str) -> list[Results]:
+    """Results of scales larger than `beyond` that ran few of the claims; the largest first."""
+    _, parts = by_scale(paper, results_dir)
+    return [each for each in parts if JUDGED.index(each.scale) > JUDGED.index(beyond)]
 
 
 def _ran_most(paper: str, results: Results) -> bool:
@@ -49,9 +44,12 @@ def _ran_most(paper: str, results: Results) -> bool:
 
 
 def findings(paper: str, results_dir: str | Path = "results", scale: str | None = None) -> Table:
-    """Every finding on the records of a scale (None: of `highest`), and those of larger ones that ran in part."""
-    found = highest(paper, results_dir) if scale is None else Results.read(results_dir, scale, paper)
-    return findings_table(papers.load(paper), found, in_part(paper, results_dir, scale)) if found else NOTHING
+    """Every finding on the records of a scale (None: as in `by_scale`), and those of larger ones that ran in part."""
+    if scale is None:
+        found, parts = by_scale(paper, results_dir)
+    else:
+        found, parts = Results.read(results_dir, scale, paper), in_part(paper, results_dir, scale)
+    return findings_table(papers.load(paper), found, parts) if found else NOTHING
 
 
 def findings_table(paper: Paper, results: Results, parts: Sequence[Results] = ()) -> Table:
@@ -63,14 +61,18 @@ def findings_table(paper: Paper, results: Results, parts: Sequence[Results] = ()
 
 def rows_in_part(paper: Paper, part: Results) -> list[tuple[str, str, str]]:
     """Findings that are told of this scale by name, with the scale beside the tick."""
-    named = [finding for finding in paper.findings if part.scale in finding.scales]
-    rows = (finding_row(finding, paper, part) for finding in named)
+    rows = (finding_row(finding, paper, part) for finding in named_at(paper.findings, part.scale))
     return [(f"{mark}, {part.scale} scale", text, carried) for mark, text, carried in rows]
 
 
 def told_at(found: Sequence[Finding], scale: str) -> list[Finding]:
     """Findings that are told of a scale."""
     return [finding for finding in found if scale in finding.scales or not finding.scales]
+
+
+def named_at(found: Sequence[Finding], scale: str) -> list[Finding]:
+    """Findings that are told of a scale by name."""
+    return [finding for finding in found if scale in finding.scales]
 
 
 def leading(paper: Paper) -> list[Finding]:

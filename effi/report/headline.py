@@ -8,7 +8,7 @@ from effi import paths
 from effi.claims import ClaimRow, judge, papers, tally
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
-from effi.report.findings import COLUMNS, NOTHING, finding_row, highest, in_part, leading, rows_in_part
+from effi.report.findings import COLUMNS, NOTHING, by_scale, finding_row, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 
@@ -19,7 +19,7 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     Without records, or where they cannot be read, it says that: a notebook's first cell must not stop it.
     """
     try:
-        results, parts = highest(paper, results_dir), in_part(paper, results_dir)
+        results, parts = by_scale(paper, results_dir)
     except RecordError as error:
         # A stored page names no machine.
         return Table(f"The last results cannot be shown: {error}".replace(f"{paths.ROOT}/", ""), (), ())

@@ -63,7 +63,7 @@ def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Outcome:
         raise ParameterError(f"{data.name} has no classes that a sanity baseline could say: leave it out")
     data = data.to("cpu")
     train = shorten(data.train, min(EXAMPLES, len(data.train)), seed, "train")
-    parts = {"train": train, "validation": data.validation, "test": data.test}
+    parts = data.splits | {"train": train}
     rows = {name: Rows(_features(part, data), part.labels) for name, part in parts.items()}
     model = _majority(rows["train"]) if kind == "majority" else _logistic(rows, data)
     scores = {split: _score(model, rows[split], data) for split in ("validation", "test")}

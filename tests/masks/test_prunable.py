@@ -172,3 +172,14 @@ def test_an_inclusion_that_fits_no_matrix_is_an_error(entry):
 def test_nothing_to_prune_is_an_error(model, skip):
     with pytest.raises(ParameterError, match="has no prunable weight"):
         masks.prunable(model, skip=skip)
+
+
+def test_sizes_count_all_and_prunable_and_the_share_alive():
+    model = ViT(TINY, heads=2)
+    weights = masks.prunable(model)
+    own = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "prunable": 2 * (4 * 16**2 + 2 * 16 * 24),
+    }
+    assert masks.sizes(model) == own | {"alive": 1.0}
+    assert masks.sizes(model, masks.magnitude(weights, 0.25)) == own | {"alive": 0.75}

