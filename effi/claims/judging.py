@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from effi.claims import papers, protocol, sentences, stats
 from effi.claims.cases import cases
@@ -17,6 +17,7 @@ from effi.claims.results import Results
 Here = Literal["for", "against", "open", "not run"]
 HERE: tuple[Here, ...] = ("for", "against", "open", "not run")
 AtProtocol = Literal["reproduced", "not reproduced", "open", "not reached"]
+AT_PROTOCOL: tuple[AtProtocol, ...] = get_args(AtProtocol)
 # Scales whose trainings and timings say something, the smallest first; smoke runs only test invariants.
 JUDGED = ("cpu", "hours", "gpu", "paper")
 UNJUDGED = "{} scale only tests that everything runs"
@@ -135,9 +136,9 @@ def _looked(tests: Sequence[Comparison], paper: Paper, results: Results, *, stan
     return _combine([evidence(case, paper, results) for case in found])
 
 
-def _judged(claim: PaperClaim, tests: Sequence[Comparison], paper: Paper, results: Results) -> Judgement:
-    judged = _looked(tests, paper, results)
-    if results.scale in JUDGED or claim.kind == "arithmetic" or judged.here == "not run":
+def _judged(claim: PaperClaim, reading: Reading, paper: Paper, results: Results) -> Judgement:
+    judged = _looked(claim.tests[reading], paper, results)
+    if results.scale in JUDGED or claim.kinds[reading] == "arithmetic" or judged.here == "not run":
         return judged
     unjudged = UNJUDGED.format(results.scale)
     return replace(judged, here="open", protocol="not reached", lacking=unjudged, why=f"Open: {unjudged}.")
@@ -147,7 +148,7 @@ def judge(paper: str | Paper, results: Results) -> list[ClaimRow]:
     """Every claim of the paper, judged on its results. Raises ParameterError for an unknown paper."""
     loaded = paper if isinstance(paper, Paper) else papers.load(paper)
     return [
-        ClaimRow(claim, results.scale, *(_judged(claim, claim.tests[name], loaded, results) for name in READINGS))
+        ClaimRow(claim, results.scale, *(_judged(claim, name, loaded, results) for name in READINGS))
         for claim in loaded.claims
     ]
 
@@ -170,7 +171,7 @@ class Tally(NamedTuple):
 
 def tally(rows: Iterable[ClaimRow], reading: Reading = "as_in_the_paper") -> Counter[Tally]:
     """How many claims of each kind say what here, and whether the paper's protocol is reached."""
-    return Counter(Tally(r.claim.kind, r.judgement(reading).here, r.judgement(reading).reached) for r in rows)
+    return Counter(Tally(r.claim.kinds[reading], r.judgement(reading).here, r.judgement(reading).reached) for r in rows)
 
 
 def count(rows: Iterable[ClaimRow], reading: Reading = "as_in_the_paper") -> dict[Here, int]:

@@ -86,12 +86,18 @@ class PaperClaim:
     """One claim with the paper's value and place, what settles it, and the tests of both readings."""
 
     id: str
-    kind: Kind
+    kinds: Mapping[Reading, Kind]
     text: str
     place: str
     paper: str
     notes: tuple[str, ...]
     tests: Mapping[Reading, tuple[Comparison, ...]]
+
+    @property
+    def kind(self) -> str:
+        """What settles it, in a word, or in one for each reading."""
+        own, fair = (self.kinds[reading] for reading in READINGS)
+        return own if own == fair else f"{own}; fair: {fair}"
 
 
 @dataclass(frozen=True)
@@ -251,12 +257,15 @@ def _comparison(entry: Mapping[str, Any], of: str, content: Mapping[str, Any]) -
 
 
 def _claim(entry: Mapping[str, Any], content: Mapping[str, Any]) -> PaperClaim:
-    if entry["kind"] not in KINDS:
-        raise ParameterError(f"{entry['id']} is of the kind {entry['kind']!r}{did_you_mean(entry['kind'], KINDS)}")
+    given = entry["kind"]
+    kinds = {name: given[name] for name in READINGS} if isinstance(given, Mapping) else dict.fromkeys(READINGS, given)
+    for kind in kinds.values():
+        if kind not in KINDS:
+            raise ParameterError(f"{entry['id']} is of the kind {kind!r}{did_you_mean(kind, KINDS)}")
     same = {name: entry["as_in_the_paper"] if entry[name] == "the same" else entry[name] for name in READINGS}
     tests = {name: tuple(_comparison(test, entry["id"], content) for test in same[name]) for name in READINGS}
-    texts = {key: entry[key] for key in ("id", "kind", "text", "place", "paper")}
-    return PaperClaim(**texts, notes=tuple(entry.get("notes", ())), tests=tests)
+    texts = {key: entry[key] for key in ("id", "text", "place", "paper")}
+    return PaperClaim(**texts, kinds=kinds, notes=tuple(entry.get("notes", ())), tests=tests)
 
 
 def _finding(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Finding:

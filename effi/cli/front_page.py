@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from effi import paths, report
 from effi.claims import (
@@ -22,17 +22,17 @@ from effi.claims import (
     tally,
     uncertainty,
 )
-from effi.claims.judging import AtProtocol
+from effi.claims.judging import AT_PROTOCOL
 from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Recommendation, Trade
 from effi.report.findings import by_scale, leading, named_at
 from effi.report.judgements import READING_WORDS, counted
+from effi.report.trades import COST_WORDS, advised_by, unlearned_sentence
 from effi.workbook import Notebook, notebooks
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "verdicts"
-AT_PROTOCOL: tuple[AtProtocol, ...] = get_args(AtProtocol)
 QUESTION = "What do our runs say of the papers' claims?"
 # How sure the verdicts of a scale are, for a reader of one line.
 WORTH = {
@@ -93,7 +93,7 @@ def _answer(
     said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
     yield (
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
-        f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
+        f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}{unlearned_sentence(results, paper)}"
     )
     yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
     for part in parts:
@@ -106,9 +106,10 @@ def _beside(rows: list[ClaimRow]) -> str:
     found: dict[str, list[str]] = {}
     for row in rows:
         for text in sorted({test.beside for test in row.claim.tests["fair"]} - {""}):
-            found.setdefault(text, []).append(row.claim.id)
+            found.setdefault(text, []).append(row.claim.text.partition(":")[0])
     return "".join(
-        f" Fair judges {' and '.join(ids)} on what the paper does not do: {text}." for text, ids in found.items()
+        f" Fair judges {' and '.join(map(repr, names))} on what the paper does not do: {text}."
+        for text, names in found.items()
     )
 
 
@@ -126,7 +127,8 @@ def _counts(judged: Sequence[Judged]) -> report.Table:
         for reading in READINGS
     )
     note = (
-        "For and against are by the 95 % intervals of our runs, at their scale. At the paper's protocol a claim is "
+        "For and against are by the 95 % intervals of our runs, against corrected for several tests, or by counts and "
+        "by what holds at every seed; all at their scale. At the paper's protocol a claim is "
         "reproduced or not only where our runs reach its data, length and seeds; what the paper does not state of "
         "these is our choice, and stands in its notebook."
     )
@@ -137,7 +139,7 @@ def _counts(judged: Sequence[Judged]) -> report.Table:
 def _by_word(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
     """How many claims say each word here, by kind, and how many what at the paper's protocol."""
     for here in HERE:
-        kinds = [row.claim.kind for row in rows if row.judgement(reading).here == here]
+        kinds = [row.claim.kinds[reading] for row in rows if row.judgement(reading).here == here]
         yield f"**{len(kinds)}**: {sentences.counts(kinds, KINDS)}" if kinds else "0"
     yield sentences.counts((row.judgement(reading).protocol for row in rows), AT_PROTOCOL)
 
@@ -147,8 +149,9 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
     rows = ((each.notebook.paper, *_best_and_worst(each.results, each.paper)) for each in judged)
     scores = sorted({measures.words(each.paper.report["score"]) for each in judged})
     note = (
-        "Best honest saving: of the arms chosen on validation the one that saves most training FLOPs, search included, "
-        f"with its change in {' or '.join(scores)}. Has not learned: by test accuracy not surely better than logistic "
+        "Best honest saving: what the notebook advises, of the arms that it offers in place of the baseline, chosen on "
+        "validation: by FLOPs, or by seconds where steps were timed alone, search and evaluation included, with its "
+        f"change in {' or '.join(scores)}. Has not learned: by test accuracy not surely better than logistic "
         "regression, or than saying the most frequent class. Where it loses: the arm of the method whose drop is the "
         "largest of those that surely exceed the margin."
     )
@@ -177,7 +180,7 @@ def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
     baseline, score = paper.report["baseline"], paper.report["score"]
     if not results.where(variant=baseline):
         return NOT_AVAILABLE, NOT_AVAILABLE
-    chosen = report.choose(results, paper, baseline=baseline)
+    chosen = report.choose(results, paper, baseline=baseline, by=advised_by(results, paper))
     saving = [each.trade for each in chosen if each.decision == "take" and each.trade]
     found = report.trades(results, paper, baseline=baseline, metric=score)
     losing = [trade for trade in found if trade.kept == "against" and _of_the_method(trade, paper)]
@@ -205,7 +208,7 @@ def _by_group(ranked: Sequence[Trade]) -> str:
 
 def _told(trade: Trade) -> str:
     change = uncertainty.shown(trade.estimate, trade.metric, difference=True)
-    return f"{trade.arm}: {stats.number(trade.cost.mean, 1)} % of the FLOPs, {change}"
+    return f"{trade.arm}: {stats.number(trade.cost.mean, 1)} % of the {COST_WORDS[trade.by]}, {change}"
 
 
 def _replaced(page: Path, text: str) -> str:

@@ -10,7 +10,7 @@ from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradu
 from effi.instant_soup.groups import PUBLISHED, published_clip, taught, text_model
 from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.judge import Judge, line_search
-from effi.instant_soup.lottery import Trained, lottery_ticket
+from effi.instant_soup.lottery import Climb, Drawn, Trained, lottery_rounds, lottery_ticket
 from effi.instant_soup.noise import Noise, Protocol, draw
 from effi.instant_soup.overlaps import cosine, kept_overlap, pair_overlap, pruned_overlap, shared_prunes
 from effi.instant_soup.pruned import Pruned
@@ -27,6 +27,7 @@ from effi.instant_soup.recipes import (
     Paced,
     Pool,
     Recipe,
+    Rung,
     Soup,
     Task,
 )
@@ -40,10 +41,12 @@ __all__ = [
     "PUBLISHED",
     "Averaged",
     "Bill",
+    "Climb",
     "Cut",
     "Denoised",
     "Denoiser",
     "Dense",
+    "Drawn",
     "EarlyBird",
     "Experiment",
     "Gradual",
@@ -65,6 +68,7 @@ __all__ = [
     "Pruned",
     "Recipe",
     "Rounds",
+    "Rung",
     "Settings",
     "Soup",
     "Souped",
@@ -87,6 +91,7 @@ __all__ = [
     "line_search",
     "look_ahead",
     "lottery_pool",
+    "lottery_rounds",
     "lottery_ticket",
     "mix",
     "model_soup",

@@ -18,9 +18,10 @@ from effi.data.tokens import Tokenizer
 from effi.errors import DataError
 from effi.instant_soup.building import captions, coloured, gathered, seen_as, tokenizer_of
 from effi.instant_soup.flops import SparseFlops
+from effi.instant_soup.lottery import Climb
 from effi.instant_soup.outcome import curves, outcome
-from effi.instant_soup.pruned import Pruned
-from effi.instant_soup.recipes import Beside, Cut, Lottery, Soup, Task
+from effi.instant_soup.pruned import Pruned, chosen
+from effi.instant_soup.recipes import Beside, Cut, Lottery, Rung, Soup, Task
 from effi.instant_soup.settings import Pretraining, Settings
 from effi.instant_soup.weak_nets import Data
 from effi.models import clip, language
@@ -48,16 +49,23 @@ class Experiment:
     dry_run: bool = field(default=False, init=False, compare=False)
     pretrained: Artefacts = field(init=False, repr=False, compare=False)
     souped: Artefacts = field(init=False, repr=False, compare=False)
+    climbed: Artefacts = field(init=False, repr=False, compare=False)
 
     def share(self, run: Run) -> None:
         """Keep what arms share beside the records of a run, until the source that makes it changes."""
         self.dry_run = run.dry_run
         self.pretrained, self.souped = run.artefacts(self.pretrain), run.artefacts(self.soup)
+        self.climbed = run.artefacts(self.climb)
 
     def stages(self, arms: Mapping[Any, Settings]) -> list[tuple[Callable[[Arm], None], dict[Any, Settings]]]:
-        """What trains which arms: those that take their measure from a soup come after it."""
-        later = {name: each for name, each in arms.items() if isinstance(each.recipe, Beside)}
-        return [(self.train, {name: arms[name] for name in arms if name not in later}), (self.train_beside, later)]
+        """What trains which arms: those that take their measure from a soup, or a lottery's rounds, come after it."""
+
+        def those(kind: Any) -> dict[Any, Settings]:
+            return {name: each for name, each in arms.items() if isinstance(each.recipe, kind)}
+
+        beside, rungs = those(Beside), those(Rung)
+        first = {name: each for name, each in arms.items() if name not in beside | rungs}
+        return [(self.train, first), (self.train_beside, beside), (self.train_rung, rungs)]
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 
@@ -72,10 +80,13 @@ class Experiment:
     def train(self, arm: Arm) -> None:
         """Apply an arm's recipe to its pretrained model."""
         task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
-        found = arm.settings.recipe(task)
+        recipe = arm.settings.recipe
+        found, climb = recipe.drawn(task) if isinstance(recipe, Lottery) else (recipe(task), None)
         if not arm.dry_run:
-            if isinstance(arm.settings.recipe, Soup):
+            if isinstance(recipe, Soup):
                 self.souped.keep(arm.settings, arm.seed, _told(found))
+            if climb is not None:
+                self.climbed.keep(arm.settings, arm.seed, Kept(climb.tensors, {}))
             _record(arm, task, found)
 
     def train_beside(self, arm: Arm) -> None:
@@ -89,17 +100,31 @@ class Experiment:
         told = {name: values.tolist() for name, values in soup.tensors.items()}
         _record(arm, task, recipe.beside(task, told))
 
+    def train_rung(self, arm: Arm) -> None:
+        """Train a ticket whose rounds a lottery of the same seed has trained before; a dry run counts the ticket."""
+        task, recipe = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint), arm.settings.recipe
+        assert isinstance(recipe, Rung)
+        if arm.dry_run:
+            Cut(recipe.sparsity)(task)
+            return
+        _record(arm, task, recipe.beside(task, self._climb_of(arm.settings, recipe.lottery, arm.seed, task)))
+
     def compare_masks(self, arm: Arm) -> None:
         """C7: how much the mask of a lottery ticket shares with one cut, one that is random, and chance."""
-        task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
-        recipe = arm.settings.recipe
-        assert isinstance(recipe, Lottery)
+        if arm.dry_run:
+            return
+        task, recipe = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint), arm.settings.recipe
+        assert isinstance(recipe, Lottery | Rung)
         cuts = {by: Cut(recipe.sparsity, by).mask(task) for by in ("magnitude", "random")}
-        ticket = recipe(task).mask
-        if not arm.dry_run:
-            shared = {f"pruned_iou/{by}": masks.overlap(ticket, cut) for by, cut in cuts.items()}
-            chance = dict.fromkeys((f"chance_iou/{by}" for by in cuts), recipe.sparsity / (2 - recipe.sparsity))
-            arm.record(shared | chance)
+        rung = recipe if isinstance(recipe, Rung) else Rung(recipe.sparsity, recipe)
+        ticket = rung.mask(task, self._climb_of(arm.settings, rung.lottery, arm.seed, task))
+        shared = {f"pruned_iou/{by}": masks.overlap(ticket, cut) for by, cut in cuts.items()}
+        chance = dict.fromkeys((f"chance_iou/{by}" for by in cuts), recipe.sparsity / (2 - recipe.sparsity))
+        arm.record(shared | chance)
+
+    def _climb_of(self, settings: Settings, lottery: Lottery, seed: int, task: Task) -> Climb:
+        kept = self.climbed.get(replace(settings, recipe=lottery), seed)
+        return Climb.of(kept.tensors, chosen(task.model, task.names))
 
     # --- what arms share -----------------------------------------------------------------------------------------
 
@@ -113,6 +138,13 @@ class Experiment:
         (first, *_) = self.opened.values()
         task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
         return _told(settings.recipe(task))
+
+    def climb(self, settings: Settings, seed: int) -> Kept:
+        """The rounds of a lottery, for arms that find no file of them."""
+        (first, *_) = self.opened.values()
+        task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
+        assert isinstance(settings.recipe, Lottery)
+        return Kept(settings.recipe.rounds(task).tensors, {})
 
     # --- parts of these ------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isclose
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,13 +12,14 @@ from torch import nn
 
 from effi import masks
 from effi.cost import Ledger
+from effi.instant_soup.accounts import SEARCH
 from effi.instant_soup.criteria import scores
 from effi.instant_soup.denoise import Denoiser
 from effi.instant_soup.early_bird import Watch, early_bird
 from effi.instant_soup.gradual import cubic, progressive, prune_gradually
 from effi.instant_soup.ingredients import Ingredients, model_soup
 from effi.instant_soup.judge import Judge
-from effi.instant_soup.lottery import lottery_ticket
+from effi.instant_soup.lottery import Climb, lottery_rounds, lottery_ticket
 from effi.instant_soup.noise import Noise
 from effi.instant_soup.pruned import Pruned, Told, chosen, copied, looks
 from effi.instant_soup.rounds import Rounds
@@ -229,15 +231,31 @@ class Lottery:
     scope: Scope = "global"
 
     def __call__(self, task: Task) -> Pruned:
-        pruned, _ = lottery_ticket(
-            task.model, task.data, task.training, self.sparsities, **self.options(task), **task.pruning
-        )
-        return pruned
+        return self.drawn(task)[0]
+
+    def drawn(self, task: Task) -> tuple[Pruned, Climb]:
+        """The trained ticket, and the rounds that lead to it."""
+        options = self.options(task) | task.pruning
+        pruned, _, climb = lottery_ticket(task.model, task.data, task.training, self.sparsities, **options)
+        return pruned, climb
+
+    def rounds(self, task: Task) -> Climb:
+        """The rounds alone."""
+        options = self.options(task) | task.pruning
+        training = options.pop("search") or task.training
+        return lottery_rounds(task.model, task.data, training, self.sparsities, **options)
 
     @property
     def sparsities(self) -> list[float]:
         """Those of all rounds."""
         return Rounds(self.sparsity, self.points, relative=False).ladder()
+
+    def at(self, sparsity: float) -> Lottery | Rung:
+        """The ticket of another sparsity, which shares the rounds of this one where it lies on its way."""
+        other = replace(self, sparsity=sparsity)
+        own = self.sparsities[: len(other.sparsities)]
+        shared = sparsity < self.sparsity and self.rewind is not None and all(map(isclose, own, other.sparsities))
+        return Rung(sparsity, self) if shared else other
 
     def options(self, task: Task) -> dict[str, Any]:
         """Where weights go back to, and how rounds are trained."""
@@ -249,6 +267,34 @@ class Lottery:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """A lower sparsity on the way of a lottery: its rounds are charged here too, and trained once for all tickets."""
+
+    sparsity: float
+    lottery: Lottery
+
+    def __call__(self, task: Task) -> Pruned:
+        """With rounds of its own."""
+        return replace(self.lottery, sparsity=self.sparsity)(task)
+
+    def beside(self, task: Task, climb: Climb) -> Pruned:
+        """With the lottery's rounds."""
+        mask = self.mask(task, climb)
+        if climb.early:
+            task.model.load_state_dict(climb.early)
+        return Pruned(task.fit(mask=mask), mask, {"after": self.lottery.sparsities[: self._rounds]})
+
+    def mask(self, task: Task, climb: Climb) -> Mask:
+        """The lottery's mask of this sparsity, charged as the search that found it."""
+        task.ledger.charge(SEARCH, **climb.spent[self._rounds - 1])
+        return climb.masks[self._rounds - 1]
+
+    @property
+    def _rounds(self) -> int:
+        return len(replace(self.lottery, sparsity=self.sparsity).sparsities)
+
+
+@dataclass(frozen=True)
 class Pool:
     """Lottery Pools over the networks of all rounds of iterative magnitude pruning."""
 
@@ -256,7 +302,7 @@ class Pool:
 
     def __call__(self, task: Task) -> Pruned:
         lottery, options = self.lottery, self.lottery.options(task) | task.pruning | {"keep": True}
-        pruned, networks = lottery_ticket(task.model, task.data, task.training, lottery.sparsities, **options)
+        pruned, networks, _ = lottery_ticket(task.model, task.data, task.training, lottery.sparsities, **options)
         if task.ledger.dry_run:
             return pruned
         judge = Judge(task.data, task.ledger, task.objective, task.metric)

@@ -8,7 +8,7 @@ from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive, source_tables
 from effi.report.figures import bars_with_intervals, curves, pareto, scatter, verdict_bars
 from effi.report.findings import findings
-from effi.report.headline import headline
+from effi.report.headline import headline, opening
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.listing import source
 from effi.report.page import Page
@@ -40,6 +40,7 @@ __all__ = [
     "lines",
     "matched_table",
     "minimal",
+    "opening",
     "pareto",
     "save_figure",
     "save_tables",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from effi import paths
-from effi.claims import ClaimRow, judge, papers, tally
+from effi.claims import ClaimRow, judge, papers, sentences
+from effi.claims.judging import AT_PROTOCOL
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
 from effi.report.findings import COLUMNS, NOTHING, by_scale, finding_row, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
+from effi.report.trades import unlearned_sentence
 
 
 def headline(paper: str, results_dir: str | Path = "results") -> Table:
@@ -27,15 +29,33 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
         return NOTHING
     loaded = papers.load(paper)
     rows = judge(loaded, results)
+    said = _sentence(rows, results.scale) + unlearned_sentence(results, loaded)
     cells = [finding_row(finding, loaded, results) for finding in leading(loaded)]
     cells += [row for part in parts for row in rows_in_part(loaded, part)]
-    return Table(_sentence(rows, results.scale), COLUMNS if cells else (), tuple(cells))
+    return Table(said, COLUMNS if cells else (), tuple(cells))
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
     said = "; ".join(f"{READING_WORDS[reading]}, {counted(rows, reading)}" for reading in READINGS)
-    reached = sum(number for each, number in tally(rows).items() if each.reached)
-    return (
-        f"Of {len(rows)} claims at {scale} scale: {said}. "
-        f"The paper's own protocol is reached for {reached} of them, read as in the paper."
-    )
+    reached = sentences.counts((row.as_in_the_paper.protocol for row in rows), AT_PROTOCOL)
+    return f"Of {len(rows)} claims at {scale} scale: {said}. At the paper's own protocol, as in the paper: {reached}."
+
+
+def opening(paper: str) -> None:
+    """Show the headline in a notebook's first cell, which a page's `save` brings up to date when the run is over."""
+    from IPython.display import display  # absent from the command line's start
+
+    display(headline(paper), display_id=_place(paper))
+
+
+def renew(paper: str) -> None:
+    """Show in the place of an `opening` what the records say by now; nothing outside a notebook."""
+    from IPython.core.getipython import get_ipython  # absent from the command line's start
+    from IPython.display import update_display
+
+    if get_ipython() is not None:
+        update_display(headline(paper), display_id=_place(paper))
+
+
+def _place(paper: str) -> str:
+    return f"headline of {paper}"

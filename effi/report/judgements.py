@@ -81,7 +81,10 @@ def evidence_table(rows: Sequence[ClaimRow]) -> Table:
     """Every single test behind the verdicts; as a sheet with its numbers unrounded."""
     tests = list(_tests(rows))
     shown = ((row.claim.id, READING_WORDS[reading], *_cells(test)) for row, reading, test in tests)
-    sheet = ((row.claim.id, row.claim.kind, READING_WORDS[reading], *_numbers(test)) for row, reading, test in tests)
+    sheet = (
+        (row.claim.id, row.claim.kinds[reading], READING_WORDS[reading], *_numbers(test))
+        for row, reading, test in tests
+    )
     note = (
         "p are one-sided, of the null hypotheses that the claim does not hold and that it does; below 0.025, the 95 % "
         "interval lies on one side. For a claim, all tests must hold; against it, any whose p by Holm is below 0.025. "

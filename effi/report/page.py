@@ -18,6 +18,7 @@ from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive
 from effi.report.findings import findings, findings_table, in_part
+from effi.report.headline import renew
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table, save_tables
 from effi.report.trades import Cost, advice, choose, validation_of
@@ -117,8 +118,13 @@ class Page:
         return advice(found, self.price)
 
     def save(self) -> None:
-        """At the end of a run: save the tables that `effi verify` derives, beside the records, and print how many."""
+        """At the end of a run: save the tables that `effi verify` derives, beside the records, and print how many.
+
+        The page's `opening` is brought up to date, at scales that it tells of.
+        """
         self.run.tidy()
         tables = derive(*self.place)
         save_tables(tables, paths.run_dir(*self.place))
         print(f"{len(tables)} tables saved")
+        if self.place[1] in JUDGED:
+            renew(self.paper.id)

@@ -45,6 +45,7 @@ class Trade:
     estimate: Estimate
     margin: float
     pairs: Sequence[Pair]
+    by: Cost = "flops"
     alone: bool = False
 
     @property
@@ -123,7 +124,7 @@ def trades(results: Results, paper: Paper, *, baseline: str, metric: str, by: Co
             cost = uncertainty.positive(costs, counted=by == "flops")
             change = uncertainty.change(usable, metric)
             name, group = results.label(arm), results.group(arm)
-            found.append(Trade(arm, name, group, metric, cost, change, margin, usable, alone))
+            found.append(Trade(arm, name, group, metric, cost, change, margin, usable, by, alone))
     return found
 
 
@@ -163,9 +164,10 @@ def choose(
 ) -> list[Recommendation]:
     """The one rule of advice, per data set and model: chosen on the validation split, told on the test split.
 
-    Of the arms on offer (None: all) that surely cost less, the one chosen is the cheapest of those that surely keep the
-    metric on validation, else the best there. Only its test decides, by `told` (None: the paper's score), so that no
-    test split chooses. None at smoke scale. Errors as of `trades` and `validation_of`.
+    Of the arms on offer (None: those that the paper's file offers, else all) that surely cost less, the one chosen is
+    the cheapest of those that surely keep the metric on validation, else the best there. Only its test decides, by
+    `told` (None: the paper's score), so that no test split chooses. None at smoke scale. Errors as of `trades` and
+    `validation_of`.
     """
     told = told or paper.report["score"]
     validation = _chosen_by(told, paper)
@@ -175,12 +177,37 @@ def choose(
         {trade.arm: trade for trade in trades(results, paper, baseline=baseline, metric=metric, by=by)}
         for metric in (told, validation)
     )
-    offered = [trade for arm, trade in tested.items() if arms is None or arm in arms]
+    offered = [trade for arm, trade in tested.items() if _on_offer(results, paper, arm, arms)]
     groups = {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
     return [
         _recommended(results, full, [trade for trade in offered if trade.group == group], checked, told, by)
         for group, full in groups.items()
     ]
+
+
+def _on_offer(results: Results, paper: Paper, arm: str, arms: Sequence[str] | None) -> bool:
+    if arms is not None:
+        return arm in arms
+    variants = paper.report.get("offered")
+    return variants is None or any(arm in results.where(variant=each) for each in variants)
+
+
+def advised_by(results: Results, paper: Paper) -> Cost:
+    """By what a paper's notebook advises: seconds where its check timed steps alone, else FLOPs."""
+    return "seconds" if _timing(paper) in results else "flops"
+
+
+def unlearned_sentence(results: Results, paper: Paper) -> str:
+    """On which data sets and models the baseline has not learned; empty where it has on all, or no other can tell."""
+    baseline = paper.report["baseline"]
+    if not results.where(variant=baseline):
+        return ""
+    bases = dict.fromkeys(results.baseline(arm, baseline) for arm in results.pairs(baseline))
+    found = [results.group(arm) for arm in bases if arm and _unlearned(results, [arm], paper.report["score"])]
+    if not found:
+        return ""
+    where = " and ".join(found)
+    return f" Its baseline is not surely better than logistic regression, or than one answer for all, on {where}."
 
 
 def _chosen_by(told: str, paper: Paper) -> str:

@@ -161,3 +161,11 @@ def test_unknown_papers_and_broken_files_are_refused(tmp_path: Path, monkeypatch
         papers.load("brokn")
     with pytest.raises(ParameterError, match="no valid TOML"):
         papers.load("broken")
+
+
+def test_a_claim_may_be_of_another_kind_where_it_is_read_fairly() -> None:
+    claim = {"id": "C1", "text": "t", "place": "p", "paper": "x", "as_in_the_paper": [TEST], "fair": "the same"}
+    (one,) = paper(claims=[{**claim, "kind": "timing"}]).claims
+    (both,) = paper(claims=[{**claim, "kind": {"as_in_the_paper": "arithmetic", "fair": "timing"}}]).claims
+    assert one.kind == "timing" and one.kinds["fair"] == "timing"
+    assert both.kind == "arithmetic; fair: timing" and both.kinds["as_in_the_paper"] == "arithmetic"

@@ -13,7 +13,7 @@ from effi import masks
 from effi.cost import Ledger
 from effi.data import Dataset
 from effi.data.opening import Opened
-from effi.instant_soup import Cut, Denoiser, Dense, Longer, Lottery, Rounds, Soup
+from effi.instant_soup import Cut, Denoiser, Dense, Longer, Lottery, Noisy, Rounds, Soup
 from effi.instant_soup.building import coloured, gathered, prompts, seen_as, words_of
 from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.settings import Model, Pretraining, Settings
@@ -25,6 +25,23 @@ PRETRAINING = Pretraining({"digits": {"name": "digits"}}, SIZE, replace(BRIEF, e
 SETTINGS = Settings("digits/clip", {"name": "digits"}, Model("clip", pretraining=PRETRAINING), BRIEF, Dense())
 
 
+class Shelf:
+    """Artefacts in memory, and how many were made because nobody kept them."""
+
+    def __init__(self, make) -> None:
+        self.make, self.kept, self.made = make, [], 0
+
+    def keep(self, settings, seed, found) -> None:
+        self.kept.append((settings, seed, found))
+
+    def get(self, settings, seed):
+        for *key, found in self.kept:
+            if key == [settings, seed]:
+                return found
+        self.made += 1
+        return self.make(settings, seed)
+
+
 @pytest.fixture(scope="module")
 def experiment():
     one = named.load("digits", train=320, validation=80, test=80)
@@ -32,7 +49,7 @@ def experiment():
     made = Experiment({"digits/clip": opened}, {"digits": opened})
     kept = made.pretrain(PRETRAINING, 0)
     made.pretrained = SimpleNamespace(get=lambda settings, seed: kept)
-    made.souped = SimpleNamespace(get=made.soup, keep=lambda settings, seed, found: None)
+    made.souped, made.climbed = Shelf(made.soup), Shelf(made.climb)
     return made
 
 
@@ -89,10 +106,33 @@ def test_masks_save_flops_on_a_sparse_machine_only(experiment):
 def test_masks_are_compared_with_chance(experiment):
     one = arm(Lottery(0.3, points=0.15))
     experiment.compare_masks(one)
-    metrics = one.kept["metrics"]
+    metrics, total = one.kept["metrics"], one.ledger.total()
     assert metrics["chance_iou/random"] == pytest.approx(0.3 / 1.7)
     assert metrics["pruned_iou/random"] == pytest.approx(metrics["chance_iou/random"], abs=0.03)
     assert metrics["pruned_iou/magnitude"] > 2 * metrics["chance_iou/random"]
+    assert set(total["phases"]) == {"search"} and total["flops"] > 0
+
+
+def test_tickets_of_one_ladder_share_its_rounds(experiment):
+    top = Lottery(0.3, points=0.15)
+    high, low, alone = arm(top), arm(top.at(0.15)), arm(Lottery(0.15, points=0.15))
+    stages = experiment.stages({"low": low.settings, "high": high.settings})
+    assert [list(arms) for _, arms in stages] == [["high"], [], ["low"]]
+    experiment.train(high)
+    made = experiment.climbed.made
+    experiment.train_rung(low)
+    experiment.compare_masks(arm(top.at(0.15)))
+    assert experiment.climbed.made == made, "rounds that were kept were trained again"
+    experiment.train(alone)
+    assert low.kept["metrics"] == alone.kept["metrics"]
+    assert low.ledger.total()["flops"] == alone.ledger.total()["flops"]
+
+
+def test_what_takes_its_measure_from_a_soup_comes_after_it(experiment):
+    soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
+    recipes = {"noisy": Noisy(soup), "soup": soup, "longer": Longer(Cut(0.45), soup)}
+    stages = experiment.stages({name: replace(SETTINGS, recipe=recipe) for name, recipe in recipes.items()})
+    assert [list(arms) for _, arms in stages] == [["soup"], ["noisy", "longer"], []]
 
 
 def test_weights_asked_for_by_name_may_be_pruned_too(experiment):

@@ -33,7 +33,7 @@ LADDER = Rounds(0.45, 0.15, relative=False).ladder()
 
 def drawn(data, sparsities=LADDER, training=SHORT, *, ledger=None, **options):
     model, ledger = vit(), ledger or Ledger()
-    found, networks = lottery_ticket(model, data, training, sparsities, seed=0, ledger=ledger, **options)
+    found, networks, _ = lottery_ticket(model, data, training, sparsities, seed=0, ledger=ledger, **options)
     return model, found, networks, ledger
 
 

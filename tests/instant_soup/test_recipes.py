@@ -9,7 +9,7 @@ import torch
 
 from effi import masks
 from effi.cost import Ledger
-from effi.instant_soup import Denoiser, Ingredients, Noise, Rounds, fine_tunes
+from effi.instant_soup import Climb, Denoiser, Ingredients, Noise, Rounds, fine_tunes
 from effi.instant_soup.early_bird import Watch
 from effi.instant_soup.recipes import (
     Averaged,
@@ -23,6 +23,7 @@ from effi.instant_soup.recipes import (
     Noisy,
     Paced,
     Pool,
+    Rung,
     Soup,
     Task,
 )
@@ -36,6 +37,7 @@ from tests.instant_soup.tiny import (
     WEIGHTS,
     obeys,
     pruned,
+    same_mask,
     same_weights,
     souped,
     vit,
@@ -163,3 +165,28 @@ def test_rounds_of_a_lottery_may_be_shorter_than_its_ticket(data):
     flops = [one.ledger.total()["phases"]["search"]["flops"] for one in (whole, cheap)]
     assert flops[1] < 0.3 * flops[0]
     assert Rounds(SPARSITY, 0.225, relative=False).ladder() == Lottery(SPARSITY, points=0.225).sparsities
+
+
+@pytest.mark.parametrize("rewind", [0.0, 0.1])
+def test_a_ticket_on_the_way_of_another_is_the_one_with_rounds_of_its_own(data, rewind):
+    """Masks, weights and what is charged, also from a file."""
+    top = Lottery(SPARSITY, points=0.15, rewind=rewind)
+    rung, own, shared, higher = top.at(0.3), task(data, BRIEF), task(data, BRIEF), task(data, BRIEF)
+    assert isinstance(rung, Rung)
+    climb = top.rounds(higher)
+    assert bool(climb.early) == (rewind > 0)
+    expected, found = rung(own), rung.beside(shared, Climb.of(climb.tensors, masks.prunable(shared.model)))
+    assert same_mask(found.mask, expected.mask) and same_weights(shared.model, own.model)
+    assert found.told == expected.told and pruned(found.mask) == masks.pruned_count(0.3, WEIGHTS)
+    assert shared.ledger.total()["flops"] == own.ledger.total()["flops"]
+    first, last = (climb.spent[place] for place in (0, -1))
+    assert 3 * first["flops"] == last["flops"] and first["joules"] is None
+    phases = shared.ledger.total()["phases"]
+    assert phases["search"]["seconds"] == climb.spent[1]["seconds"] < last["seconds"]
+
+
+def test_rounds_are_shared_only_where_they_are_the_same():
+    top = Lottery(0.9)
+    assert top.at(0.9) == top and top.at(0.7) == Rung(0.7, top)
+    assert top.at(0.75) == Lottery(0.75), "its last round ends elsewhere"
+    assert Lottery(0.9, rewind=None).at(0.7) == Lottery(0.7, rewind=None), "its weights are those of the last round"

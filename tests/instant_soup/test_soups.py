@@ -105,7 +105,7 @@ def test_a_judge_reads_losses_and_other_metrics(data):
 
 @pytest.fixture(scope="module")
 def tickets(data):
-    _, networks = lottery_ticket(vit(), data, SHORT, [0.2, 0.4, 0.6], seed=0, ledger=Ledger(), keep=True)
+    _, networks, _ = lottery_ticket(vit(), data, SHORT, [0.2, 0.4, 0.6], seed=0, ledger=Ledger(), keep=True)
     return networks
 
 

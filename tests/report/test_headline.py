@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from effi import paths, report
 from effi.claims import papers
 from effi.records import store
+from effi.report.headline import renew
 from tests.report.synthetic import trained
 
 
@@ -28,7 +31,7 @@ def test_it_counts_claims_and_shows_the_findings_that_lead(tmp_path: Path) -> No
     found = report.headline("minimal", tmp_path)
     assert found.title == (
         "Of 15 claims at cpu scale: as in the paper, 1 for, 14 not run; fair, 1 for, 14 not run. "
-        "The paper's own protocol is reached for 1 of them, read as in the paper."
+        "At the paper's own protocol, as in the paper: 1 reproduced, 14 not reached."
     )
     told = {finding.id: finding.text for finding in papers.load("minimal").findings}
     assert [row[1] for row in found.rows] == [told[name] for name in papers.load("minimal").report["headline"]]
@@ -46,3 +49,16 @@ def test_what_cannot_be_read_does_not_stop_a_notebook(tmp_path: Path) -> None:
     keep(tmp_path, "cpu", old)
     said = report.headline("minimal", tmp_path).text()
     assert said.startswith("The last results cannot be shown: ") and "mnist/minimum" in said
+
+
+def test_a_page_brings_its_opening_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both speak of one place of the page; outside a notebook nothing is shown anew."""
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda table, display_id: shown.append(("first", display_id)))
+    monkeypatch.setattr("IPython.display.update_display", lambda table, display_id: shown.append(("then", display_id)))
+    report.opening("minimal")
+    renew("minimal")
+    assert [kind for kind, _ in shown] == ["first"]
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", object)
+    renew("minimal")
+    assert [kind for kind, _ in shown] == ["first", "then"] and len({place for _, place in shown}) == 1

@@ -14,7 +14,7 @@ from effi.claims.stats import Interval
 from effi.errors import ParameterError
 from effi.records.arms import packed
 from effi.report import Recommendation, advice, choose, trades
-from effi.report.trades import NONE_AT_SMOKE, validation_of
+from effi.report.trades import NONE_AT_SMOKE, unlearned_sentence, validation_of
 from tests.claims import synthetic
 from tests.claims.synthetic import REPORT, paper
 from tests.report.synthetic import trained
@@ -283,6 +283,26 @@ def test_an_arm_that_has_not_learned_is_not_taken() -> None:
     ]
     assert found(records[:6]).decision == "take"
     assert found(records).why.startswith("cannot tell, because small has not learned")
+
+
+def test_groups_whose_baseline_has_not_learned_are_named() -> None:
+    hits = {"d/dense": 500, "d/logistic": 600, "e/dense": 600, "e/logistic": 599}
+    records = [record for name, missed in hits.items() for record in hitting(name, missing(missed, 5000))]
+    said = unlearned_sentence(Results(records), PAPER)
+    assert said == " Its baseline is not surely better than logistic regression, or than one answer for all, on e."
+    assert unlearned_sentence(Results(records[:6]), PAPER) == ""
+    assert unlearned_sentence(Results(hitting("d/small", missing(5, 50))), PAPER) == "", "there is no baseline"
+
+
+def test_a_file_may_say_which_arms_are_on_offer() -> None:
+    both = missing(10, 1000)
+    records = [*hitting("d/dense", both), *hitting("d/small", both, flops=20.0), *hitting("d/tiny", both, flops=2.0)]
+    assert "take small" in found(records).why
+    offering = paper(report=SCORED | {"offered": ["tiny"]}, margins={"accuracy": {"other": 1.0}})
+    (told,) = choose(Results(records), offering, baseline="dense")
+    assert "take tiny" in told.why
+    (told,) = choose(Results(records), offering, baseline="dense", arms=["d/small"])
+    assert "take small" in told.why, "what is asked for by name comes first"
 
 
 def test_sanity_baselines_are_no_arms_on_offer() -> None:
