@@ -23,7 +23,7 @@ from effi.claims import (
     uncertainty,
 )
 from effi.claims.judging import AT_PROTOCOL
-from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Paper, Reading
+from effi.claims.papers import KINDS, NOT_AVAILABLE, READINGS, Finding, Paper, Reading
 from effi.errors import EffiError
 from effi.report import Recommendation, Trade
 from effi.report.findings import by_scale, leading, named_at
@@ -95,10 +95,19 @@ def _answer(
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
         f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}{unlearned_sentence(results, paper)}"
     )
-    yield from (f"  - {each.text}" for each in leading(paper) if look(each, paper, results).here == "for")
+    yield from (f"  - {told}" for told in _seen(leading(paper), paper, results))
     for part in parts:
-        told = (each for each in named_at(paper.findings, part.scale) if look(each, paper, part).here == "for")
-        yield from (f"  - At {part.scale} scale, which ran in part: {each.text}" for each in told)
+        told = _seen(named_at(paper.findings, part.scale), paper, part)
+        yield from (f"  - At {part.scale} scale, which ran in part: {each}" for each in told)
+
+
+def _seen(found: Sequence[Finding], paper: Paper, results: Results) -> Iterator[str]:
+    """Sentences of the findings that results show, each with the numbers of its least sure test."""
+    for finding in found:
+        judged = look(finding, paper, results)
+        if judged.here == "for" and judged.deciding:
+            least = "Least sure of its tests: " if len(judged.evidence) > 1 else ""
+            yield f"{finding.text} *{least}{judged.deciding.clause}{judged.deciding.number}.*"
 
 
 def _beside(rows: list[ClaimRow]) -> str:

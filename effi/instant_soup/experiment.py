@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 PROMPT = 32  # tokens of a prompt, in an alphabet that was trained on prompts alone
 
 
+# A function that trains arms, these, and their seeds.
+Stage = tuple["Callable[[Arm], None]", dict[Any, Settings], list[int]]
+
+
 @dataclass
 class Experiment:
     """What all arms share: data by group, images by name that CLIP is pretrained on, and its weights.
@@ -57,15 +61,14 @@ class Experiment:
         self.pretrained, self.souped = run.artefacts(self.pretrain), run.artefacts(self.soup)
         self.climbed = run.artefacts(self.climb)
 
-    def stages(self, arms: Mapping[Any, Settings]) -> list[tuple[Callable[[Arm], None], dict[Any, Settings]]]:
-        """What trains which arms: those that take their measure from a soup, or a lottery's rounds, come after it."""
-
-        def those(kind: Any) -> dict[Any, Settings]:
-            return {name: each for name, each in arms.items() if isinstance(each.recipe, kind)}
-
-        beside, rungs = those(Beside), those(Rung)
-        first = {name: each for name, each in arms.items() if name not in beside | rungs}
-        return [(self.train, first), (self.train_beside, beside), (self.train_rung, rungs)]
+    def stages(self, arms: Mapping[Any, Settings], seeds: Mapping[Any, Sequence[int]]) -> Iterator[Stage]:
+        """What trains which arms at which of `seeds`; those that go by a soup, or by a lottery's rounds, come last."""
+        rules = ((self.train_beside, Beside), (self.train_rung, Rung))
+        later = {train: [arm for arm, each in arms.items() if isinstance(each.recipe, kind)] for train, kind in rules}
+        first = [arm for arm in arms if not any(arm in own for own in later.values())]
+        for train, own in ((self.train, first), *later.items()):
+            for asked in dict.fromkeys(tuple(seeds[arm]) for arm in own):
+                yield train, {arm: arms[arm] for arm in own if tuple(seeds[arm]) == asked}, list(asked)
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 

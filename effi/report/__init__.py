@@ -1,6 +1,6 @@
 """Tables and figures, always drawn from results; what only one paper shows is in the folder of its name."""
 
-from effi.report import early_bird, minimal
+from effi.report import early_bird, instant_soup, minimal
 from effi.report.arms import arms_table
 from effi.report.canvas import colour_of, save_figure, style
 from effi.report.checks import check
@@ -37,6 +37,7 @@ __all__ = [
     "evidence_table",
     "findings",
     "headline",
+    "instant_soup",
     "lines",
     "matched_table",
     "minimal",

@@ -172,7 +172,7 @@ def verdict_bars(counts: Mapping[str, Mapping[Tally, int]], *, title: str) -> Fi
         axes.annotate("   ".join(said), (left, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(counts)), counts.keys())
     axes.invert_yaxis()
-    words = "number of claims; solid: the paper's own protocol is reached, hatched: it is not"
+    words = "number of claims\nsolid: the paper's own protocol is reached; hatched: it is not"
     axes.set(xlabel=words, title=title, xlim=(0, 2.3 * most), xticks=[])
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)

@@ -115,7 +115,8 @@ def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: P
         f'[[findings]]\nid = "{name}"\ntext = "{text}"\ntests = [{test % arm}]\n' for name, (text, arm) in told.items()
     )
     file.write_text(file.read_text().replace("headline = []", 'headline = ["F1", "F2"]') + "\n".join(added))
-    assert "fair: **1 for**.\n  - Half is better.\n\n" in front_page.block()
+    carried = "on d half gains 0.1 points [0.1, 0.2] of test accuracy over dense, n=3"
+    assert f"fair: **1 for**.\n  - Half is better. *{carried}.*\n\n" in front_page.block()
 
 
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:

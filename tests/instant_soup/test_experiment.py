@@ -116,8 +116,8 @@ def test_masks_are_compared_with_chance(experiment):
 def test_tickets_of_one_ladder_share_its_rounds(experiment):
     top = Lottery(0.3, points=0.15)
     high, low, alone = arm(top), arm(top.at(0.15)), arm(Lottery(0.15, points=0.15))
-    stages = experiment.stages({"low": low.settings, "high": high.settings})
-    assert [list(arms) for _, arms in stages] == [["high"], [], ["low"]]
+    stages = experiment.stages({"low": low.settings, "high": high.settings}, {"low": [0], "high": [0]})
+    assert [list(arms) for _, arms, _ in stages] == [["high"], ["low"]]
     experiment.train(high)
     made = experiment.climbed.made
     experiment.train_rung(low)
@@ -131,8 +131,13 @@ def test_tickets_of_one_ladder_share_its_rounds(experiment):
 def test_what_takes_its_measure_from_a_soup_comes_after_it(experiment):
     soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
     recipes = {"noisy": Noisy(soup), "soup": soup, "longer": Longer(Cut(0.45), soup)}
-    stages = experiment.stages({name: replace(SETTINGS, recipe=recipe) for name, recipe in recipes.items()})
-    assert [list(arms) for _, arms in stages] == [["soup"], ["noisy", "longer"], []]
+    arms = {name: replace(SETTINGS, recipe=recipe) for name, recipe in recipes.items()}
+    stages = experiment.stages(arms, {name: [0, 1] for name in arms} | {"longer": [0]})
+    assert [(list(own), seeds) for _, own, seeds in stages] == [
+        (["soup"], [0, 1]),
+        (["noisy"], [0, 1]),
+        (["longer"], [0]),
+    ]
 
 
 def test_weights_asked_for_by_name_may_be_pruned_too(experiment):
