@@ -22,6 +22,7 @@ from effi.masks import Mask, Scope
 Merge = Literal["union", "intersection", "vote", "mean_magnitude", "mean_weight", "votes"]
 Adjust = Literal["none", "literal", "votes", "density"]
 Weights = Mapping[str, Tensor]
+Choice = Literal[Way, "fastest"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Denoiser:
     `adjust` of the merged mask: "none" (A: one magnitude cut at the end, from where less than `closing` is missing),
     "literal" (B: to the round's sparsity by |w| of the main model), "votes" (C: ranks by votes and then the mean of |w|
     over the weak nets instead of merging) or "density" (D: as B, but to what pruning the share `cut` leaves).
-    `inherit`: weak nets start with the main optimiser's moments. `way` and `memory` as in look_ahead.
+    `inherit`: weak nets start with the main optimiser's moments. `way` and `memory` as in look_ahead; with "fastest"
+    all ways are measured before the first round, set aside in the ledger, and the winner is kept to: results are then
+    the same up to rounding alone.
     """
 
     nets: int = 5
@@ -52,13 +55,13 @@ class Denoiser:
     noise: Noise | Mapping[str, Any] = field(default_factory=Noise)
     gaussian: float | None = None
     inherit: bool = False
-    way: Way = "in_turn"
+    way: Choice = "in_turn"
     memory: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.noise, Mapping):
             object.__setattr__(self, "noise", Noise(**self.noise))
-        for name, known in (("merge", Merge), ("adjust", Adjust), ("scope", Scope), ("way", Way)):
+        for name, known in (("merge", Merge), ("adjust", Adjust), ("scope", Scope), ("way", Choice)):
             if getattr(self, name) not in get_args(known):
                 raise ParameterError(
                     f"{name} {getattr(self, name)!r} of a denoiser is unknown; use {', '.join(get_args(known))}"

@@ -14,10 +14,10 @@ from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, PRUNE, inside
 from effi.instant_soup.denoise import Denoiser, Weights, denoised_prune, lands, perturbed, size_of
-from effi.instant_soup.noise import Noise, draw
+from effi.instant_soup.noise import Noise, Protocol, draw
 from effi.instant_soup.pruned import Pruned, chosen, obey
 from effi.instant_soup.rounds import Rounds
-from effi.instant_soup.weak_nets import Data, Look, look_ahead, moments_of
+from effi.instant_soup.weak_nets import Data, Look, Way, fastest, look_ahead, moments_of, seconds_of_ways
 from effi.seeds import derive, generator
 from effi.training import Objective, Step, Training, fit
 from effi.training.evaluation import CLASSES
@@ -90,6 +90,7 @@ class InstantSoup:
         self.mask = masks.everything(self.weights)
         self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
         self.warned = False
+        self.way = denoiser.way
 
     @property
     def planned_steps(self) -> int:
@@ -143,10 +144,18 @@ class InstantSoup:
             look = Look(self.model, self.data, self.objective, moments)
             sizes = {"steps": how.steps, "examples": len(self.data.train), "nets": how.nets}
             protocols = draw(cast(Noise, how.noise), self.training, rate=step.rate, seed=seed, **sizes)
-            options: dict[str, Any] = {"way": how.way, "memory": how.memory}
+            options: dict[str, Any] = {"way": self._chosen_way(step, look, protocols), "memory": how.memory}
             with inside(step.ledger, LOOK_AHEAD) as own:
                 for net in look_ahead(look, protocols, [self.mask] * how.nets, ledger=own, **options):
                     yield {name: net.get_parameter(name) for name in self.weights}
+
+    def _chosen_way(self, step: Step, look: Look, protocols: Sequence[Protocol]) -> Way:
+        """What was asked for, or what is found fastest at the first look-ahead."""
+        if self.way == "fastest":
+            held = [self.mask] * len(protocols)
+            with step.ledger.phase("measure", aside=True):
+                self.way = fastest(seconds_of_ways(look, protocols, held, memory=self.denoiser.memory))
+        return self.way
 
     def _warn(self, index: int, facts: Mapping[str, float]) -> None:
         alive = 1 - facts["before"]

@@ -366,3 +366,17 @@ def test_best_weights_are_none_from_before_the_mask_was_final(data):
     assert made.history.curves["validation_loss"][0] == min(made.history.curves["validation_loss"])
     assert obeys(made.history.best_state, made.mask) and made.history.best_epoch == 4
     assert all(torch.equal(value, made.history.best_state[name]) for name, value in model.state_dict().items())
+
+
+def test_the_fastest_way_is_measured_once_and_set_aside(data, monkeypatch):
+    measured = []
+
+    def seconds(look, protocols, held, *, memory):
+        measured.append(len(protocols))
+        return {"in_turn": [1.0], "stacked": [0.5]}
+
+    monkeypatch.setattr("effi.instant_soup.soup.seconds_of_ways", seconds)
+    model, found, ledger = souped(data, replace(SHORT, way="fastest"))
+    stacked, other, _ = souped(data, replace(SHORT, way="stacked"))
+    assert measured == [SHORT.nets] and "measure" in ledger.total()["aside"]
+    assert same_weights(model, stacked) and same_mask(found.mask, other.mask)
