@@ -115,6 +115,8 @@ class _Values(NamedTuple):
 def evidence(case: Case, paper: Paper, results: Results) -> Evidence:
     """A filled test on the results; what is missing is said, not raised."""
     test, name = case.test, sentences.label(case)
+    if results and test.scales and results.scale not in test.scales:
+        return Evidence(name, f"{name} is not judged at {results.scale} scale")
     try:
         claim = _claim(case, paper, results)
         values = _Values(case, claim, _seeds(case, results), Speaker(paper, results))

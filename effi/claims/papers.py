@@ -38,7 +38,7 @@ class Comparison:
     model. Of values in `among` those cells count whose arms all ran.
     `margin` and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the
     second line of a bound or an ordering, `full` the protocol below which nothing is said of the paper's own, and
-    `beside` says why a test is beside that protocol at any scale.
+    `beside` says why a test is beside that protocol at any scale. Elsewhere than at `scales` it is not judged.
     """
 
     rule: Rule
@@ -61,6 +61,7 @@ class Comparison:
     pool: tuple[str, ...] = ()
     full: Mapping[str, float | bool] = field(default_factory=dict)
     beside: str = ""
+    scales: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -249,8 +250,8 @@ def _comparison(entry: Mapping[str, Any], of: str, content: Mapping[str, Any]) -
     }
     # A bound is settled by arithmetic, so it asks for no protocol unless the file says so.
     full = entry.get("full", {} if entry["rule"] == "bound" else content["full"])
-    printed = tuple(entry.get("printed", ()))
-    test = Comparison(**{**entry, "b": (), **lists, **choices, "printed": printed, "full": full})
+    tuples = {name: tuple(entry.get(name, ())) for name in ("printed", "scales")}
+    test = Comparison(**{**entry, "b": (), **lists, **choices, **tuples, "full": full})
     for mistake in _mistakes(test, content):
         raise ParameterError(f"A test of {of} {mistake.rstrip('.')}.")
     return test

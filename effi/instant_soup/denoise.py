@@ -40,7 +40,7 @@ class Denoiser:
     over the weak nets instead of merging) or "density" (D: as B, but to what pruning the share `cut` leaves).
     `inherit`: weak nets start with the main optimiser's moments. `way` and `memory` as in look_ahead; with "fastest"
     all ways are measured before the first round, set aside in the ledger, and the winner is kept to: results are then
-    the same up to rounding alone.
+    the same up to rounding alone, but for models with dropout, whose stacked nets share a stream of it.
     """
 
     nets: int = 5
@@ -68,6 +68,12 @@ class Denoiser:
                 )
         if not 0 <= self.nets < 255:
             raise ParameterError(f"nets={self.nets} of a denoiser: give 0 to 254 weak nets")
+        if not 0 <= self.closing < 1:
+            raise ParameterError(f"closing={self.closing:g} of a denoiser: give a share of all weights below 1")
+        if self.gaussian is not None and self.gaussian <= 0:
+            raise ParameterError(
+                f"gaussian={self.gaussian:g} of a denoiser moves no net: give a size above 0, or nets=0"
+            )
         if self.nets and self.steps < 1 and self.gaussian is None:
             raise ParameterError(
                 f"{self.nets} weak nets that train for {self.steps} steps are the main model: give steps, or nets=0"
@@ -97,8 +103,11 @@ class Denoiser:
 
     @property
     def left(self) -> float:
-        """Missing sparsity from which the rest is one magnitude cut."""
-        return 0.0 if self.exact else self.closing
+        """Missing sparsity from which the rest is one magnitude cut: none where rounds land whatever weak nets say.
+
+        But for "literal", whose rounds are magnitude cuts themselves, and so are the same without weak nets.
+        """
+        return 0.0 if self.exact and self.adjust != "literal" else self.closing
 
 
 class Denoised(NamedTuple):
@@ -121,7 +130,7 @@ def denoised_prune(
     before = masks.sparsity(mask)
     if before > rounds.target:
         raise ParameterError(
-            f"a mask of sparsity {before:.4f} cannot be pruned to the target {rounds.target:g}; raise it"
+            f"a mask of sparsity {before:.4f} cannot be pruned to {rounds.target:g}; give a target above what is pruned"
         )
     ballots = [_Ballot(group, weights, mask, rounds, denoiser) for group in groups(mask, denoiser.scope)]
     for net in weak:

@@ -15,7 +15,7 @@ from effi.cost import Ledger
 from effi.data import Dataset, Opened, tokens
 from effi.data.pairs import PairDataset, paired
 from effi.data.tokens import Tokenizer
-from effi.errors import DataError
+from effi.errors import DataError, ParameterError
 from effi.instant_soup.building import captions, coloured, gathered, seen_as, tokenizer_of
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.lottery import Climb
@@ -70,6 +70,18 @@ class Experiment:
             for asked in dict.fromkeys(tuple(seeds[arm]) for arm in own):
                 yield train, {arm: arms[arm] for arm in own if tuple(seeds[arm]) == asked}, list(asked)
 
+    def check(self, arms: Mapping[Any, Settings]) -> None:
+        """ParameterError, which names the arm, where a soup's rounds cannot reach their target in its training."""
+        for name, each in arms.items():
+            recipe = each.recipe.soup if isinstance(each.recipe, Beside) else each.recipe
+            if isinstance(recipe, Soup):
+                training, examples = each.training, len(self.opened[each.group].of(0).train)
+                steps = training.steps_of_epoch(examples), training.all_steps(examples)
+                try:
+                    recipe.rounds.check(*steps, recipe.denoiser.left)
+                except ParameterError as error:
+                    raise ParameterError(f"{name}: {error}") from None
+
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 
     def train_pretraining(self, arm: Arm) -> None:
@@ -120,7 +132,7 @@ class Experiment:
         assert isinstance(recipe, Lottery | Rung)
         cuts = {by: Cut(recipe.sparsity, by).mask(task) for by in ("magnitude", "random")}
         rung = recipe if isinstance(recipe, Rung) else Rung(recipe.sparsity, recipe)
-        ticket = rung.mask(task, self._climb_of(arm.settings, rung.lottery, arm.seed, task))
+        ticket = rung.charged_mask(task, self._climb_of(arm.settings, rung.lottery, arm.seed, task))
         shared = {f"pruned_iou/{by}": masks.overlap(ticket, cut) for by, cut in cuts.items()}
         chance = dict.fromkeys((f"chance_iou/{by}" for by in cuts), recipe.sparsity / (2 - recipe.sparsity))
         arm.record(shared | chance)

@@ -8,7 +8,7 @@ from typing import Any
 from effi import masks
 from effi.cost import Ledger
 from effi.instant_soup.accounts import LOOK_AHEAD, SEARCH
-from effi.instant_soup.pruned import Pruned
+from effi.instant_soup.pruned import Pruned, chosen
 from effi.instant_soup.recipes import Task
 from effi.training import Outcome, evaluation
 
@@ -21,6 +21,8 @@ def outcome(task: Task, found: Pruned) -> Outcome:
     more = () if task.metric in ("accuracy", "loss") else (task.metric,)
     scored = evaluation.outcome(task.model, found.history, task.data, task.objective, more)
     sizes = masks.sizes(task.model, found.mask) | {"training_bytes": found.history.held_bytes}
+    # What an arm may prune, which a model's kind alone does not say: of BERT the pooler, too.
+    sizes["prunable"] = sum(weight.numel() for weight in chosen(task.model, task.names).values())
     return scored._replace(metrics=scored.metrics | sizes | prunes(found.told) | parts(task.ledger))
 
 
@@ -28,7 +30,9 @@ def prunes(told: Mapping[str, list[float]]) -> dict[str, float]:
     """`rounds`, the share of the final mask that the last magnitude cut made, and the share that weak nets decided."""
     if "decided" not in told or not told["after"]:
         return {"rounds": len(told.get("after", ()))}
-    steps = [after - before for before, after in zip(told["before"], told["after"], strict=True)]
+    # What the last magnitude cut took is nobody's vote.
+    told_by = zip(told["before"], told["after"], told["final"], strict=True)
+    steps = [after * (1 - final) - before for before, after, final in told_by]
     decided = sum(share * step for share, step in zip(told["decided"], steps, strict=True))
     return {"rounds": len(steps), "final_share": told["final"][-1], "decided": decided / told["after"][-1]}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isclose
+from math import ceil, isclose
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from torch import nn
 
@@ -96,10 +96,19 @@ class Soup:
         """Rounds that it could ask weak nets in: masks that disagree prune slowly, and take every round there is."""
         return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
 
+    def look_ahead(self, training: Training, examples: int) -> float:
+        """Steps of the main training for as many examples as a round's weak nets take, whose batches may be smaller."""
+        how = self.denoiser
+        if how.gaussian is not None or not how.nets:
+            return 0.0
+        part, batch = ceil(cast(Noise, how.noise).fraction * examples), training.batch_size
+        passes, rest = divmod(how.steps, training.steps_of_epoch(part))
+        return how.nets * (passes * part + min(part, rest * batch)) / batch
+
 
 @dataclass(frozen=True)
 class Longer:
-    """Another recipe with the look-ahead steps of `soup` on top: a lottery ticket spends them on all of its rounds."""
+    """Another recipe with what `soup` looks ahead on top; a lottery's rounds take these steps and no others."""
 
     recipe: Recipe
     soup: Soup
@@ -113,8 +122,8 @@ class Longer:
         return self._extended(task, looks(told))
 
     def _extended(self, task: Task, rounds: int) -> Pruned:
-        how, steps = self.soup.denoiser, task.training.all_steps(len(task.data.train))
-        more = rounds * how.steps * (how.nets if how.gaussian is None else 0)
+        steps = task.training.all_steps(len(task.data.train))
+        more = round(rounds * self.soup.look_ahead(task.training, len(task.data.train)))
         if isinstance(self.recipe, Lottery):
             return replace(self.recipe, share=more / (steps * len(self.recipe.sparsities)))(task)
         return self.recipe(replace(task, training=replace(task.training, epochs=None, steps=steps + more)))
@@ -219,7 +228,7 @@ class Gradual:
 
 @dataclass(frozen=True)
 class Lottery:
-    """Iterative magnitude pruning, `points` a round; `rewind` is a share of an epoch, None never goes back.
+    """Iterative magnitude pruning, `points` a round; `rewind` is a share of an epoch, one step at least, None never.
 
     Rounds are trained for `share` of the training, as a share of its steps.
     """
@@ -261,9 +270,13 @@ class Lottery:
         """Where weights go back to, and how rounds are trained."""
         examples = len(task.data.train)
         per_epoch, steps = task.training.steps_of_epoch(examples), task.training.all_steps(examples)
-        rewind = None if self.rewind is None else round(self.rewind * per_epoch)
+        rewind = max(1, round(self.rewind * per_epoch)) if self.rewind else self.rewind
         shorter = replace(task.training, epochs=None, steps=max(1, round(self.share * steps)))
-        return {"rewind": rewind, "search": None if self.share == 1 else shorter, "scope": self.scope}
+        return {
+            "rewind": None if rewind is None else int(rewind),
+            "search": None if self.share == 1 else shorter,
+            "scope": self.scope,
+        }
 
 
 @dataclass(frozen=True)
@@ -279,13 +292,13 @@ class Rung:
 
     def beside(self, task: Task, climb: Climb) -> Pruned:
         """With the lottery's rounds."""
-        mask = self.mask(task, climb)
+        mask = self.charged_mask(task, climb)
         if climb.early:
             task.model.load_state_dict(climb.early)
         return Pruned(task.fit(mask=mask), mask, {"after": self.lottery.sparsities[: self._rounds]})
 
-    def mask(self, task: Task, climb: Climb) -> Mask:
-        """The lottery's mask of this sparsity, charged as the search that found it."""
+    def charged_mask(self, task: Task, climb: Climb) -> Mask:
+        """The lottery's mask of this sparsity; the task is charged for the search that found it."""
         task.ledger.charge(SEARCH, **climb.spent[self._rounds - 1])
         return climb.masks[self._rounds - 1]
 
@@ -306,7 +319,7 @@ class Pool:
         if task.ledger.dry_run:
             return pruned
         judge = Judge(task.data, task.ledger, task.objective, task.metric)
-        with task.ledger.phase("search"):
+        with task.ledger.phase(SEARCH):
             mask, shares = lottery_pool(task.model, networks, lottery.sparsity, judge, scope=lottery.scope)
         _mixed(pruned.history, task.model)
         return Pruned(pruned.history, mask, pruned.told | {"share": shares})
@@ -345,7 +358,7 @@ class Averaged:
         if self.kind == "uniform":
             task.model.load_state_dict(average(states))
             return
-        with task.ledger.phase("search"):
+        with task.ledger.phase(SEARCH):
             greedy_soup(task.model, states, Judge(task.data, task.ledger, task.objective, task.metric))
 
 

@@ -15,7 +15,7 @@ CLOSE = 1e-9  # sparsities that are equal but for rounding
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rounds of pruning until `target`; each takes the share `rate` of the weights alive, or of all (`relative`).
+    """Rounds of pruning until `target`; each takes the share `rate` of the weights alive, or not `relative`, of all.
 
     Segment i = 0, 1, ... before a prune is `first` epochs long times i + 1, or always ("constant"), at most `cap`
     epochs. All end within the share `stage` of the training. ParameterError for values outside their ranges.
@@ -80,5 +80,5 @@ class Rounds:
             raise ParameterError(
                 f"{rounds} rounds to a sparsity of {self.target:g} take {needed:,} steps, and {self.stage:.0%} of "
                 f"{steps:,} steps are {math.floor(self.stage * steps):,}: train for {least:,} steps "
-                f"({least / per_epoch:.2f} epochs) at least, or prune more in a round"
+                f"({least / per_epoch:.2f} epochs) at least, prune more in a round (rate), or sooner (first)"
             )

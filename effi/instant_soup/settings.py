@@ -10,7 +10,7 @@ from effi.instant_soup.recipes import Recipe
 from effi.training import Training
 
 Kind = Literal["clip", "minilm", "bert"]
-# The template of a prompt, and what goes in; a digit is told as one.
+# Prompts; the braces take the name of a class, and "digit 7" for a class called 7.
 TEMPLATES = (
     "a photo of a {}.",
     "a small photo of a {}.",

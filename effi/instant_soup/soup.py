@@ -164,8 +164,8 @@ class InstantSoup:
             self.warned = True
             warnings.warn(
                 f"round {index + 1} pruned {pruned:.3%} of the weights alive, less than a tenth of the {asked:.1%} "
-                "asked for, as its masks hardly agree; the last cut will make the rest. Give weak nets less noise or "
-                "fewer steps, or merge by vote",
+                "asked for, as its masks hardly agree; the last cut will make the rest. Give the denoiser fewer steps, "
+                'a noise of smaller rates, or merge="vote"',
                 stacklevel=3,
             )
 

@@ -44,6 +44,14 @@ def test_only_seeds_that_both_arms_have_count() -> None:
     assert (found.protocol, found.lacking) == ("not reached", "2 seeds of 3")
 
 
+def test_a_test_is_judged_at_its_scales_alone() -> None:
+    records = arm("d/new", NEW) + arm("d/old", OLD)
+    found = judged({**BETTER, "scales": ["hours"]}, records)
+    assert (found.here, found.why) == ("not run", "D/new - d/old, loss is not judged at cpu scale.")
+    at_hours = judged({**BETTER, "scales": ["hours"]}, [{**each, "scale": "hours"} for each in records])
+    assert at_hours.here == "for"
+
+
 def test_no_common_seed_is_said() -> None:
     found = judged(BETTER, [record("d/new", 0, loss=1.0), record("d/old", 1, loss=1.0)])
     assert (found.here, found.why) == ("not run", "Not available: no seed that all of d/new, d/old have.")

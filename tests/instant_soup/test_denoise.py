@@ -264,7 +264,7 @@ def test_noise_leaves_pruned_weights_at_zero(weights):
 
 def test_a_target_below_the_mask_is_refused(weights):
     weights, mask = alive(weights, 0.5)
-    with pytest.raises(ParameterError, match=r"sparsity 0\.5000 cannot be pruned to the target 0\.4; raise it"):
+    with pytest.raises(ParameterError, match=r"sparsity 0\.5000 cannot be pruned to 0\.4; give a target above"):
         denoised_prune(weights, [], mask, Rounds(0.4), Denoiser(0))
 
 

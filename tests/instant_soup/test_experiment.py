@@ -13,6 +13,7 @@ from effi import masks
 from effi.cost import Ledger
 from effi.data import Dataset
 from effi.data.opening import Opened
+from effi.errors import ParameterError
 from effi.instant_soup import Cut, Denoiser, Dense, Longer, Lottery, Noisy, Rounds, Soup
 from effi.instant_soup.building import coloured, gathered, prompts, seen_as, words_of
 from effi.instant_soup.experiment import Experiment
@@ -85,13 +86,18 @@ def test_an_arm_records_scores_sparsity_and_what_each_part_cost(experiment):
     assert set(one.kept["marks"]) == {"test_accuracy", "best_test_accuracy"}
 
 
-def test_what_is_longer_takes_the_steps_that_the_soup_took(experiment):
+def test_what_is_longer_costs_what_the_soup_cost(experiment):
     soup = Soup(Rounds(0.45, 0.3), Denoiser(nets=2, steps=3))
     one, other = arm(soup), arm(Longer(Cut(0.45), soup))
     experiment.train(one)
     experiment.train_beside(other)
     asked = sum(moved > 0 for moved in one.kept["curves"]["prune/moved"])
-    assert other.kept["curves"]["step"][-1] == one.kept["curves"]["step"][-1] + 2 * 3 * asked and asked >= 2
+    # A step of a weak net reads the 32 examples that are its part, one of the main training 40.
+    more = round(2 * 3 * asked * 32 / 40)
+    assert other.kept["curves"]["step"][-1] == one.kept["curves"]["step"][-1] + more and asked >= 2
+    looked, longer = (each.ledger.total()["phases"] for each in (one, other))
+    paid = looked["train"]["flops"] + looked["look-ahead"]["flops"]
+    assert longer["train"]["flops"] == pytest.approx(paid, rel=0.02), "evaluations aside"
 
 
 def test_masks_save_flops_on_a_sparse_machine_only(experiment):
@@ -159,3 +165,20 @@ def test_several_sets_are_one_with_the_classes_of_all():
 def test_prompts_name_digits_and_things():
     assert [words_of(name) for name in ("7", "airplane", "ice_cream")] == ["digit 7", "airplane", "ice cream"]
     assert prompts(["7"], ["a {}.", "the {}."]) == [["a digit 7.", "the digit 7."]]
+
+
+def test_a_schedule_that_cannot_reach_its_target_is_refused_by_name(experiment):
+    soup = Soup(Rounds(0.9, 0.15), Denoiser(nets=2, steps=3))
+    for recipe in (soup, Longer(Cut(0.9), soup)):
+        with pytest.raises(ParameterError, match=r"an arm: 13 rounds to a sparsity of 0\.9 take"):
+            experiment.check({"an arm": replace(SETTINGS, recipe=recipe)})
+    enough = replace(BRIEF, epochs=40)
+    experiment.check({"an arm": replace(SETTINGS, recipe=soup, training=enough), "dense": SETTINGS})
+
+
+def test_weights_that_a_task_adds_are_prunable_in_its_record(experiment):
+    one, other = arm(Cut(0.5)), arm(Cut(0.5), include=("projection",))
+    for each in (one, other):
+        experiment.train(each)
+    sizes = [each.kept["metrics"]["prunable"] for each in (one, other)]
+    assert sizes[1] - sizes[0] == SIZE["width"] * SIZE["embedding"]

@@ -190,3 +190,17 @@ def test_rounds_are_shared_only_where_they_are_the_same():
     assert top.at(0.9) == top and top.at(0.7) == Rung(0.7, top)
     assert top.at(0.75) == Lottery(0.75), "its last round ends elsewhere"
     assert Lottery(0.9, rewind=None).at(0.7) == Lottery(0.7, rewind=None), "its weights are those of the last round"
+
+
+def test_what_is_longer_takes_the_examples_of_weak_nets_whose_batches_are_small():
+    """A fifth of 320 examples are four batches of 16, 75 of them in batches of 32 are 32, 32 and 11."""
+    assert SOUP.look_ahead(TRAINING, 320) == 2 * 3
+    odd = Soup(ROUNDS, Denoiser(nets=2, steps=5, noise=Noise(fraction=0.25)))
+    assert odd.look_ahead(replace(TRAINING, batch_size=32), 300) == 2 * (75 + 64) / 32
+    assert Soup(ROUNDS, Denoiser(nets=2, gaussian=0.1)).look_ahead(TRAINING, 320) == 0
+    assert Soup(ROUNDS, Denoiser(nets=0)).look_ahead(TRAINING, 320) == 0
+
+
+def test_a_rewind_goes_back_to_one_step_at_least(data):
+    steps = [Lottery(SPARSITY, rewind=share).options(task(data))["rewind"] for share in (0.0, 0.001, 0.1, None)]
+    assert steps == [0, 1, 2, None]

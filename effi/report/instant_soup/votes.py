@@ -1,4 +1,4 @@
-"""How far the weak nets of a round agree on what to prune, and what their disagreement does to its pace."""
+"""How far the masks of a round agree on what to prune, and what their disagreement does to its pace."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def vote_curves(results: Results, arms: Sequence[str], *, title: str) -> Figure:
             _line(left, 100 * one.before, one.overlap, one.chance, colour, label)
             _line(right, 100 * one.before, 100 * one.pruned, 100 * one.asked, colour, label)
     shown = "sparsity before the round (%)"
-    left.set(xlabel=shown, ylabel="pruned sets of pairs: overlap (IoU)", title="do weak nets agree?", ylim=(0, 1.02))
+    left.set(
+        xlabel=shown, ylabel="pruned sets of pairs: overlap (IoU)", title="do a round's masks agree?", ylim=(0, 1.02)
+    )
     right.set(xlabel=shown, ylabel="pruned of the weights alive (%)", title="what does a round prune?", ylim=(0, None))
     left.plot([], [], "--", color="#666666", lw=1, label="by chance")
     right.plot([], [], "--", color="#666666", lw=1, label="if all agreed")
