@@ -95,7 +95,7 @@ def _answer(
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
         f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}{unlearned_sentence(results, paper)}"
     )
-    yield from (f"  - {told}" for told in _seen(leading(paper), paper, results))
+    yield from (f"  - {told}" for told in _seen(leading(paper, results.scale), paper, results))
     for part in parts:
         told = _seen(named_at(paper.findings, part.scale), paper, part)
         yield from (f"  - At {part.scale} scale, which ran in part: {each}" for each in told)

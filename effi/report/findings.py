@@ -75,9 +75,9 @@ def named_at(found: Sequence[Finding], scale: str) -> list[Finding]:
     return [finding for finding in found if scale in finding.scales]
 
 
-def leading(paper: Paper) -> list[Finding]:
-    """Findings that the paper's file puts first."""
-    return [finding for finding in paper.findings if finding.id in paper.report["headline"]]
+def leading(paper: Paper, scale: str) -> list[Finding]:
+    """Findings that the paper's file puts first, as far as they are told of a scale."""
+    return [finding for finding in told_at(paper.findings, scale) if finding.id in paper.report["headline"]]
 
 
 def finding_row(finding: Finding, paper: Paper, results: Results) -> tuple[str, str, str]:

@@ -30,7 +30,7 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     loaded = papers.load(paper)
     rows = judge(loaded, results)
     said = _sentence(rows, results.scale) + unlearned_sentence(results, loaded)
-    cells = [finding_row(finding, loaded, results) for finding in leading(loaded)]
+    cells = [finding_row(finding, loaded, results) for finding in leading(loaded, results.scale)]
     cells += [row for part in parts for row in rows_in_part(loaded, part)]
     return Table(said, COLUMNS if cells else (), tuple(cells))
 

@@ -97,7 +97,7 @@ def test_what_is_longer_costs_what_the_soup_cost(experiment):
     assert other.kept["curves"]["step"][-1] == one.kept["curves"]["step"][-1] + more and asked >= 2
     looked, longer = (each.ledger.total()["phases"] for each in (one, other))
     paid = looked["train"]["flops"] + looked["look-ahead"]["flops"]
-    assert longer["train"]["flops"] == pytest.approx(paid, rel=0.02), "evaluations aside"
+    assert longer["train"]["flops"] == pytest.approx(paid, rel=0.03), "to the step, evaluations aside"
 
 
 def test_masks_save_flops_on_a_sparse_machine_only(experiment):
