@@ -76,8 +76,9 @@ def named_at(found: Sequence[Finding], scale: str) -> list[Finding]:
 
 
 def leading(paper: Paper, scale: str) -> list[Finding]:
-    """Findings that the paper's file puts first, as far as they are told of a scale."""
-    return [finding for finding in told_at(paper.findings, scale) if finding.id in paper.report["headline"]]
+    """Findings that the paper's file puts first, in its order, as far as they are told of a scale."""
+    told = {finding.id: finding for finding in told_at(paper.findings, scale)}
+    return [told[name] for name in paper.report["headline"] if name in told]
 
 
 def finding_row(finding: Finding, paper: Paper, results: Results) -> tuple[str, str, str]:
