@@ -1,0 +1,56 @@
+"""Which arm a sparsity leads to, and what it takes to store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from effi.claims import Results
+from effi.errors import ParameterError
+from effi.report.instant_soup import kept_table
+from tests.report.synthetic import trained
+
+
+def arm(name: str, accuracies: tuple[float, ...], loss: float, alive: float = 1.0) -> list[dict[str, Any]]:
+    """A record per seed of a model of 1,000,000 weights, 800,000 of them prunable."""
+    found = [trained(name, seed, accuracy) for seed, accuracy in enumerate(accuracies)]
+    for record in found:
+        record["metrics"] |= {"validation_loss": loss, "alive": alive, "parameters": 1_000_000, "prunable": 800_000}
+    return found
+
+
+RECORDS = [
+    *arm("d/clip/dense", (0.8, 0.82), 1.0),
+    *arm("d/clip/isp-0.5", (0.7, 0.73), 1.2, 0.5),
+    *arm("d/clip/snip-0.5", (0.75, 0.75), 1.3, 0.5),
+    *arm("d/clip/snip-0.9", (0.6, 0.6), 1.5, 0.1),
+]
+
+
+def test_the_arm_is_chosen_on_validation_and_told_on_test() -> None:
+    first, second = kept_table(Results(RECORDS), baseline="dense").rows
+    assert first[:3] == ("d/clip", "50 %", "isp-0.5"), "by validation, though the other tests better"
+    assert first[3].startswith("test accuracy: -9.5 points")
+    assert second[1:3] == ("90 %", "snip-0.9")
+
+
+def test_bytes_are_those_of_weights_left_and_of_a_bit_each() -> None:
+    """600,000 and 280,000 weights of four bytes, and 100,000 bytes of mask."""
+    rows = kept_table(Results(RECORDS), baseline="dense").rows
+    assert [row[4] for row in rows] == ["2.50", "1.22"]
+    assert [row[5] for row in rows] == ["62 %", "30 %"]
+
+
+def test_numbers_are_told_by_their_own_score() -> None:
+    records = [each for each in RECORDS if "snip" not in each["arm"]]
+    for record in records:
+        del record["metrics"]["test_accuracy"]
+        record["metrics"]["test_pearson"] = 0.5
+    (row,) = kept_table(Results(records), baseline="dense").rows
+    assert "Pearson" in row[3]
+
+
+def test_without_a_baseline_there_is_nothing_to_compare() -> None:
+    with pytest.raises(ParameterError, match="No arm is called 'dense'"):
+        kept_table(Results(RECORDS[2:]), baseline="dense")
