@@ -7,7 +7,7 @@ from effi.instant_soup.early_bird import Watch, early_bird
 from effi.instant_soup.experiment import Experiment
 from effi.instant_soup.flops import SparseFlops
 from effi.instant_soup.gradual import Gradually, cubic, progressive, prune_gradually
-from effi.instant_soup.groups import PUBLISHED, published_clip, taught, text_model
+from effi.instant_soup.groups import PUBLISHED, published_clip, reader, taught, text_model
 from effi.instant_soup.ingredients import Ingredients, Souped, mix, model_soup
 from effi.instant_soup.judge import Judge, line_search
 from effi.instant_soup.lottery import Climb, Drawn, Trained, lottery_rounds, lottery_ticket
@@ -102,6 +102,7 @@ __all__ = [
     "prune_gradually",
     "pruned_overlap",
     "published_clip",
+    "reader",
     "scores",
     "seconds_of_ways",
     "shared_prunes",

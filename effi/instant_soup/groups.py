@@ -30,6 +30,21 @@ def text_model(one: Opened, scale: str) -> tuple[Opened, Model]:
     return read, Model(kind, full=bert, length=one.subset["length"], pairs=_pairs(read.data))
 
 
+def reader(model: Model, scale: str) -> str:
+    """What reads a group, in words; at scales of published size also why that is not the published model."""
+    if model.kind == "clip":
+        read = f"CLIP from {Path(str(clip.find_checkpoint())).name}" if model.full else "a small CLIP, pretrained below"
+        return read if model.full else f"{read}{_lacking(clip.NAMES[0], scale)}"
+    read = f"an encoder from {Path(language.need_checkpoint(model.kind)).name}"
+    return read if model.full else f"{read}{_lacking(language.NAMES['bert'][0], scale)}"
+
+
+def _lacking(folder: str, scale: str) -> str:
+    if scale not in PUBLISHED:
+        return ""
+    return f"; no {folder} with config.json, tokenizer.json and safetensors is in $EFFI_DATA or the hub's cache"
+
+
 def taught(pictures: Sequence[str]) -> tuple[str, ...]:
     """What a small CLIP is pretrained on: CIFAR-10 and MNIST; digits where these are not here, and for digits."""
     return ("digits",) if "digits" in pictures else data.resolve("auto", ("cifar10", "mnist"))[0]

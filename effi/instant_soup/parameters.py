@@ -16,7 +16,7 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "dataset": spec.holding("images", "texts"),
     "sparsities": spec.several(spec.between(0, 1)),
     "only": spec.several(spec.text),
-    "rounds": spec.options_of(Rounds, base={"target": 0.5}),
+    "rounds": spec.options_of(Rounds, base={"target": 0.5}, elsewhere={"target": "sparsities"}),
     "denoiser": spec.options_of(Denoiser, base={}),
     "clip": spec.options_of(ClipSize, base=SIZE),
     "training": spec.in_epochs(spec.options_of(Training, base={"epochs": 1})),

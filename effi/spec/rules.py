@@ -80,11 +80,16 @@ def text(name: str, value: Any) -> None:
         raise ParameterError(f"{name} is {value!r}; give text.")
 
 
-def options_of(what: Callable[..., Any], *more: str, base: Mapping[str, Any] | None = None) -> Rule:
+def options_of(
+    what: Callable[..., Any],
+    *more: str,
+    base: Mapping[str, Any] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Rule:
     """A dict of options of a dataclass or of a function's keyword arguments.
 
     `more` names numbers that are read beside them. With `base`, options that the notebook gives itself, the dataclass
-    is made, so that what it refuses is refused.
+    is made, so that what it refuses is refused. `elsewhere` says of options which other parameter sets them.
     """
     wanted = options_in(what) | dict.fromkeys(more, float)
 
@@ -94,6 +99,8 @@ def options_of(what: Callable[..., Any], *more: str, base: Mapping[str, Any] | N
                 f"{name} is {given!r}; give a dict of options, for example {{{next(iter(wanted))!r}: ...}}."
             )
         check_options(name, wanted, given)
+        for key in set(given) & set(elsewhere or ()):
+            raise ParameterError(f"{name} sets {key!r}, which {(elsewhere or {})[key]} does; give it there.")
         if base is not None:
             what(**{**base, **given})
 

@@ -10,7 +10,7 @@ from effi import data
 from effi.cost import Ledger
 from effi.data import opening
 from effi.errors import DataError
-from effi.instant_soup import Dense, Experiment, Settings, groups, published_clip, taught, text_model
+from effi.instant_soup import Dense, Experiment, Model, Settings, groups, published_clip, reader, taught, text_model
 from effi.models import clip, language
 from effi.training import Training
 
@@ -54,6 +54,17 @@ def test_bert_reads_at_published_size_only(pairs, encoder, monkeypatch):
     monkeypatch.setattr(language, "find_checkpoint", lambda kind: str(encoder))
     kinds = {scale: text_model(pairs, scale)[1] for scale in ("hours", "gpu")}
     assert (kinds["hours"].kind, kinds["gpu"].kind, kinds["gpu"].full) == ("minilm", "bert", True)
+
+
+def test_what_reads_a_group_is_told(pairs, encoder, monkeypatch):
+    _, model = text_model(pairs, "gpu")
+    assert reader(model, "hours") == "an encoder from all-MiniLM-L6-v2"
+    assert reader(model, "gpu").startswith("an encoder from all-MiniLM-L6-v2; no bert-base-uncased with config.json")
+    monkeypatch.setattr(clip, "find_checkpoint", lambda: "/data/clip-vit-base-patch32")
+    small, full = Model("clip"), Model("clip", full=True)
+    assert reader(full, "gpu") == "CLIP from clip-vit-base-patch32"
+    assert reader(small, "cpu") == "a small CLIP, pretrained below"
+    assert "no clip-vit-base-patch32 with" in reader(small, "paper")
 
 
 def test_without_an_encoder_it_says_how_to_get_one(pairs, monkeypatch):

@@ -181,3 +181,10 @@ def test_data_sets_that_fit_pass(tmp_path: Path) -> None:
         for name in names:
             spec.check({"dataset": spec.holding(kind)}, {"dataset": name})
     spec.check({}, {"dataset": "digits"})
+
+
+def test_an_option_that_another_parameter_sets_is_sent_there() -> None:
+    rule = spec.options_of(Oven, elsewhere={"hours": "bake_for"})
+    rule("oven", {"heat": 200.0})
+    with pytest.raises(ParameterError, match="oven sets 'hours', which bake_for does; give it there"):
+        rule("oven", {"hours": 2})
