@@ -80,6 +80,8 @@ class Denoiser:
             )
         if not self.voters:
             raise ParameterError("a denoiser of no nets prunes by the main model: leave include_main at True")
+        if self.at_least is not None and self.merge != "vote":
+            raise ParameterError(f'at_least={self.at_least} votes are asked for by merge="vote", not by {self.merge!r}')
         if self.at_least is not None and not 1 <= self.at_least <= self.voters:
             raise ParameterError(f"at_least={self.at_least} of {self.voters} masks: ask for 1 to {self.voters} votes")
         if (self.adjust == "density") != (self.cut is not None) or not 0 < (self.cut or 0.5) < 1:
