@@ -276,7 +276,7 @@ def test_a_target_below_the_mask_is_refused(weights):
         ({"merge": "xor"}, "merge 'xor' of a denoiser is unknown"),
         ({"adjust": "some"}, "adjust 'some'"),
         ({"merge": "vote", "at_least": 9}, "at_least=9 of 6 masks"),
-        ({"at_least": 2}, 'at_least=2 votes are asked for by merge="vote", not by \'union\''),
+        ({"at_least": 2}, "at_least=2 votes are asked for by merge=\"vote\", not by 'union'"),
         ({"closing": 5}, "closing=5 of a denoiser: give a share"),
         ({"gaussian": 0.0}, "gaussian=0 of a denoiser moves no net"),
         ({"adjust": "density"}, "cut=None"),

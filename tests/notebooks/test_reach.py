@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 MASKS = "its masks are cut as the ViT's are, and held as its own early-bird ticket's is"
 DENSE = "a dense training as its baseline is, on another schedule, which GPT-2's takes at smoke"
+RUNG = "its rounds are those of smoke's own ticket that rewinds; a unit test holds rungs to the tickets that they stand for"
 UNITS = "units are drawn as the ViT's are, and removed as its own structured ticket's are"
 # Paper -> a feature that smoke leaves out -> why nothing is lost by that.
 LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
@@ -25,7 +26,8 @@ LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
         **{("pair", f"{model}/{source}"): MASKS for model in ("swin", "roberta") for source in ("initial", "random")},
         ("pair", "roberta/short"): DENSE,
         **{("pair", f"{model}/structured-random"): UNITS for model in ("gpt2", "roberta")},
-    }
+    },
+    "instant_soup": {(".recipe.lottery.rewind", True): RUNG},
 }
 # What an arm is trained on is no method, and differs by design.
 DATA = (".data", ".group")
