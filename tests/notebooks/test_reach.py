@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 MASKS = "its masks are cut as the ViT's are, and held as its own early-bird ticket's is"
 DENSE = "a dense training as its baseline is, on another schedule, which GPT-2's takes at smoke"
-RUNG = "its rounds are those of smoke's own ticket that rewinds; a unit test holds rungs to the tickets that they stand for"
+RUNG = "its rounds are those of smoke's own ticket that rewinds; a unit test holds rungs to whole tickets"
 UNITS = "units are drawn as the ViT's are, and removed as its own structured ticket's are"
 # Paper -> a feature that smoke leaves out -> why nothing is lost by that.
 LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
