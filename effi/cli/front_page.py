@@ -192,7 +192,7 @@ def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
     chosen = report.choose(results, paper, baseline=baseline, by=advised_by(results, paper))
     saving = [each.trade for each in chosen if each.decision == "take" and each.trade]
     found = report.trades(results, paper, baseline=baseline, metric=score)
-    losing = [trade for trade in found if trade.kept == "against" and _of_the_method(trade, paper)]
+    losing = [trade for trade in found if trade.kept == "against" and trade.variant in paper.report["method"]]
     saved = _by_group(sorted(saving, key=lambda trade: trade.cost.mean)) or f"none shown: {_reasons(chosen)}"
     return saved, _by_group(sorted(losing, key=lambda trade: trade.gain)) or "nowhere shown"
 
@@ -200,11 +200,6 @@ def _best_and_worst(results: Results, paper: Paper) -> tuple[str, str]:
 def _reasons(chosen: Sequence[Recommendation]) -> str:
     """What is advised for each data set and model, without the numbers behind it."""
     return "; ".join(f"{each.group}: {each.why.partition(': ')[0]}" for each in chosen)
-
-
-def _of_the_method(trade: Trade, paper: Paper) -> bool:
-    """Whether an arm is the paper's method, and no control."""
-    return trade.pairs[0].arm["variant"] in paper.report["method"]
 
 
 def _by_group(ranked: Sequence[Trade]) -> str:

@@ -75,10 +75,8 @@ class Experiment:
         for name, each in arms.items():
             recipe = each.recipe.soup if isinstance(each.recipe, Beside) else each.recipe
             if isinstance(recipe, Soup):
-                training, examples = each.training, len(self.opened[each.group].of(0).train)
-                steps = training.steps_of_epoch(examples), training.all_steps(examples)
                 try:
-                    recipe.rounds.check(*steps, recipe.denoiser.left)
+                    recipe.check(each.training, len(self.opened[each.group].of(0).train))
                 except ParameterError as error:
                     raise ParameterError(f"{name}: {error}") from None
 
@@ -150,18 +148,19 @@ class Experiment:
 
     def soup(self, settings: Settings, seed: int) -> Kept:
         """What a soup tells of its prunes, for arms that find no file of it."""
-        (first, *_) = self.opened.values()
-        task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
-        return _told(settings.recipe(task))
+        return _told(settings.recipe(self._uncharged(settings, seed)))
 
     def climb(self, settings: Settings, seed: int) -> Kept:
         """The rounds of a lottery, for arms that find no file of them."""
-        (first, *_) = self.opened.values()
-        task = self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
         assert isinstance(settings.recipe, Lottery)
-        return Kept(settings.recipe.rounds(task).tensors, {})
+        return Kept(settings.recipe.rounds(self._uncharged(settings, seed)).tensors, {})
 
     # --- parts of these ------------------------------------------------------------------------------------------
+
+    def _uncharged(self, settings: Settings, seed: int) -> Task:
+        """A task that no arm's ledger hears of."""
+        (first, *_) = self.opened.values()
+        return self.task(settings, seed, Ledger(str(first.data.train.inputs.device)))
 
     def task(self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None) -> Task:
         """The pretrained model of an arm and what it is trained on."""

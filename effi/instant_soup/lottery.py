@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Climb:
 def _amount(name: str, value: float) -> float | None:
     if name.endswith("flops"):
         return int(value)
-    return None if value != value else value
+    return None if isnan(value) else value
 
 
 class Remember:
@@ -107,28 +107,22 @@ def lottery_ticket(
     *,
     seed: int,
     ledger: Ledger,
-    rewind: int | None = 0,
     search: Training | None = None,
-    objective: Objective = CLASSES,
+    keep: bool = False,
+    rewind: int | None = 0,
     names: Sequence[str] | None = None,
     scope: Scope = "global",
-    keep: bool = False,
-    paper_flops: PaperFlops | None = None,
-    checkpoint: Path | None = None,
+    **options: Any,
 ) -> Drawn:
     """Train and prune to each of the growing `sparsities`, then train the last ticket as the arm's own training.
 
-    Before every training weights go back to those at the start, or after step `rewind` of the first training; None
-    leaves them. Optimiser and schedule begin anew. Rounds are trained as `search` says, by default like the ticket, and
-    are charged as "search". With `keep` the networks of all rounds come along.
-    ParameterError for sparsities that do not grow, and a rewind beyond the first training.
+    Rounds are trained as `search` says, by default like the ticket. With `keep` the networks of all rounds come along.
+    The rest as in `lottery_rounds`, whose `options` the ticket's training has, too.
     """
     networks: list[Trained] = []
-    options: dict[str, Any] = {"objective": objective, "paper_flops": paper_flops, "checkpoint": checkpoint}
-    own: dict[str, Any] = {"seed": seed, "ledger": ledger, "rewind": rewind, "names": names, "scope": scope}
-    climb = lottery_rounds(
-        model, data, search or training, sparsities, networks=networks if keep else None, **own, **options
-    )
+    own: dict[str, Any] = {"seed": seed, "rewind": rewind, "names": names, "scope": scope}
+    own |= {"networks": networks if keep else None}
+    climb = lottery_rounds(model, data, search or training, sparsities, ledger=ledger, **own, **options)
     mask = climb.masks[-1]
     (history,) = fit(model, data, training, seeds=[seed], ledger=ledger, mask=mask, **options)
     if keep:
@@ -152,9 +146,12 @@ def lottery_rounds(
     paper_flops: PaperFlops | None = None,
     checkpoint: Path | None = None,
 ) -> Climb:
-    """The rounds of `lottery_ticket` alone: the model is left as its ticket's training wants it.
+    """Train and prune to each of the growing `sparsities`; the model is left as the ticket's training wants it.
 
-    Each round adds its network to `networks`, where it is given. Rounds do not know how many come after them.
+    Before every training weights go back to those at the start, or after step `rewind` of the first training; None
+    leaves them. Optimiser and schedule begin anew. All is charged as "search". Each round adds its network to
+    `networks`, where it is given, and does not know how many come after it.
+    ParameterError for sparsities that do not grow, and a rewind beyond the first training.
     """
     if sorted(set(sparsities)) != list(sparsities) or not sparsities:
         raise ParameterError(f"sparsities {list(sparsities)} of a lottery ticket must grow from round to round")

@@ -96,6 +96,11 @@ class Soup:
         """Rounds that it could ask weak nets in: masks that disagree prune slowly, and take every round there is."""
         return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
 
+    def check(self, training: Training, examples: int) -> None:
+        """ParameterError where the rounds cannot reach their target in such a training."""
+        steps = training.steps_of_epoch(examples), training.all_steps(examples)
+        self.rounds.check(*steps, self.denoiser.left)
+
     def look_ahead(self, training: Training, examples: int) -> float:
         """Steps of the main training for as many examples as a round's weak nets take, whose batches may be smaller."""
         how = self.denoiser
@@ -270,13 +275,9 @@ class Lottery:
         """Where weights go back to, and how rounds are trained."""
         examples = len(task.data.train)
         per_epoch, steps = task.training.steps_of_epoch(examples), task.training.all_steps(examples)
-        rewind = max(1, round(self.rewind * per_epoch)) if self.rewind else self.rewind
+        rewind = self.rewind and max(1, round(self.rewind * per_epoch))
         shorter = replace(task.training, epochs=None, steps=max(1, round(self.share * steps)))
-        return {
-            "rewind": None if rewind is None else int(rewind),
-            "search": None if self.share == 1 else shorter,
-            "scope": self.scope,
-        }
+        return {"rewind": rewind, "search": None if self.share == 1 else shorter, "scope": self.scope}
 
 
 @dataclass(frozen=True)

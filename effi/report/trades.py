@@ -59,6 +59,11 @@ class Trade:
         return stats.no_loss(self.change, self.margin, self._better)
 
     @property
+    def variant(self) -> str:
+        """The arm's."""
+        return str(self.pairs[0].arm["variant"])
+
+    @property
     def saves(self) -> bool:
         """Whether it surely costs less than the baseline."""
         return self.cost.high < 100
@@ -177,19 +182,22 @@ def choose(
         {trade.arm: trade for trade in trades(results, paper, baseline=baseline, metric=metric, by=by)}
         for metric in (told, validation)
     )
-    offered = [trade for arm, trade in tested.items() if _on_offer(results, paper, arm, arms)]
-    groups = {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
+    offered = [trade for trade in tested.values() if _on_offer(trade, paper, arms)]
     return [
         _recommended(results, full, [trade for trade in offered if trade.group == group], checked, told, by)
-        for group, full in groups.items()
+        for group, full in _baselines(results, baseline).items()
     ]
 
 
-def _on_offer(results: Results, paper: Paper, arm: str, arms: Sequence[str] | None) -> bool:
+def _baselines(results: Results, baseline: str) -> dict[str, str]:
+    """Group -> its baseline's arm."""
+    return {results.group(arm): results.baseline(arm, baseline) or arm for arm in results.pairs(baseline)}
+
+
+def _on_offer(trade: Trade, paper: Paper, arms: Sequence[str] | None) -> bool:
     if arms is not None:
-        return arm in arms
-    variants = paper.report.get("offered")
-    return variants is None or any(arm in results.where(variant=each) for each in variants)
+        return trade.arm in arms
+    return trade.variant in paper.report.get("offered", [trade.variant])
 
 
 def advised_by(results: Results, paper: Paper) -> Cost:
@@ -202,12 +210,10 @@ def unlearned_sentence(results: Results, paper: Paper) -> str:
     baseline = paper.report["baseline"]
     if not results.where(variant=baseline):
         return ""
-    bases = dict.fromkeys(results.baseline(arm, baseline) for arm in results.pairs(baseline))
-    found = [results.group(arm) for arm in bases if arm and _unlearned(results, [arm], paper.report["score"])]
-    if not found:
-        return ""
-    where = " and ".join(found)
-    return f" Its baseline is not surely better than logistic regression, or than one answer for all, on {where}."
+    bases, score = _baselines(results, baseline), paper.report["score"]
+    where = " and ".join(group for group, arm in bases.items() if _unlearned(results, [arm], score))
+    said = f" Its baseline is not surely better than logistic regression, or than one answer for all, on {where}."
+    return said if where else ""
 
 
 def _chosen_by(told: str, paper: Paper) -> str:
