@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from effi.bench import suites, tickets
+from effi.bench import soups, suites, tickets
 from effi.bench.rounds import Case, Competitor, repeated
 from effi.bench.slimming import steps_after_removal
 
@@ -16,7 +16,7 @@ CALLS, BATCH = 10, 512  # the batch that the first paper's ViT is trained with
 
 
 def gpu() -> list[Case]:
-    """Small models of both papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
+    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
     if not torch.cuda.is_available():
         return []
     return [
@@ -28,9 +28,17 @@ def gpu() -> list[Case]:
     ]
 
 
+def rounds_of_votes() -> list[Case]:
+    """What a round of the second paper's method does, many steps long."""
+    if not torch.cuda.is_available():
+        return []
+    return [soups.votes(device="cuda"), soups.weak_nets(device="cuda")]
+
+
 def timed_by_events() -> list[Case]:
-    """`gpu`, each competitor CALLS times in a call, so that events time work and not launches."""
-    return [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in gpu()]
+    """`gpu`, each competitor CALLS times in a call, so that events time work, not launches; and `rounds_of_votes`."""
+    often = [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in gpu()]
+    return often + [replace(case, clock=seconds) for case in rounds_of_votes()]
 
 
 def _titled(case: Case, of: str) -> Case:

@@ -31,9 +31,9 @@ def instant_soup() -> list[Case]:
     return [votes(), weak_nets(), one_pass()]
 
 
-def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NETS) -> Case:
+def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NETS, device: str = "cpu") -> Case:
     """A denoised prune, its weak nets at hand, beside one mask by magnitude for each of the masks that it merges."""
-    weights, rounds = noise(tensors, sides), soup.Rounds(0.9, SPARSITY)
+    weights, rounds = noise(tensors, sides, device), soup.Rounds(0.9, SPARSITY)
     mask = masks.everything(weights)
     count = tensors * sides[0] * sides[1]
 
@@ -54,18 +54,22 @@ def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NE
     return Case(f"votes of {nets} nets, {count / 1e6:.0f} M", "magnitude, as often", competitors)
 
 
-def weak_nets(shape: ViTShape = SMALL, nets: int = NETS, steps: int = STEPS, batch: int = 64) -> Case:
-    """Weak nets of a small model, each trained a few steps: one after another, stacked, or in processes."""
-    data, model = images(shape, 10 * batch * steps, batch), ViT(shape, heads=4)
+def weak_nets(
+    shape: ViTShape = SMALL, nets: int = NETS, steps: int = STEPS, batch: int = 64, device: str = "cpu"
+) -> Case:
+    """Weak nets of a small model, each trained a few steps: one after another, stacked, or, on a CPU, in processes."""
+    data, model = images(shape, 10 * batch * steps, batch).to(device), ViT(shape, heads=4).to(device)
     training = Training(steps=steps, batch_size=batch, optimizer="adamw", lr=1e-3)
     look, usual = soup.Look(model, data), soup.Noise(fraction=0.1)
     drawn = soup.draw(usual, training, rate=1e-3, steps=steps, examples=len(data.train), nets=nets, seed=0)
     whole = masks.random(masks.prunable(model), 0.5, generator=generator(0, "bench"))
 
     def trained(way: Way) -> Competitor:
-        return Competitor(lambda: list(soup.look_ahead(look, drawn, [whole] * nets, ledger=Ledger(), way=way)))
+        ledger = Ledger(device)
+        return Competitor(lambda: list(soup.look_ahead(look, drawn, [whole] * nets, ledger=ledger, way=way)))
 
-    return Case(f"{nets} weak nets of {steps} steps", "in_turn", {way: partial(trained, way) for way in WAYS})
+    ways = [way for way in WAYS if device == "cpu" or way != "processes"]  # that share no GPU
+    return Case(f"{nets} weak nets of {steps} steps", "in_turn", {way: partial(trained, way) for way in ways})
 
 
 def one_pass(shape: ViTShape = SMALL, epochs: int = 8, examples: int = 800, batch: int = 16) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,16 +12,17 @@ LOOK_AHEAD, PRUNE, SEARCH = "look-ahead", "prune", "search"
 
 
 @contextmanager
-def inside(ledger: Ledger, name: str) -> Iterator[Ledger]:
+def inside(ledger: Ledger, name: str, skipped: Callable[[int], int] | None = None) -> Iterator[Ledger]:
     """A ledger for trainings within a phase `name` of another, also while one of its trainings is under way.
 
     They have no checkpoints. Their FLOPs and peak are the phase's, whose seconds are those of the whole block.
+    `skipped(executed)` counts their FLOPs as a machine would that skips pruned weights; None: as their own ledger.
     """
     with ledger.phase(name) as phase:
         own = Ledger(str(ledger.device), side_by_side=ledger.side_by_side)
         yield own
         spent = own.total()
-        ledger.add_flops(spent["flops"], spent["paper_flops"])
+        ledger.add_flops(spent["flops"], skipped(spent["flops"]) if skipped else spent["paper_flops"])
         phase.peak_bytes = max(phase.peak_bytes or 0, spent["peak_bytes"] or 0) or None
 
 

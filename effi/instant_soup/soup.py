@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,11 +49,10 @@ def instant_soup(
     every prune. Weak nets are trained and cast votes in the ledger's phase "look-ahead", of which "prune" makes a mask.
     ParameterError, before anything is trained, where the rounds cannot reach the target in the training's steps.
     """
-    soup = InstantSoup(
-        model, data, training, rounds, denoiser, seed=seed, objective=objective, names=names, fresh=fresh
-    )
-    options: dict[str, Any] = {"objective": objective, "paper_flops": paper_flops, "checkpoint": checkpoint}
-    (history,) = fit(model, data, training, seeds=[seed], ledger=ledger, after_step=[soup], **options)
+    counted: dict[str, Any] = {"objective": objective, "paper_flops": paper_flops}
+    soup = InstantSoup(model, data, training, rounds, denoiser, seed=seed, names=names, fresh=fresh, **counted)
+    options = counted | {"ledger": ledger, "checkpoint": checkpoint}
+    (history,) = fit(model, data, training, seeds=[seed], after_step=[soup], **options)
     if ledger.dry_run:
         # A step of a weak net costs what one of the main model does.
         ledger.planned_steps = (ledger.planned_steps or 0) + soup.planned_steps
@@ -80,12 +80,14 @@ class InstantSoup:
         objective: Objective = CLASSES,
         names: Sequence[str] | None = None,
         fresh: bool = False,
+        paper_flops: PaperFlops | None = None,
     ) -> None:
         self.per_epoch, steps = training.steps_of_epoch(len(data.train)), training.all_steps(len(data.train))
         rounds.check(self.per_epoch, steps, denoiser.left)
         self.ends = rounds.ends(self.per_epoch, steps)
         self.model, self.training, self.rounds, self.denoiser = model, training, rounds, denoiser
         self.data, self.objective, self.seed, self.fresh = data, objective, seed, fresh
+        self.paper_flops = paper_flops
         self.weights = chosen(model, names)
         self.mask = masks.everything(self.weights)
         self.told: dict[str, list[float]] = {name: [] for name in (*TOLD, *denoiser.counts)}
@@ -145,9 +147,13 @@ class InstantSoup:
             sizes = {"steps": how.steps, "examples": len(self.data.train), "nets": how.nets}
             protocols = draw(cast(Noise, how.noise), self.training, rate=step.rate, seed=seed, **sizes)
             options: dict[str, Any] = {"way": self._chosen_way(step, look, protocols), "memory": how.memory}
-            with inside(step.ledger, LOOK_AHEAD) as own:
+            with inside(step.ledger, LOOK_AHEAD, self._skipped(step)) as own:
                 for net in look_ahead(look, protocols, [self.mask] * how.nets, ledger=own, **options):
                     yield {name: net.get_parameter(name) for name in self.weights}
+
+    def _skipped(self, step: Step) -> Callable[[int], int] | None:
+        """Weak nets obey the mask of the main model, and so count as a step of it does."""
+        return None if self.paper_flops is None else partial(self.paper_flops, step)
 
     def _chosen_way(self, step: Step, look: Look, protocols: Sequence[Protocol]) -> Way:
         """What was asked for, or what is found fastest at the first look-ahead."""

@@ -92,12 +92,13 @@ def pareto(
     *,
     title: str,
     arms: Sequence[str] | None = None,
+    xlabel: str | None = None,
     references: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """Score against cost (logarithmic) with 95 % intervals and the line of arms that no other beats.
 
-    `references` are points of other sources, name -> (x, y) in shown units, drawn hollow and off the line. Raises
-    RecordError when no arm holds both.
+    `xlabel` names the cost where the metric's own words do not say enough. `references` are points of other sources,
+    name -> (x, y) in shown units, drawn hollow and off the line. Raises RecordError when no arm holds both.
     """
     chosen = results.where(arms=arms).holding(x, y)
     xs, ys = _spans(chosen, x), _spans(chosen, y)
@@ -111,7 +112,7 @@ def pareto(
         axes.plot(*spot, "D", mfc="none", color="#666666", ms=5)
     line = _frontier([(xs[arm].mean, ys[arm].mean) for arm in chosen.arms], measures.lower_is_better(y))
     axes.plot(*zip(*line, strict=True), color="#BBBBBB", lw=1, zorder=0)
-    axes.set(xscale="log", xlabel=f"{measures.title(x)}, logarithmic", ylabel=measures.title(y), title=title)
+    axes.set(xscale="log", xlabel=f"{xlabel or measures.title(x)}, logarithmic", ylabel=measures.title(y), title=title)
     axes.margins(0.14)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     axes.xaxis.set_major_formatter(_short_number)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from effi import bench
-from effi.bench import gpu, peers, suites, tickets
+from effi.bench import gpu, peers, soups, suites, tickets
 from effi.bench.rounds import FEWEST, Case, Competitor, Missing
 from effi.bench.slimming import steps_after_removal
 from effi.errors import ParameterError
@@ -114,6 +114,7 @@ def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -
     stepped: list[str] = []
     plain = Case("fp32", "a", {"a": lambda: Competitor(lambda: stepped.append("a"))})
     monkeypatch.setattr(gpu, "gpu", lambda: [plain])
+    monkeypatch.setattr(gpu, "rounds_of_votes", list)
     (case,) = gpu.timed_by_events()
     assert (case.calls, case.clock) == (gpu.CALLS, gpu.seconds)
     assert set(complete(case)["a"].seconds) == {1 / gpu.CALLS}
@@ -123,13 +124,15 @@ def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -
 def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same makers, run here on the CPU: what a GPU would first find wrong is found without one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for room, name in ((suites, "vit"), (suites, "minimal"), (tickets, "held"), (tickets, "selection")):
+    rooms = {suites: ("vit", "minimal"), tickets: ("held", "selection"), soups: ("votes", "weak_nets")}
+    for room, name in ((room, name) for room, names in rooms.items() for name in names):
         made = getattr(room, name)
         monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
     monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
     titles = [case.title for case in gpu.gpu()]
     assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
     assert titles[3:] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
+    assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")

@@ -319,6 +319,24 @@ def test_sparse_flops_follow_the_mask(data):
     assert train["paper_flops"] >= (TOTAL - last) * round(step * counted.share(made.mask))
 
 
+def test_weak_nets_are_counted_under_the_mask_of_their_round(data):
+    model, ledger, asked = vit(), Ledger(), []
+    counted = SparseFlops(model, data.prepare(data.train.inputs[:BATCH]), list(masks.prunable(model)))
+
+    def count(step, executed: int) -> int:
+        asked.append((executed, masks.sparsity(step.mask) if step.mask else 0.0, counted(step, executed)))
+        return asked[-1][-1]
+
+    _, made, _ = souped(data, EXACT, model=model, ledger=ledger, paper_flops=count)
+    rounds = [(share, flops) for executed, share, flops in asked if executed > vit().train_flops(BATCH)]
+    looked = ledger.total()["phases"]["look-ahead"]
+    assert [share for share, _ in rounds] == pytest.approx(made.told["before"])
+    assert looked["paper_flops"] == sum(flops for _, flops in rounds)
+    whole = looked["flops"] / len(rounds)
+    assert rounds[0][1] == whole >= EXACT.nets * EXACT.steps * vit().train_flops(BATCH)
+    assert rounds[-1][1] < (1 - 0.5 * rounds[-1][0]) * whole
+
+
 def _weighted(sparsities, forward) -> float:
     """Mean sparsity of matrices, weighted by their FLOPs."""
     flops = {}
