@@ -3,7 +3,20 @@
 from effi.spec.budget import enough
 from effi.spec.options import choose, options
 from effi.spec.resolution import Spec, resolve
-from effi.spec.rules import Rule, at_least, between, check, holding, in_epochs, one_of, options_of, per, several, text
+from effi.spec.rules import (
+    Rule,
+    at_least,
+    between,
+    check,
+    data_sets,
+    holding,
+    in_epochs,
+    one_of,
+    options_of,
+    per,
+    several,
+    text,
+)
 
 __all__ = [
     "Rule",
@@ -12,6 +25,7 @@ __all__ = [
     "between",
     "check",
     "choose",
+    "data_sets",
     "enough",
     "holding",
     "in_epochs",

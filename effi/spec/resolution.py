@@ -10,7 +10,7 @@ import torch
 
 from effi import data
 from effi.spec.options import choose
-from effi.spec.rules import check
+from effi.spec.rules import check, data_sets
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def resolve(
 ) -> Spec:
     """The parameters all notebooks share, resolved against the notebook's own table of scales.
 
-    Each row of `scales` holds `seeds` and `datasets` for when none are given. On a CPU torch is set to one thread, so
+    Each row of `scales` holds `seeds` and `datasets` for when none are given; `dataset` may name several, joined by
+    commas. On a CPU torch is set to one thread, so
     that the same machine computes the same bits. Raises ParameterError and DataError.
     """
     row = choose("scale", scale, scales)
@@ -44,5 +45,7 @@ def resolve(
     found = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if found == "cpu":
         torch.set_num_threads(1)
-    names, notice = data.resolve(dataset, row["datasets"])
-    return Spec(scale, tuple(wanted), found, names, row, (notice,) if notice else ())
+    resolved = [data.resolve(each, row["datasets"]) for each in data_sets(dataset)]
+    names = dict.fromkeys(name for names, _ in resolved for name in names)
+    notices = tuple(notice for _, notice in resolved if notice)
+    return Spec(scale, tuple(wanted), found, tuple(names), row, notices)

@@ -131,22 +131,29 @@ def per(rules: Mapping[str, Rule]) -> Rule:
 
 
 def holding(*kinds: str) -> Rule:
-    """A data set of one of these kinds, "images", "texts" or "corpus", that is here or can be downloaded; or "auto"."""
+    """Data sets of these kinds, "images", "texts" or "corpus", that are here or can be downloaded; or "auto"."""
 
     def rule(name: str, value: Any) -> None:
         text(name, value)
-        if value != "auto" and (found := data.holds(value)) not in kinds:
-            wanted = " or ".join(PURPOSES[each] for each in kinds)
-            fitting = ", ".join(data.listed(*kinds))
-            raise ParameterError(f"{name}={value} holds {PURPOSES[found]}, and {wanted} are wanted: give {fitting}.")
+        for each in data_sets(value):
+            if each != "auto" and (found := data.holds(each)) not in kinds:
+                wanted = " or ".join(PURPOSES[kind] for kind in kinds)
+                fitting = ", ".join(data.listed(*kinds))
+                raise ParameterError(f"{name}={each} holds {PURPOSES[found]}, and {wanted} are wanted: give {fitting}.")
         _available(name, value)
 
     return rule
 
 
+def data_sets(dataset: str) -> tuple[str, ...]:
+    """The data sets that a parameter names: several are joined by commas, which a path may hold, too."""
+    return (dataset,) if ":" in dataset else tuple(dict.fromkeys(each.strip() for each in dataset.split(",")))
+
+
 def _available(name: str, value: Any) -> None:
     text(name, value)
-    data.resolve(value, ())
+    for each in data_sets(value):
+        data.resolve(each, ())
 
 
 def _device(name: str, value: Any) -> None:

@@ -34,6 +34,17 @@ def test_given_values_win():
     assert (found.seeds, found.datasets, found.notices) == ((7,), ("digits",), ())
 
 
+def test_several_data_sets_are_joined_by_commas():
+    found = spec.resolve("smoke", [], "cpu", "digits, docstrings,digits", SCALES)
+    assert found.datasets == ("digits", "docstrings")
+    assert spec.data_sets("csv:/a,b.csv") == ("csv:/a,b.csv",), "a path may hold commas"
+    rules = {"dataset": spec.holding("images")}
+    with pytest.raises(ParameterError, match="dataset=docstrings holds"):
+        spec.check(rules, {"dataset": "digits,docstrings"})
+    with pytest.raises(DataError, match="digit"):
+        spec.check(rules, {"dataset": "digits,digit"})
+
+
 def test_missing_data_leave_a_notice(monkeypatch):
     notice = "mnist: not found"
     monkeypatch.setattr("effi.data.resolve", lambda dataset, preferred: (("digits",), notice))
