@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from operator import index
@@ -302,6 +303,7 @@ def _train(function: Callable[[Arm], object], arm: Arm) -> str | None:
     """Train an arm unless it is done; the error that its record holds, if it failed."""
     with arm:
         if not arm.done:
+            gc.collect()  # what the arm before left in cycles, models on a GPU say, would stand in this one's peak
             function(arm)
     return arm.error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -580,3 +582,27 @@ def test_an_interruption_leaves_one_row(tmp_path: Path) -> None:
     assert arm.error == "what the main process saw"
     arm.fail_unless_told("killed", {record["checksum"] for record in records(run.path)})
     assert [record["error"] for record in records(run.path)][2:] == ["killed"]
+
+
+def test_what_an_arm_leaves_in_cycles_is_gone_before_the_next(tmp_path: Path) -> None:
+    """Else the models of earlier arms would count in the peak memory of later ones."""
+    left: list[weakref.ref[Any]] = []
+
+    class Loop:
+        def __init__(self) -> None:
+            self.own = self.step
+
+        def step(self) -> None: ...
+
+    def train(arm: Arm) -> None:
+        arm.record({"left": float(sum(ref() is not None for ref in left))})
+        left.append(weakref.ref(Loop()))
+
+    run = Run("minimal", "smoke", results_dir=tmp_path, uses=["effi.seeds"])
+    gc.disable()
+    try:
+        run.each(train, {"a": None, "b": None}, [0, 1], jobs=1)
+    finally:
+        gc.enable()
+    assert left[0]() is None
+    assert [record["metrics"]["left"] for record in run.records()] == [0, 0, 0, 0]
