@@ -1,0 +1,197 @@
+"""Mixed Sparsity Training as a listener: a schedule says how sparse, a distribution where, an evolution by what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from effi import masks
+from effi.errors import ParameterError, did_you_mean
+from effi.masks import Mask
+from effi.mixed_sparsity.evolution import (
+    ORIGINS,
+    Evolution,
+    Weights,
+    drawn,
+    drop_fraction,
+    evolve,
+    is_settled,
+    largest,
+    turnover,
+)
+from effi.seeds import generator
+from effi.training import Step
+
+First = Literal["random", "magnitude"]
+Distribution = Callable[[Mapping[str, tuple[int, int]], float], Mapping[str, float]]
+TOPOLOGY = "topology"
+COUNTS = ("pruned", *ORIGINS, *(f"{what}/{origin}" for what in ("activated", "outlived") for origin in ORIGINS))
+
+
+class Schedule(Protocol):
+    """Global sparsity by share of the training done, and the shares at which its phases start."""
+
+    def sparsity(self, share: float) -> float:
+        """The sparsity that holds from a share on."""
+
+    def starts(self) -> Sequence[float]:
+        """Where the drop fraction begins anew."""
+
+
+class MixedSparsity:
+    """The method as a listener of `fit(..., **mst.arguments())`; `mask` is what it holds.
+
+    Schedule, `distribution` of a global sparsity as densities, and evolution decide; `first` is the mask at the
+    schedule's start, random or the largest |w|. Masks change at steps divisible by the evolution's `every`, unless
+    there is nothing to drop and the target is that of the last change.
+    `told` has one value per mask and name, the first mask included: `step`, the schedule's `target`, the `sparsity`
+    there is, `sparsity/NAME` of each weight, the facts of `evolve`, `ever`, the share of weights that have been active
+    at any time (R_s of ITOP), and `outlived/ORIGIN`, how many that the update before activated are still active.
+    ParameterError for names that are no matrices of the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        distribution: Distribution,
+        evolution: Evolution,
+        *,
+        names: Sequence[str],
+        seed: int,
+        first: First = "random",
+    ) -> None:
+        self.schedule, self.distribution, self.evolution = schedule, distribution, evolution
+        self.weights = _matrices(model, names)
+        self.stream = generator(seed, "topology")
+        self.gradients: dict[str, Tensor] = {}
+        self.mask = first_mask(self.weights, self._targets(0.0), first, self.stream)
+        self.ever = {name: kept.clone() for name, kept in self.mask.items()}
+        self.activated = {origin: _nothing(self.mask) for origin in ORIGINS}
+        self.told: dict[str, list[float]] = {}
+        active = sum(int(kept.count_nonzero()) for kept in self.mask.values())
+        self._tell(0, 0.0, dict.fromkeys(COUNTS, 0) | {"active": active, "churn": 0.0})
+
+    def arguments(self) -> dict[str, Any]:
+        """What `fit` is to be given: the first mask, and listeners before and after the optimiser's step."""
+        if self.evolution.order == "instead":
+            return {"mask": self.mask, "before_step": [self], "after_step": []}
+        early = [self.remember] if self.evolution.sees_gradients else []
+        return {"mask": self.mask, "before_step": early, "after_step": [self]}
+
+    def due(self, step: Step) -> bool:
+        """Whether the mask changes at this step."""
+        if step.index % self.evolution.every or step.ledger.dry_run:
+            return False
+        share = step.index / step.steps
+        moving = drop_fraction(share, self.evolution, self.schedule.starts()) > 0
+        return moving or not is_settled(self.schedule.sparsity(share), self.told["target"][-1])
+
+    def remember(self, step: Step) -> None:
+        """Keep the gradients for an update after the optimiser's step, which clears them."""
+        if self.due(step):
+            self.gradients = {name: gradient.clone() for name, gradient in self._dense().items()}
+
+    def __call__(self, step: Step) -> None:
+        """Change the mask, where it is due."""
+        if not self.due(step):
+            return
+        with step.ledger.phase(TOPOLOGY):
+            self._update(step.index, step.index / step.steps)
+        if self.evolution.order == "instead":
+            step.skip()
+        step.hold(self.mask)
+
+    def _update(self, index: int, share: float) -> None:
+        gradients, self.gradients = self._dense() if self.evolution.sees_gradients else None, {}
+        self.mask, facts, activated = evolve(
+            self.weights,
+            self.mask,
+            self._targets(share),
+            share=share,
+            gradients=gradients,
+            options=self.evolution,
+            generator=self.stream,
+            starts=self.schedule.starts(),
+        )
+        outlived = {f"outlived/{origin}": _common(own, self.mask) for origin, own in self.activated.items()}
+        self.activated = activated
+        for name, kept in self.mask.items():
+            self.ever[name] |= kept
+        self._tell(index, share, facts | outlived)
+
+    def _targets(self, share: float) -> dict[str, float]:
+        shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in self.weights.items()}
+        return {name: 1 - density for name, density in self.distribution(shapes, self.schedule.sparsity(share)).items()}
+
+    def _dense(self) -> dict[str, Tensor]:
+        """Gradients of all weights: those remembered, or those there are."""
+        found = {name: self.gradients.get(name, weight.grad) for name, weight in self.weights.items()}
+        for name, gradient in found.items():
+            if gradient is None:
+                raise ParameterError(
+                    f'no gradient of "{name}" is there to grow by; train it, or give fit all of mst.arguments()'
+                )
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+    def _tell(self, index: int, share: float, facts: Mapping[str, float]) -> None:
+        size = sum(kept.numel() for kept in self.mask.values())
+        row = {"step": index, "target": self.schedule.sparsity(share), "sparsity": (size - facts["active"]) / size}
+        layers = {f"sparsity/{name}": value for name, value in masks.layer_sparsity(self.mask).items()}
+        for name, value in (row | {"ever": 1 - masks.sparsity(self.ever)} | dict(facts) | layers).items():
+            self.told.setdefault(name, []).append(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        activated = {f"activated/{origin}": masks.pack(own) for origin, own in self.activated.items()}
+        kept = {"mask": masks.pack(self.mask), "ever": masks.pack(self.ever), **activated}
+        return kept | {"stream": self.stream.get_state(), "told": self.told}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.mask, self.ever = (masks.unpack(state[name], self.weights) for name in ("mask", "ever"))
+        self.activated = {origin: masks.unpack(state[f"activated/{origin}"], self.weights) for origin in ORIGINS}
+        self.stream.set_state(state["stream"])
+        self.told = state["told"]
+
+
+def first_mask(weights: Weights, targets: Mapping[str, float], how: First, generator: torch.Generator) -> Mask:
+    """A mask with the sparsity of each target: at random, or of the largest |w|. ParameterError for another way."""
+    if how not in get_args(First):
+        raise ParameterError(f"first mask {how!r} is unknown; give one of {', '.join(get_args(First))}")
+    mask = {}
+    for name, weight in weights.items():
+        free, size = torch.ones_like(weight, dtype=torch.bool), weight.numel()
+        count = turnover(size, 0, targets[name], 0, mix=0.0).random  # grown out of nothing
+        mask[name] = drawn(free, count, size, generator) if how == "random" else largest(weight, count, free, name)
+    return mask
+
+
+def survival(told: Mapping[str, Sequence[float]], origin: str) -> list[float]:
+    """Share of what each update but the last activated, "gradient" or "random", that the next one left active.
+
+    Not a number where it activated none; the first mask is an update that activates none.
+    """
+    pairs = zip(told[f"activated/{origin}"][:-1], told[f"outlived/{origin}"][1:], strict=True)
+    return [left / born if born else math.nan for born, left in pairs]
+
+
+def _matrices(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:
+    known = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim == 2}
+    for name in names:
+        if name not in known:
+            raise ParameterError(f"{type(model).__name__} has no matrix {name!r} to prune{did_you_mean(name, known)}")
+    return {name: known[name] for name in names}
+
+
+def _nothing(mask: Mask) -> Mask:
+    return {name: torch.zeros_like(kept) for name, kept in mask.items()}
+
+
+def _common(a: Mask, b: Mask) -> int:
+    """Positions kept by both; one wait for the device."""
+    return int(torch.stack([(kept & b[name]).count_nonzero() for name, kept in a.items()]).sum())
