@@ -116,50 +116,83 @@ def _part(record: Record, key: str, part: Callable[[Record, str], float]) -> flo
     return 100 * part(record, key) / total if total and "train" in record["cost"].get("phases", {}) else 0.0
 
 
-def _notes(pairs: Mapping[str, Sequence[Pair]], metric: str) -> tuple[str, ...]:
+def _notes(pairs: Mapping[str, Sequence[Pair]], metric: str, alone: bool) -> tuple[str, ...]:
     """Whether accuracies know of the test set, what interruptions took, and how many trainings ran side by side."""
+    tested = (uncertainty.change(own, metric) for own in pairs.values() if own and _both_hold(own, metric))
+    if alone:
+        return (*of_the_test_set(tested), "Trainings shared the machine: time is that of their steps, timed alone.")
     wasted = {arm: [_part(pair.arm, "seconds", lost) for pair in own] for arm, own in pairs.items()}
     shares = [f"{arm} {sum(own) / len(own):.1f} %" for arm, own in wasted.items() if any(own)]
     notes = [f"Of its seconds an arm lost by interruptions: {', '.join(shares)}."] if shares else []
-    most = max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
-    if most > 1:
+    if (most := _side_by_side(pairs)) > 1:
         notes.append(f"Seconds, joules and money were measured with up to {most} trainings side by side.")
-    tested = (uncertainty.change(own, metric) for own in pairs.values() if own and _both_hold(own, metric))
     return (*of_the_test_set(tested), *notes)
+
+
+def _side_by_side(pairs: Mapping[str, Sequence[Pair]]) -> int:
+    """The most trainings that shared the machine."""
+    return max((p.arm["cost"].get("side_by_side", 1) for ps in pairs.values() for p in ps), default=1)
 
 
 def _both_hold(pairs: Sequence[Pair], metric: str) -> bool:
     return all(holds(record, metric) for pair in pairs for record in pair)
 
 
-def cost_table(results: Results, *, baseline: str, price: float, metric: str = "test_accuracy") -> Table:
+def cost_table(
+    results: Results, *, baseline: str, price: float, metric: str = "test_accuracy", timing: str = ""
+) -> Table:
     """What each arm keeps and costs beside the baseline variant of its data set, search included.
 
     Baselines stand in absolute numbers, and so do sanity baselines, which come last. `price` is money per GPU hour.
-    Raises ParameterError when no arm is the baseline.
+    `timing` is an arm that timed steps alone: where it ran and trainings shared the machine, its ratios stand in place
+    of their seconds, joules and money. Raises ParameterError when no arm is the baseline.
     """
     pairs = models(results, baseline)
     pairs |= {arm: [Pair(r, r) for r in results.seeds(arm).values()] for arm in sanity(results, pairs)}
     searched = any(_part(pair.arm, "flops", before) for own in pairs.values() for pair in own)
+    alone = _side_by_side(pairs) > 1 and timing in results
     writers: dict[str, Cell] = {
         f"{measures.words(metric)} kept": _kept(metric),
         "training FLOPs": _relative("cost.flops", "FLOP"),
         **({"search, % of FLOPs": _guarded(_search)} if searched else {}),
-        "seconds": _relative("cost.seconds", "s"),
-        "peak memory": _relative("cost.peak_bytes", "B"),
-        "joules": _relative("cost.joules", "J"),
-        f"money at {price:g} per GPU hour": _money(price),
+        **_memory(pairs),
+        **(_timed(results, timing) if alone else _clocked(price)),
     }
     rows = ((arm, *(write(pairs[arm]) for write in writers.values())) for arm in pairs)
     title = f"Cost in % of {baseline}, search included: mean, of costs the geometric one, [95 % interval] over seeds"
-    return Table(title, ("arm", *writers), tuple(rows), _notes(pairs, metric))
+    return Table(title, ("arm", *writers), tuple(rows), _notes(pairs, metric, alone))
+
+
+def _memory(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Cell]:
+    """The peak, but on a CPU bytes that were counted: a process there keeps what earlier trainings took."""
+    records = [pair.arm for own in pairs.values() for pair in own]
+    if any(holds(each, "training_bytes") for each in records) and all(each.get("device") == "cpu" for each in records):
+        return {"held in training": _relative("training_bytes", "B")}
+    return {"peak memory": _relative("cost.peak_bytes", "B")}
+
+
+def _clocked(price: float) -> dict[str, Cell]:
+    money_of = {f"money at {price:g} per GPU hour": _money(price)}
+    return {"seconds": _relative("cost.seconds", "s"), "joules": _relative("cost.joules", "J")} | money_of
+
+
+def _timed(results: Results, timing: str) -> dict[str, Cell]:
+    """Time over the baseline's, of steps that were timed with nothing beside them."""
+
+    def cell(pairs: Sequence[Pair]) -> str:
+        found = results.values(timing, f"time_ratio/{pairs[0].arm['arm']}")
+        return _share([100 * ratio for ratio in found])
+
+    return {"time, of steps alone": _guarded(cell)}
 
 
 def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
-    """Epochs that fit the budget when the search is paid first."""
+    """Epochs that fit the budget when the search is paid first; a fraction of one is none."""
     if "train" not in record["cost"]["phases"]:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
-    return int(epochs * (budget - before(record, key)) / running(record, key) + 1e-9)
+    spent = record["history"].get(key) or [epoch + 1 for epoch in range(epochs)]
+    paid = running(record, key) / spent[-1] * (1 - 1e-9)  # a budget that an epoch meets to the last digit affords it
+    return sum(paid * each <= budget - before(record, key) for each in spent)
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
@@ -192,14 +225,16 @@ def _matched(metric: str, key: str | None) -> Cell:
 def matched_table(results: Results, *, baseline: str, metric: str = "validation_accuracy") -> Table:
     """Difference to the baseline at equal epochs, equal FLOPs and equal time, read off the histories.
 
-    Of each pair the dearer training is cut at the other's whole cost. Raises ParameterError when no arm is the
-    baseline.
+    Of each pair the dearer training is cut at the other's whole cost, after a whole epoch. No equal time where
+    trainings shared a machine. Raises ParameterError when no arm is the baseline.
     """
     pairs = {arm: ps for arm, ps in models(results, baseline).items() if ps and ps[0].arm is not ps[0].baseline}
-    budgets = {"equal epochs": None, "equal FLOPs": "flops", "equal time": "seconds"}
+    budgets = {"equal epochs": None, "equal FLOPs": "flops"}
+    budgets |= {"equal time": "seconds"} if _side_by_side(pairs) == 1 else {}
     writers = [_matched(metric, key) for key in budgets.values()]
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
     title = f"{measures.title(metric)} minus {baseline} at matched budgets: mean [95 % interval] over seeds"
     note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
+    whole = "A cut falls on a whole epoch: where these are few, up to one of them is lost."
     split = "They are of the validation split, whose own error is in no interval."
-    return Table(title, ("arm", *budgets), tuple(rows), (note, *([split] if "validation" in metric else [])))
+    return Table(title, ("arm", *budgets), tuple(rows), (note, whole, *([split] if "validation" in metric else [])))

@@ -35,7 +35,11 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
     if results.where(variant=baseline):
         tables["arms"] = arms_table(results, shown["metrics"])
         tables["cost"] = cost_table(
-            results, baseline=baseline, price=shown["price_per_gpu_hour"], metric=shown["score"]
+            results,
+            baseline=baseline,
+            price=shown["price_per_gpu_hour"],
+            metric=shown["score"],
+            timing=shown.get("timing", ""),
         )
         tables["matched"] = matched_table(results, baseline=baseline)
     return tables

@@ -99,7 +99,8 @@ class Page:
 
     def cost(self) -> Table:
         """What each arm costs and keeps beside the baseline, by the paper's score."""
-        return cost_table(self.results, baseline=self.baseline, price=self.price, metric=self.paper.report["score"])
+        chosen = {"metric": self.paper.report["score"], "timing": self.paper.report.get("timing", "")}
+        return cost_table(self.results, baseline=self.baseline, price=self.price, **chosen)
 
     def matched(self, metric: str | None = None) -> Table:
         """Each arm beside the baseline at equal epochs, FLOPs and time, by a metric of the histories.

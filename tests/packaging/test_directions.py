@@ -20,9 +20,13 @@ BEHIND = "records claims report workbook bench cli"
 AT_MOST = 16
 
 
+# Rooms that stand before the notebook of their paper does.
+TO_COME = {"mixed_sparsity"}
+
+
 def papers() -> set[str]:
     """Rooms of papers; between themselves they share nothing."""
-    return {notebook.paper for notebook in notebooks()}
+    return {notebook.paper for notebook in notebooks()} | TO_COME
 
 
 def level(room: str) -> int:

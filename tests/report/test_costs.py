@@ -13,6 +13,7 @@ from effi.errors import ParameterError
 from effi.records.arms import packed
 from effi.report import Table, arms_table, cost_table, costs, matched_table
 from effi.report.costs import scaled
+from tests.claims import synthetic
 from tests.report.synthetic import runs, trained
 
 
@@ -151,6 +152,49 @@ def test_matched_budgets_cut_the_dearer_arm() -> None:
         "equal FLOPs": "18.0 points",
         "equal time": "18.0 points",
     }
+
+
+def test_a_budget_is_cut_where_the_history_says_it_was_spent() -> None:
+    """Epochs of unequal cost: by shares of the whole dense would afford one of its two, and it has paid for both."""
+    dense, half = trained("d/dense", 0, 0.8, flops=100.0), trained("d/half", 0, 0.78, flops=99.999)
+    for record, spent in ((dense, [50.0, 99.999, 100.0]), (half, [50.0, 75.0, 99.999])):
+        record["history"] = {"validation_accuracy": [0.5, 0.6, 0.7], "flops": spent}
+    assert cells(matched_table(Results([dense, half]), baseline="dense"), "d/half")["equal FLOPs"] == "10.0 points"
+
+
+def test_there_is_no_equal_time_where_trainings_shared_a_machine() -> None:
+    records = [trained("d/dense", 0, 0.8), trained("d/half", 0, 0.78, flops=50.0, side_by_side=2)]
+    assert matched_table(Results(records), baseline="dense").columns == ("arm", "equal epochs", "equal FLOPs")
+
+
+def timed(seed: int, **ratios: float) -> dict[str, Any]:
+    metrics = {f"time_ratio/d/{arm}": ratio for arm, ratio in ratios.items()}
+    return synthetic.record("check/C9", seed, **metrics)
+
+
+def test_steps_timed_alone_stand_in_for_the_seconds_of_a_shared_machine() -> None:
+    busy = [trained("d/dense", 0, 0.8, side_by_side=2), trained("d/half", 0, 0.78, flops=50.0, side_by_side=2)]
+    clocks = [timed(0, dense=1.0, half=0.7), timed(1, dense=1.0, half=0.8)]
+    table = cost_table(Results([*busy, *clocks]), baseline="dense", price=1.0, timing="check/C9")
+    assert not {"seconds", "joules", "money at 1 per GPU hour"} & set(table.columns)
+    assert cells(table, "d/dense")["time, of steps alone"] == "100.0 %"
+    assert cells(table, "d/half")["time, of steps alone"].startswith("74.8 % [")
+    assert table.notes == ("Trainings shared the machine: time is that of their steps, timed alone.",)
+    quiet = [trained("d/dense", 0, 0.8), trained("d/half", 0, 0.78, flops=50.0)]
+    assert "seconds" in cost_table(Results([*quiet, *clocks]), baseline="dense", price=1.0, timing="check/C9").columns
+
+
+def test_memory_on_a_cpu_is_counted() -> None:
+    records = [trained("d/dense", 0, 0.8), trained("d/half", 0, 0.78)]
+    for record, held in zip(records, (1000.0, 600.0), strict=True):
+        record["device"] = "cpu"
+        record["metrics"]["training_bytes"] = held
+        record["cost"]["peak_bytes"] = 5_000_000
+    table = cost_table(Results(records), baseline="dense", price=1.0)
+    assert cells(table, "d/half")["held in training"] == "60.0 %" and "peak memory" not in table.columns
+    for record in records:
+        record["device"] = "cuda"
+    assert cells(cost_table(Results(records), baseline="dense", price=1.0), "d/half")["peak memory"] == "100.0 %"
 
 
 def test_matched_budgets_charge_the_search_first() -> None:
