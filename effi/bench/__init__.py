@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from effi.bench import gpu, soups, suites, tickets
+from effi.bench import gpu, soups, sparsity, suites, tickets
 from effi.bench.rounds import Case, timed
 from effi.bench.shown import newest, save, table
 from effi.errors import ParameterError, did_you_mean
@@ -17,6 +17,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "import": suites.imports,
     "early_bird": tickets.early_bird,
     "instant_soup": soups.instant_soup,
+    "mixed_sparsity": sparsity.mixed_sparsity,
     "gpu": gpu.timed_by_events,
 }
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
