@@ -21,6 +21,7 @@ Order = Literal["instead", "after"]
 Weights = Mapping[str, Tensor]
 ORIGINS = ("gradient", "random")
 CLOSE = 1e-4  # between sparsities that count as the same (official code)
+ENDLESS = 1e16  # a mix that no count of weights tells from infinity, and that a record can hold
 GUARD = 1e-9  # keeps 0.29 of 100 weights at 29
 
 
@@ -60,6 +61,7 @@ class Evolution:
         for name in ("mix", "gradient_weight"):
             if not getattr(self, name) >= 0:
                 raise ParameterError(f"{name}={getattr(self, name):g} of an evolution: give 0 or more")
+        object.__setattr__(self, "mix", min(self.mix, ENDLESS))
 
     @property
     def sees_gradients(self) -> bool:

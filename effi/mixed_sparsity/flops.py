@@ -18,7 +18,7 @@ from effi.mixed_sparsity.schedule import CLOSE, Phase, Phases
 Convention = Literal["square", "causal"]
 Head = Literal["sparse", "dense", "left out"]
 Part = Literal["linears", "head", "attention", "dense gradients"]
-Free = Literal["ultra", "restoration"]
+Free = Literal["ultra", "restoration", "constant"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Accounting:
     size: GPTSize
     convention: Convention = "square"
     head: Head = "sparse"
-    dense_every: int | None = None
+    dense_every: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("convention", get_args(Convention)), ("head", get_args(Head))):
@@ -80,7 +80,7 @@ class Accounting:
                 raise ParameterError(f"{name} {getattr(self, name)!r} is unknown; give one of {', '.join(choices)}")
         if self.dense_every is not None and self.dense_every < 0:
             raise ParameterError(
-                f"dense_every={self.dense_every} steps between dense gradients: give 0 or more, or none"
+                f"dense_every={self.dense_every:g} steps between dense gradients: give 0 or more, or none"
             )
 
     def flops(self, sparsity: float = 0.0, attention: float | None = None) -> dict[Part, float]:
@@ -159,14 +159,17 @@ def solve(
 ) -> Phases:
     """The schedule with its "ultra" sparsity or its length of "restoration" replaced, so that it has this FLOP ratio.
 
-    By "ultra", `Phases(s, 0, 0)` stays constant. ParameterError, with the ratios within reach, where there is none.
+    By "constant" its phases stay, of which attention hangs, with one sparsity in all of them; by "ultra", too,
+    `Phases(s, 0, 0)` stays constant. ParameterError, with the ratios within reach, where there is none.
     """
     if by not in get_args(Free):
         raise ParameterError(f"no schedule is solved by {by!r}{did_you_mean(by, get_args(Free))}")
-    low, high = (max(phases.start, phases.end), 1 - CLOSE) if by == "ultra" else (0.0, 1 - phases.warmup)
+    low, high = (0.0, 1 - phases.warmup) if by == "restoration" else (max(phases.start, phases.end), 1 - CLOSE)
+    low = 0.0 if by == "constant" else low
+    names = ("ultra", "start", "end") if by == "constant" else (by,)
 
     def altered(value: float) -> Phases:
-        change: dict[str, Any] = {by: value}
+        change: dict[str, Any] = dict.fromkeys(names, value)
         return replace(phases, **change)
 
     at_low, at_high = (accounting.ratio(altered(value), attention) for value in (low, high))
@@ -178,7 +181,7 @@ def solve(
 
 
 def _out_of_reach(accounting: Accounting, ratio: float, by: Free, reach: list[float]) -> str:
-    what = "any ultra sparsity" if by == "ultra" else "any length of the restoration"
+    what = "any length of the restoration" if by == "restoration" else f"any {by} sparsity"
     dense = accounting.flops()
     head = f", or make the head sparse, which alone costs {dense['head'] / sum(dense.values()):.1%}"
     return (

@@ -20,7 +20,9 @@ class Phases:
     Both lengths are shares of the training; one of 0 leaves its phase and its ramp out, so `Phases(s, 0, 0)` is
     constant. The warm-up is cubic, fast at first; the restoration is its "mirror" in time, slow at first, or "fast" at
     first. `stairs` equal steps make a ramp, each at the value of its end; with one, a phase is at its last sparsity at
-    once. ParameterError for phases longer than the training and sparsities outside [0, ultra], ultra < 1.
+    once. `settle` is the share of the restoration, at its end, that trains at `end`: a smooth ramp would be there only
+    when the training is over. ParameterError for phases longer than the training, sparsities outside [0, ultra],
+    ultra < 1, and a settle outside [0, 1).
     """
 
     ultra: float
@@ -30,6 +32,7 @@ class Phases:
     start: float = 0.0
     end: float = 0.0
     stairs: int | None = None
+    settle: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_sparsities()
@@ -44,6 +47,8 @@ class Phases:
             raise ParameterError(
                 f"stairs={self.stairs} of a ramp: give a whole number above 0, or none for a smooth one"
             )
+        if not 0 <= self.settle < 1:
+            raise ParameterError(f"settle={self.settle:g} of a restoration: give a share of it in [0, 1)")
 
     def _check_sparsities(self) -> None:
         if not 0 <= self.ultra < 1:
@@ -70,13 +75,13 @@ class Phases:
             return self.ultra + (self.start - self.ultra) * (1 - self._place(share / self.warmup)) ** 3
         if phase == "ultra":
             return self.ultra
-        place = self._place(1 - (1 - share) / self.restoration)
+        place = self._place((1 - (1 - share) / self.restoration) / (1 - self.settle))
         return self.end + (self.ultra - self.end) * (1 - place**3 if self.shape == "mirror" else (1 - place) ** 3)
 
     def _place(self, done: float) -> float:
         """Where on its cubic a ramp is of which so much is done, in [0, 1]."""
         if self.stairs is None:
-            return max(0.0, done)
+            return min(1.0, max(0.0, done))
         return min(1.0, (math.floor(max(0.0, done) * self.stairs + CLOSE) + 1) / self.stairs)
 
     def lengths(self) -> dict[Phase, float]:
@@ -89,11 +94,18 @@ class Phases:
         begins = (0.0, self.warmup, 1 - self.restoration)
         return tuple(begin for begin, length in zip(begins, self.lengths().values(), strict=True) if length > CLOSE)
 
+    def settled(self) -> float:
+        """The share of the training from which its last sparsity holds."""
+        reached = 1 - 1 / (self.stairs or math.inf)
+        if not self.restoration:
+            return self.warmup * reached
+        return 1 - self.restoration + self.restoration * (1 - self.settle) * reached
+
     def means(self) -> dict[Phase, float]:
         """Mean sparsity of each phase over a training of many steps; a smooth cubic ramp has 3/4 or 1/4 of its way."""
         n = self.stairs or math.inf
         early, late = (1 - 1 / n) ** 2 / 4, (1 + 1 / n) ** 2 / 4  # means of (1 - x)^3 and of x^3
-        warm, restored = 1 - early, 1 - late if self.shape == "mirror" else early
+        warm, restored = 1 - early, (1 - self.settle) * (1 - late if self.shape == "mirror" else early)
         return {
             "warm-up": self.start + (self.ultra - self.start) * warm,
             "ultra": self.ultra,
