@@ -112,6 +112,13 @@ def test_a_target_below_zero_by_rounding_frees_no_weight_that_is_not_there():
     assert turnover(10**8, 10**8 - 3, 0.0, 5, math.inf) == (5, 8, 0)
 
 
+def test_growth_by_gradient_alone_has_a_number_that_json_holds():
+    mix = Evolution(mix=math.inf).mix
+    assert math.isfinite(mix) and Evolution(mix=mix).mix == mix and Evolution(mix=3).mix == 3
+    for count in (1, 999, 10**9, 10**12 + 1):
+        assert turnover(2 * count, count, 0.5, count, mix) == turnover(2 * count, count, 0.5, count, math.inf)
+
+
 def test_a_share_of_a_round_number_is_not_a_weight_short():
     """0.29 of 100 is 28.999... in floating point; 57 % of 100 are 56.99..."""
     assert turnover(100, 100, 0.29, 0, 0) == (29, 0, 0)

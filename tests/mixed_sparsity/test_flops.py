@@ -281,6 +281,24 @@ def test_the_ultra_sparsity_of_a_ratio(phases, stairs):
     assert replace(found, ultra=phases.ultra) == phases
 
 
+@pytest.mark.parametrize("phases", [Phases(0.8, settle=0.3), Phases(0.5, 0.3, 0.2, "fast", end=0.5)])
+def test_the_constant_sparsity_of_phases_that_stay(phases):
+    """Attention hangs on them: its mean is the same as that of the schedule."""
+    found = solve(SQUARE, phases, 0.3, HYBRID, by="constant")
+    assert found.start == found.ultra == found.end and SQUARE.ratio(found, HYBRID) == pytest.approx(0.3, abs=1e-12)
+    assert replace(found, ultra=phases.ultra, start=phases.start, end=phases.end) == phases
+    by_ultra = solve(SQUARE, Phases(0.8, phases.warmup, phases.restoration), 0.3, HYBRID, by="ultra")
+    assert found.ultra == pytest.approx(by_ultra.mean(), abs=1e-9)
+
+
+def test_settling_costs_what_it_restores_sooner():
+    settled = Phases(0.8, 0.1, 0.2, settle=0.4)
+    more = SQUARE.ratio(settled, HYBRID) - SQUARE.ratio(replace(settled, settle=0), HYBRID)
+    assert more == pytest.approx((1 - 0.1325) * 0.2 * 0.4 * 0.75 * 0.8, abs=1e-5)
+    found = solve(SQUARE, settled, 0.4, HYBRID, by="restoration")
+    assert SQUARE.ratio(found, HYBRID) == pytest.approx(0.4, abs=1e-12) and found.settle == 0.4
+
+
 def test_static_and_then_dense_of_a_quarter():
     found = solve(SQUARE, Phases(0.9, 0, stairs=1), 0.25, by="restoration")
     kept = (0.25 - 0.132505) / 0.867495

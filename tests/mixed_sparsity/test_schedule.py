@@ -102,6 +102,38 @@ def test_many_stairs_are_smooth():
     assert fine == pytest.approx(smooth, abs=5e-4)
 
 
+# --- settled -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["mirror", "fast"])
+@pytest.mark.parametrize("end", [0.0, 0.5])
+@pytest.mark.parametrize("stairs", [None, 4])
+def test_a_restoration_may_settle_before_the_end(shape, end, stairs):
+    """The ramp is the same, in less time; three fifths of the last half are 0.3."""
+    whole = Phases(0.8, 0.25, 0.5, shape, end=end, stairs=stairs)
+    settling = replace(whole, settle=0.4)
+    for done in np.linspace(0.001, 0.999, 38):
+        assert settling.sparsity(0.5 + 0.3 * done) == pytest.approx(whole.sparsity(0.5 + 0.5 * done), abs=1e-9)
+        assert settling.sparsity(0.5 * done) == whole.sparsity(0.5 * done)
+        assert settling.sparsity(0.8 + 1e-9 + (0.2 - 1e-9) * done) == end
+    assert settling.means()["restoration"] == pytest.approx(0.6 * whole.means()["restoration"] + 0.4 * end)
+    assert np.mean(at(settling, 10_000)) == pytest.approx(settling.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("phases", [MIRROR, replace(FAST, settle=0.5), replace(MIRROR, stairs=5, settle=0.2), SPDF])
+def test_the_last_sparsity_holds_from_where_it_is_settled(phases):
+    settled = phases.settled()
+    assert phases.sparsity(settled) < 1e-9 < phases.sparsity(settled - 0.01)
+    assert Phases(0.8, 0.4, 0).settled() == 0.4 and Phases(0.8, 0.4, 0, stairs=2).settled() == 0.2
+    assert Phases(0.8, 0, 0).settled() == 0
+
+
+def test_a_settle_outside_its_range_is_named():
+    for settle in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ParameterError, match=f"settle={settle:g} of a restoration"):
+            Phases(0.8, settle=settle)
+
+
 # --- means ---------------------------------------------------------------------------------------------------
 
 
