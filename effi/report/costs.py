@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 RUNNING = ("train", "evaluate")
 LOST = "lost"
+UNUSED = 0.1  # of a budget; a comparison that leaves more is none at equal cost
 Cell = Callable[[Sequence[Pair]], str]
 
 
@@ -164,9 +165,10 @@ def cost_table(
 
 
 def _memory(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Cell]:
-    """The peak, but on a CPU bytes that were counted: a process there keeps what earlier trainings took."""
+    """The peak, but bytes that were counted on a CPU, where a process keeps what it had, and on a shared machine."""
     records = [pair.arm for own in pairs.values() for pair in own]
-    if any(holds(each, "training_bytes") for each in records) and all(each.get("device") == "cpu" for each in records):
+    unclear = _side_by_side(pairs) > 1 or all(each.get("device") == "cpu" for each in records)
+    if unclear and any(holds(each, "training_bytes") for each in records):
         return {"held in training": _relative("training_bytes", "B")}
     return {"peak memory": _relative("cost.peak_bytes", "B")}
 
@@ -187,12 +189,15 @@ def _timed(results: Results, timing: str) -> dict[str, Cell]:
 
 
 def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
-    """Epochs that fit the budget when the search is paid first; a fraction of one is none."""
+    """Epochs that fit the budget when the search is paid first; RecordError where whole ones leave much of it."""
     if "train" not in record["cost"]["phases"]:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
     spent = record["history"].get(key) or [epoch + 1 for epoch in range(epochs)]
     paid = running(record, key) / spent[-1] * (1 - 1e-9)  # a budget that an epoch meets to the last digit affords it
-    return sum(paid * each <= budget - before(record, key) for each in spent)
+    found = [before(record, key) + paid * each for each in spent if before(record, key) + paid * each <= budget]
+    if found and found[-1] < (1 - UNUSED) * budget:
+        raise RecordError(f"{record['arm']}: whole epochs leave more than {UNUSED:.0%} of the budget unused.")
+    return len(found)
 
 
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
@@ -235,6 +240,6 @@ def matched_table(results: Results, *, baseline: str, metric: str = "validation_
     rows = ((arm, *(write(pairs[arm]) for write in writers)) for arm in pairs)
     title = f"{measures.title(metric)} minus {baseline} at matched budgets: mean [95 % interval] over seeds"
     note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
-    whole = "A cut falls on a whole epoch: where these are few, up to one of them is lost."
+    whole = f"A cut falls on a whole epoch; where that leaves more than {UNUSED:.0%} of the budget, nothing is told."
     split = "They are of the validation split, whose own error is in no interval."
     return Table(title, ("arm", *budgets), tuple(rows), (note, whole, *([split] if "validation" in metric else [])))

@@ -162,6 +162,14 @@ def test_a_budget_is_cut_where_the_history_says_it_was_spent() -> None:
     assert cells(matched_table(Results([dense, half]), baseline="dense"), "d/half")["equal FLOPs"] == "10.0 points"
 
 
+def test_a_cut_that_leaves_much_of_the_budget_is_no_comparison() -> None:
+    """Dense pays 75 of the 90 that the other cost, as its next epoch would be one too many."""
+    records = [trained("d/dense", 0, 0.8), trained("d/half", 0, 0.78, flops=90.0)]
+    assert cells(matched_table(Results(records), baseline="dense"), "d/half")["equal FLOPs"] == "not available"
+    records[1] = trained("d/half", 0, 0.78, flops=80.0)
+    assert cells(matched_table(Results(records), baseline="dense"), "d/half")["equal FLOPs"] == "8.0 points"
+
+
 def test_there_is_no_equal_time_where_trainings_shared_a_machine() -> None:
     records = [trained("d/dense", 0, 0.8), trained("d/half", 0, 0.78, flops=50.0, side_by_side=2)]
     assert matched_table(Results(records), baseline="dense").columns == ("arm", "equal epochs", "equal FLOPs")
