@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 
 from torch import Tensor
 
@@ -33,22 +33,29 @@ def instant_soup() -> list[Case]:
 
 def votes(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, nets: int = NETS, device: str = "cpu") -> Case:
     """A denoised prune, its weak nets at hand, beside one mask by magnitude for each of the masks that it merges."""
-    weights, rounds = noise(tensors, sides, device), soup.Rounds(0.9, SPARSITY)
-    mask = masks.everything(weights)
-    count = tensors * sides[0] * sides[1]
+    rounds = soup.Rounds(0.9, SPARSITY)
+
+    @cache
+    def weights() -> dict[str, Tensor]:
+        return noise(tensors, sides, device)
+
+    @cache
+    def mask() -> masks.Mask:
+        return masks.everything(weights())
 
     def weak() -> Iterator[Mapping[str, Tensor]]:
         # The same weights again: what a net is costs nothing here, and ranking knows no shortcut for it.
-        yield from (weights for _ in range(nets))
+        yield from (weights() for _ in range(nets))
 
     def denoised(merge: Merge) -> Competitor:
         how = soup.Denoiser(nets, merge=merge)
-        return Competitor(lambda: soup.denoised_prune(weights, weak(), mask, rounds, how))
+        return Competitor(lambda: soup.denoised_prune(weights(), weak(), mask(), rounds, how))
 
     def plain() -> None:
         for _ in range(nets + 1):
-            masks.magnitude(weights, SPARSITY, within=mask)
+            masks.magnitude(weights(), SPARSITY, within=mask())
 
+    count = tensors * sides[0] * sides[1]
     competitors: dict[str, Callable[[], Competitor]] = {"magnitude, as often": lambda: Competitor(plain)}
     competitors |= {merge: partial(denoised, merge) for merge in ("union", "vote", "votes")}
     return Case(f"votes of {nets} nets, {count / 1e6:.0f} M", "magnitude, as often", competitors)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,13 @@ def attention(dtype: torch.dtype, shape: tuple[int, int, int, int] = SHAPE, wind
     """Forward and backward under two patterns, by the dense mask of one and by dense causal attention."""
     tokens, scale = shape[2], shape[3] ** -0.5
     merged, fixed = Pattern("merged", window), Pattern("fixed", window)
-    dense = merged.dense(tokens)
+
+    @cache
+    def dense() -> Tensor:
+        return merged.dense(tokens)
+
     ways: dict[str, Attend] = {
-        "dense mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=dense, scale=scale),
+        "dense mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=dense(), scale=scale),
         "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale),
         "merged": lambda q, k, v: HybridAttention(merged)(q, k, v, scale),
         "fixed": lambda q, k, v: HybridAttention(fixed)(q, k, v, scale),
@@ -56,15 +61,20 @@ def _differentiated(way: Attend, dtype: torch.dtype, shape: tuple[int, int, int,
 
 def topology(tensors: int = TENSORS, sides: tuple[int, int] = SIDES) -> Case:
     """One update of the topology beside one partition of all magnitudes."""
-    weights, gradients = noise(tensors, sides), noise(tensors, sides)
-    mask = masks.random(weights, SPARSE, generator=generator(0, "bench"))
-    targets, options = dict.fromkeys(weights, SPARSE), Evolution()
 
-    def update() -> None:
-        stream = generator(0, "topology")
-        evolve(weights, mask, targets, share=0.0, gradients=gradients, options=options, generator=stream)
+    @cache
+    def weights() -> dict[str, Tensor]:
+        return noise(tensors, sides)
 
-    ways = {"numpy.partition": lambda: by_partition(weights), "effi": update}
+    def update() -> Callable[[], object]:
+        mask = masks.random(weights(), SPARSE, generator=generator(0, "bench"))
+        how: dict[str, Any] = {"share": 0.0, "gradients": weights(), "options": Evolution()}
+        targets = dict.fromkeys(mask, SPARSE)
+        return lambda: evolve(weights(), mask, targets, generator=generator(0, "topology"), **how)
+
     count = tensors * sides[0] * sides[1]
-    makers = {name: partial(Competitor, way) for name, way in ways.items()}
+    makers: dict[str, Callable[[], Competitor]] = {
+        "numpy.partition": lambda: Competitor(lambda: by_partition(weights())),
+        "effi": lambda: Competitor(update()),
+    }
     return Case(f"topology, {count / 1e6:.0f} M, {100 * SPARSE:g} % pruned", "numpy.partition", makers)
