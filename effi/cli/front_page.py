@@ -89,11 +89,13 @@ def _block(judged: Sequence[Judged]) -> str:
 def _answer(
     notebook: Notebook, paper: Paper, results: Results, rows: list[ClaimRow], parts: list[Results]
 ) -> Iterator[str]:
-    """A line with what the claims of a paper say and what that is worth, then its leading findings where seen."""
+    """A line with what a method saves, what its paper's claims say and what that is worth; then leading findings."""
+    saved, _ = _best_and_worst(results, paper)
     said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
     yield (
-        f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. Its claims at {results.scale} "
-        f"scale ({WORTH[results.scale]}), {said}.{_beside(rows)}{unlearned_sentence(results, paper)}"
+        f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. **What it saves: {saved}.** Its "
+        f"claims at {results.scale} scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
+        f"{unlearned_sentence(results, paper)}"
     )
     yield from (f"  - {told}" for told in _seen(leading(paper, results.scale), paper, results))
     for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
     assert "\nold\n" not in page
     said = "as in the paper: **1 for**; fair: **1 for**."
     worth = "Its claims at cpu scale (a direction, by short runs on a part of the data)"
-    assert f"\n- **[A tiny question](notebooks/1_made_up.ipynb)** *A made-up paper*. {worth}, {said}\n" in page
+    saves = re.search(r"\*A made-up paper\*\. \*\*What it saves: (.*?)\.\*\* Its", page)
+    assert saves and f"| made_up | {saves[1]} |" in page, "as in the table of savings"
+    told = f"*A made-up paper*. **What it saves: {saves[1]}.** {worth}, {said}"
+    assert f"\n- **[A tiny question](notebooks/1_made_up.ipynb)** {told}\n" in page
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| made_up")]
     counts = ["**1**: 1 trained", "0", "0", "0", "1 reproduced"]
     assert rows[:2] == [["made_up, cpu scale", read, *counts] for read in ("as in the paper", "fair")]
