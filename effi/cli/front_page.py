@@ -44,13 +44,18 @@ WORTH = {
 
 
 class Judged(NamedTuple):
-    """A notebook with its paper, that paper's claims judged at the highest scale that ran most, and larger scales."""
+    """A notebook with its paper, that paper's claims judged at the highest scale that ran most, and larger scales.
+
+    `best` is what the method saves there, `worst` where it loses, in words.
+    """
 
     notebook: Notebook
     paper: Paper
     results: Results
     rows: list[ClaimRow]
     parts: list[Results]
+    best: str
+    worst: str
 
 
 def write() -> Path:
@@ -81,16 +86,14 @@ def _block(judged: Sequence[Judged]) -> str:
         return "No results yet: `make reproduce` makes them."
     picture = f"{paths.results().name}/{PICTURE}.png"
     shown = f"![{QUESTION} For, against, open or not run, per paper]({picture})"
-    lines = "\n".join(line for found in judged for line in _answer(*found))
+    lines = "\n".join(line for found in judged for line in _answer(found))
     tables = (table.markdown().strip() for table in (_counts(judged), _savings(judged)))
     return "\n\n".join((shown, lines, *tables))
 
 
-def _answer(
-    notebook: Notebook, paper: Paper, results: Results, rows: list[ClaimRow], parts: list[Results]
-) -> Iterator[str]:
+def _answer(judged: Judged) -> Iterator[str]:
     """A line with what a method saves, what its paper's claims say and what that is worth; then leading findings."""
-    saved, _ = _best_and_worst(results, paper)
+    notebook, paper, results, rows, parts, saved, _ = judged
     said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
     yield (
         f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. **What it saves: {saved}.** Its "
@@ -157,7 +160,7 @@ def _by_word(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
 
 def _savings(judged: Sequence[Judged]) -> report.Table:
     """A row a paper."""
-    rows = ((each.notebook.paper, *_best_and_worst(each.results, each.paper)) for each in judged)
+    rows = ((each.notebook.paper, each.best, each.worst) for each in judged)
     scores = sorted({measures.words(each.paper.report["score"]) for each in judged})
     note = (
         "Best honest saving: what the notebook advises, of the arms that it offers in place of the baseline, chosen on "
@@ -174,7 +177,7 @@ def _judged() -> Iterator[Judged]:
         results, parts = by_scale(notebook.paper)
         if results:
             paper = papers.load(notebook.paper)
-            yield Judged(notebook, paper, results, judge(paper, results), parts)
+            yield Judged(notebook, paper, results, judge(paper, results), parts, *_best_and_worst(results, paper))
 
 
 def _bars(judged: Sequence[Judged]) -> dict[str, Counter[Tally]]:

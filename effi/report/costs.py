@@ -194,7 +194,8 @@ def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
         raise RecordError(f'{record["arm"]} holds no phase "train": open one around its training.')
     spent = record["history"].get(key) or [epoch + 1 for epoch in range(epochs)]
     paid = running(record, key) / spent[-1] * (1 - 1e-9)  # a budget that an epoch meets to the last digit affords it
-    found = [before(record, key) + paid * each for each in spent if before(record, key) + paid * each <= budget]
+    after_each = (before(record, key) + paid * each for each in spent)
+    found = [cost for cost in after_each if cost <= budget]
     if found and found[-1] < (1 - UNUSED) * budget:
         raise RecordError(f"{record['arm']}: whole epochs leave more than {UNUSED:.0%} of the budget unused.")
     return len(found)
