@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from effi.bench import gpu, soups, sparsity, suites, tickets
+from effi.bench import gpts, gpu, soups, sparsity, suites, tickets
 from effi.bench.rounds import Case, timed
 from effi.bench.shown import newest, save, table
 from effi.errors import ParameterError, did_you_mean
@@ -15,6 +15,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "minimal": suites.minimal,
     "loop": suites.loop,
     "import": suites.imports,
+    "gpt": gpts.gpt,
     "early_bird": tickets.early_bird,
     "instant_soup": soups.instant_soup,
     "mixed_sparsity": sparsity.mixed_sparsity,

@@ -8,15 +8,20 @@ from functools import partial
 
 import torch
 
-from effi.bench import soups, suites, tickets
+from effi.bench import gpts, soups, suites, tickets
+from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
 from effi.bench.slimming import steps_after_removal
 
 CALLS, BATCH = 10, 512  # the batch that the first paper's ViT is trained with
+LENGTHS, TOKENS = (1024, 2048, 4096, 8192), 16_384  # of a text, of a batch
 
 
 def gpu() -> list[Case]:
-    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
+    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks.
+
+    Last GPT-2 small, dense and masked, and its attention under patterns as texts grow longer.
+    """
     if not torch.cuda.is_available():
         return []
     return [
@@ -25,6 +30,9 @@ def gpu() -> list[Case]:
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
         tickets.selection(device="cuda"),
+        *gpts.gpt(gpts.GPT2, precisions=("bf16",), device="cuda"),
+        gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
+        *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
     ]
 
 

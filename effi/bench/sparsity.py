@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effi import masks
+from effi.bench import gpts, schedules
 from effi.bench.blocks import block_linear
 from effi.bench.rounds import Case, Competitor
 from effi.bench.tickets import SIDES, TENSORS, by_partition, noise
@@ -24,7 +25,13 @@ SPARSE = 0.8
 
 def mixed_sparsity() -> list[Case]:
     """What the third paper's method costs, and what of it a machine can be spared."""
-    return [*(attention(dtype) for dtype in (torch.float32, torch.bfloat16)), topology(), *block_linear()]
+    return [
+        *(attention(dtype) for dtype in (torch.float32, torch.bfloat16)),
+        topology(),
+        *block_linear(),
+        gpts.masked(),
+        *schedules.steps(),
+    ]
 
 
 def attention(dtype: torch.dtype, shape: tuple[int, int, int, int] = SHAPE, window: int = WINDOW) -> Case:
@@ -42,14 +49,17 @@ def attention(dtype: torch.dtype, shape: tuple[int, int, int, int] = SHAPE, wind
         "merged": lambda q, k, v: HybridAttention(merged)(q, k, v, scale),
         "fixed": lambda q, k, v: HybridAttention(fixed)(q, k, v, scale),
     }
-    makers = {name: partial(_differentiated, way, dtype, shape) for name, way in ways.items()}
+    makers = {name: partial(differentiated, way, dtype, shape) for name, way in ways.items()}
     return Case(f"attention, {tokens:,} tokens, {str(dtype).removeprefix('torch.')}", "dense mask", makers)
 
 
-def _differentiated(way: Attend, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> Competitor:
+def differentiated(
+    way: Attend, dtype: torch.dtype, shape: tuple[int, int, int, int], device: str = "cpu"
+) -> Competitor:
+    """Forward and backward of attention, BHTD, on one fixed draw of its inputs."""
     draw = generator(0, "bench")
-    inputs = [torch.randn(shape, generator=draw).to(dtype).requires_grad_() for _ in range(3)]
-    gradient = torch.randn(shape, generator=draw).to(dtype)
+    inputs = [torch.randn(shape, generator=draw).to(device, dtype).requires_grad_() for _ in range(3)]
+    gradient = torch.randn(shape, generator=draw).to(device, dtype)
 
     def step() -> None:
         for each in inputs:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
@@ -43,11 +43,18 @@ def one_step(
     draw = generator(0, "bench")
     images = torch.randn(batch, shape.channels, *[shape.image_size] * 2, generator=draw).to(device)
     labels = torch.randint(shape.classes, (batch,), generator=draw).to(device)
+    return step_on(model, optimizer, images, labels, precision)
+
+
+def step_on(
+    model: nn.Module, optimizer: Optimizer, inputs: Tensor, labels: Tensor, precision: str
+) -> Callable[[], None]:
+    """A training step on one fixed batch, with a label for each row of logits."""
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(inputs)
+        F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten()).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from effi.mixed_sparsity.hybrid import HybridAttention
-from effi.mixed_sparsity.positions import Pattern
+from effi.mixed_sparsity.positions import HeadSplit, Pattern
 from effi.mixed_sparsity.schedule import Phase, Phases
 from effi.models.gpt import GPT
 from effi.training import Step
@@ -18,7 +17,7 @@ class Attending:
     Evaluations see what the step before them saw, as in the official code.
     """
 
-    def __init__(self, model: GPT, phases: Phases, pattern: Pattern, within: Collection[Phase]) -> None:
+    def __init__(self, model: GPT, phases: Phases, pattern: Pattern | HeadSplit, within: Collection[Phase]) -> None:
         self.model, self.phases, self.within = model, phases, within
         self.hybrid = HybridAttention(pattern)
         self.share = 0.0
@@ -30,10 +29,7 @@ class Attending:
         self._switch()
 
     def _switch(self) -> None:
-        model: Any = self.model
-        attention = self.hybrid if self.phases.phase(self.share) in self.within else None
-        # FLOPs of a step are counted anew with each version.
-        model.attention = model.flops_version = attention
+        self.model.attention = self.hybrid if self.phases.phase(self.share) in self.within else None
 
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint keeps."""

@@ -6,7 +6,7 @@ On a CPU the layer makes one product per row of blocks, of the inputs that the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from effi.errors import ParameterError
 from effi.masks import Mask
+from effi.models.gpt import TiedEmbedding
 
 Norm = Literal["l1", "frobenius"]
 
@@ -56,13 +57,18 @@ def block_mask(mask: Mask, size: int) -> Mask:
     return blocks
 
 
-def _grid(name: str, matrix: Tensor, size: int) -> Tensor:
-    """A view (out / size, size, in / size, size)."""
-    if matrix.ndim != 2 or size < 1 or any(side % size for side in matrix.shape):
+def check_parting(name: str, shape: Sequence[int], size: int) -> None:
+    """ParameterError, with the name, where a tensor of this shape does not part into blocks of size x size weights."""
+    if len(shape) != 2 or size < 1 or any(side % size for side in shape):
         raise ParameterError(
-            f'"{name}" of shape {tuple(matrix.shape)} does not part into blocks of {size} x {size}; '
+            f'"{name}" of shape {tuple(shape)} does not part into blocks of {size} x {size}; '
             "give a size that divides both sides"
         )
+
+
+def _grid(name: str, matrix: Tensor, size: int) -> Tensor:
+    """A view (out / size, size, in / size, size)."""
+    check_parting(name, matrix.shape, size)
     return matrix.unflatten(1, (-1, size)).unflatten(0, (-1, size))
 
 
@@ -104,15 +110,24 @@ class Layout:
         """Of each column of blocks, the outputs that read it."""
         return [_line(kept, self.size) for kept in self.kept.cpu().t()]
 
-    @cached_property
+    @property
     def whole(self) -> bool:
         """Whether every block lives."""
-        return bool(self.kept.all())
+        return self.live == self.kept.numel()
+
+    @cached_property
+    def live(self) -> int:
+        """How many blocks live."""
+        return int(self.kept.count_nonzero())
 
     @cached_property
     def pays(self) -> bool:
         """Whether many products are expected to take less time on a CPU than one with the whole weight."""
-        return int(self.kept.count_nonzero()) * (self.size + MORE) < self.kept.numel() * self.size
+        return self.live * (self.size + MORE) < self.kept.numel() * self.size
+
+    def parted(self, device: torch.device) -> bool:
+        """Whether live blocks alone are multiplied on a device."""
+        return device.type == "cpu" and self.pays
 
     def masked(self, weight: Tensor) -> Tensor:
         """The weight, zero off the live blocks."""
@@ -154,7 +169,7 @@ class _BlockLinear(torch.autograd.Function):
         # Strides that BLAS cannot read would have every part copied.
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
-        ctx.layout, ctx.dense_gradient, ctx.by_blocks = layout, dense_gradient, layout.pays and x.device.type == "cpu"
+        ctx.layout, ctx.dense_gradient, ctx.by_blocks = layout, dense_gradient, layout.parted(x.device)
         return _by_rows(x, weight, layout) if ctx.by_blocks else x @ layout.masked(weight).t()
 
     @staticmethod
@@ -197,23 +212,24 @@ def _gradients_at_once(
     return of_x, layout.masked(gradient.t() @ x) if for_weight else None
 
 
-# --- the layer -----------------------------------------------------------------------------------------------
+# --- layers --------------------------------------------------------------------------------------------------
 
 
-class BlockSparseLinear(nn.Linear):
-    """A linear layer over the parameters of another one, which multiplies by live blocks alone; at first all live.
+class _LiveBlocks(nn.Module):
+    """The part of a layer that knows which blocks of its weight live.
 
-    The weight stays the dense (out, in) parameter: weights off the mask are neither read nor changed, so that a loop
-    may hold them at zero. With `dense_gradient` on, backward passes give them gradients, for what would grow.
-    ParameterError for a size that does not divide both sides.
+    The weight stays the dense (out, in) parameter: products read no weights off the mask, so that a loop may hold them
+    at zero. With `dense_gradient` on, backward passes give them gradients, for what would grow.
     """
 
-    def __init__(self, linear: nn.Linear, size: int) -> None:
-        has_bias = linear.bias is not None
-        super().__init__(linear.in_features, linear.out_features, bias=has_bias, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        grid = _grid("weight", linear.weight, size)
-        self.dense_gradient = False
+    weight: Tensor
+    layout: Layout
+    dense_gradient: bool
+
+    def _take(self, weight: Tensor, size: int) -> None:
+        """Have this weight, of which all blocks live."""
+        grid = _grid("weight", weight, size)
+        self.weight, self.dense_gradient = weight, False
         self.layout = Layout(grid.new_ones(grid.shape[0], grid.shape[2], dtype=torch.bool), size)
 
     def set_mask(self, kept: Tensor) -> None:
@@ -225,7 +241,49 @@ class BlockSparseLinear(nn.Linear):
             )
         self.layout = Layout(kept.to(self.weight.device, copy=True), self.layout.size)
 
+    @property
+    def multiplied(self) -> int:
+        """Weights that each input is multiplied by: those of live blocks, or all where that is faster."""
+        return self.layout.live * self.layout.size**2 if self.layout.parted(self.weight.device) else self.weight.numel()
+
+    @property
+    def differentiated(self) -> int:
+        """Weights whose gradients a backward pass makes."""
+        return self.weight.numel() if self.dense_gradient else self.multiplied
+
+    def product(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        return block_linear(x, self.weight, self.layout, dense_gradient=self.dense_gradient)
+
+
+class BlockSparseLinear(_LiveBlocks, nn.Linear):
+    """A linear layer over the parameters of another one, which multiplies by live blocks alone; at first all live.
+
+    ParameterError for a size that does not divide both sides.
+    """
+
+    def __init__(self, linear: nn.Linear, size: int) -> None:
+        has_bias = linear.bias is not None
+        super().__init__(linear.in_features, linear.out_features, bias=has_bias, device="meta")
+        self.bias = linear.bias
+        self._take(linear.weight, size)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        y = block_linear(x, self.weight, self.layout, dense_gradient=self.dense_gradient)
+        y = self.product(x)
         return y if self.bias is None else y.add_(self.bias)
+
+
+class BlockSparseEmbedding(_LiveBlocks, TiedEmbedding):
+    """A tied embedding over the matrix of another one: the head multiplies by live blocks alone, ids read whole rows.
+
+    ParameterError for a size that does not divide both sides.
+    """
+
+    def __init__(self, embedding: nn.Embedding, size: int) -> None:
+        super().__init__(embedding.num_embeddings, embedding.embedding_dim, device="meta")
+        self._take(embedding.weight, size)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., N) -> logits (..., V)."""
+        return self.product(hidden)

@@ -1,19 +1,25 @@
-"""Corpora as a notebook opens them, a seed's own part of one, and the sizes of models that are compared on it."""
+"""Corpora as a notebook opens them, to train on or to predict unseen, and the sizes of models that are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from effi.data import Opened, TextDataset, load_corpus
+from effi.data import Examples, Opened, TextDataset, catalogue, causal, files, load_corpus
+from effi.data.examples import checksum
 from effi.data.opening import SMALL, TINY
-from effi.errors import ParameterError
+from effi.data.sources import Corpus
+from effi.errors import DataError, ParameterError
 from effi.mixed_sparsity.flops import Accounting, GPTSize
 from effi.models.language import TextSize
 from effi.seeds import generator
+
+HELD = ("validation", "test")
+# What GPT-2 was measured on (Radford et al. 2019, Table 3); not all of it can be read here.
+ZERO_SHOT = ("lambada", "ptb", "wikitext-2", "wikitext-103", "lm1b")
 
 
 def open_corpora(
@@ -26,17 +32,32 @@ def open_corpora(
 ) -> dict[str, Opened]:
     """Name in records -> the corpus: of named ones the part that `parts` has at small scales, else `whole` options.
 
-    Both hold options of `load_corpus`; models read `length` - 1 tokens, and learn the one after each. Errors of
-    `load_corpus`.
+    Both hold options of `load_corpus`, and as `validation` and `test` the most windows of these; models read `length`
+    - 1 tokens, and learn the one after each. Errors of `load_corpus`.
     """
     opened = {}
     for name in names:
         small = name in parts and (scale in SMALL or name in TINY)
         subset = {**(parts[name] if small else whole), "whole": int(not small)}
-        options = {key: value for key, value in subset.items() if key != "whole"}
-        one = load_corpus(name, **options).to(device)
+        options = {key: value for key, value in subset.items() if key not in ("whole", *HELD)}
+        one = spaced(load_corpus(name, **options), subset).to(device)
         opened[one.name] = Opened(name, one, subset)
     return opened
+
+
+def spaced(data: TextDataset, most: Mapping[str, Any]) -> TextDataset:
+    """A corpus with at most so many windows of `validation` and of `test`, evenly spaced over each text."""
+    parts: dict[str, Any] = {}
+    for split in HELD:
+        examples, count = data.splits[split], most.get(split)
+        if count is not None and count < len(examples):
+            parts[split] = examples.take(_places(len(examples), count).to(examples.inputs.device))
+    return replace(data, **parts)
+
+
+def _places(of: int, count: int) -> torch.Tensor:
+    """So many places among others, evenly spaced."""
+    return torch.arange(count) * of // count
 
 
 def drawn(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
@@ -51,6 +72,58 @@ def drawn(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
         raise ParameterError(f"{rows:,} training windows of {data.name} are asked for, which has {count:,}; give fewer")
     chosen = torch.randperm(count, generator=generator(seed, "corpus"))[:rows]
     return replace(data, train=data.train.take(chosen.to(data.train.inputs.device)))
+
+
+def at_hand(names: Iterable[str]) -> tuple[tuple[str, ...], str | None]:
+    """The corpora that are on this machine, and a sentence on those that are not; nothing is downloaded.
+
+    DataError for a name that neither this workbook nor the paper knows.
+    """
+    here = {name: _is_here(name) for name in names}
+    missing = ", ".join(name for name, found in here.items() if not found)
+    notice = f"Not on this machine, so not predicted: {missing}. Another text can be given as text:PATH."
+    return tuple(name for name, found in here.items() if found), notice if missing else None
+
+
+def _is_here(name: str) -> bool:
+    if name in ZERO_SHOT and name not in catalogue.CORPORA:
+        return False
+    catalogue.holds(name)
+    return ":" in name or files.find(files.manifest()[name]) is not None
+
+
+@dataclass(frozen=True)
+class Unseen(Examples):
+    """Windows of a corpus that models of another one are to predict; `checksum` is that of their ids."""
+
+    checksum: str
+
+
+def zero_shot(
+    opened: Mapping[str, Opened], names: Iterable[str], *, most: int | None = None
+) -> dict[str, dict[str, Unseen]]:
+    """For each corpus the others by name, as windows that its models can read and were not trained on.
+
+    They are the other's test text in the tokens and windows of the corpus, on its device; with `most` so many tokens,
+    evenly spaced over the text. Errors of `load_corpus`, and DataError for less than a window.
+    """
+    texts = {catalogue.label(name): catalogue.read_corpus(name, 0) for name in names}
+    return {
+        own: {name: _windows(name, text, one.data, most) for name, text in texts.items() if name != own}
+        for own, one in opened.items()
+    }
+
+
+def _windows(name: str, text: Corpus, of: Any, most: int | None) -> Unseen:
+    length = of.train.inputs.shape[1] + 1
+    rows = of.tokenizer.pack(text.test, length, None, running=text.running)
+    if most is not None and most < rows.numel():
+        rows = rows[_places(len(rows), most // length)]
+    if not len(rows):
+        raise DataError(f"the test text of {name} fills no window of {length} tokens: leave it out, or ask for more")
+    windows, none = causal(rows), causal(rows[:0])
+    held = windows.to(of.train.inputs.device)
+    return Unseen(held.inputs, held.labels, checksum(windows, none))
 
 
 def gpt_size(size: TextSize, tokens: int, vocabulary: int) -> GPTSize:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from effi import masks
 from effi.cost import Ledger
 from effi.data import Opened, TextDataset
 from effi.errors import ParameterError
-from effi.mixed_sparsity.building import drawn, gpt_size
+from effi.mixed_sparsity.building import Unseen, drawn, gpt_size
 from effi.mixed_sparsity.course import head_of
 from effi.mixed_sparsity.outcome import curves, outcome
 from effi.mixed_sparsity.recipes import Sparse, Task
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Experiment:
-    """What all arms share: the corpora by name, as the settings of an arm name its data."""
+    """What all arms share: the corpora by name, as the settings of an arm name its data.
+
+    `others` has for each the windows of other corpora that models of it are to predict, made by `zero_shot`.
+    """
 
     opened: Mapping[str, Opened]
+    others: Mapping[str, Mapping[str, Unseen]] = field(default_factory=dict)
 
     def check(self, arms: Mapping[Any, Settings]) -> None:
         """Errors of `Sparse.check`, with the arm's name."""
@@ -34,7 +40,8 @@ class Experiment:
             one, recipe = self.data(settings, 0), settings.recipe
             if isinstance(recipe, Sparse):
                 try:
-                    recipe.check(settings.training.all_steps(len(one.train)), one.train.inputs.shape[1])
+                    steps, tokens = settings.training.all_steps(len(one.train)), one.train.inputs.shape[1]
+                    recipe.check(steps, tokens, None if recipe.blocks is None else shapes(settings.model, one))
                 except ParameterError as error:
                     raise ParameterError(f"{name}: {error}") from None
 
@@ -52,7 +59,8 @@ class Experiment:
         model = build(settings.model, one, seed).to(one.train.inputs.device)
         reference = gpt_size(settings.reference or settings.model.size, tokens, one.vocabulary)
         names = prunable(model, settings.model)
-        return Task(model, one, settings.training, seed, ledger, names, reference, checkpoint)
+        others = self.others.get(settings.data["name"], {})
+        return Task(model, one, settings.training, seed, ledger, names, reference, checkpoint, others=others)
 
     def data(self, settings: Settings, seed: int) -> TextDataset:
         """A seed's windows."""
@@ -63,6 +71,12 @@ class Experiment:
 def build(model: Model, one: TextDataset, seed: int) -> GPT:
     """A new model for a corpus, with weights of the seed."""
     return GPT(one.vocabulary, one.train.inputs.shape[1], model.size, tied=model.tied, seed=seed)
+
+
+def shapes(model: Model, one: TextDataset) -> dict[str, torch.Size]:
+    """Shapes of what may be pruned."""
+    made = build(model, one, 0)
+    return {name: made.get_parameter(name).shape for name in prunable(made, model)}
 
 
 def prunable(model: GPT, settings: Model) -> list[str]:

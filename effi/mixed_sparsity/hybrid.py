@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from effi.mixed_sparsity.positions import Pattern
+from effi.errors import ParameterError
+from effi.mixed_sparsity.positions import HeadSplit, Pattern
 from effi.models.gpt import causal_attention
 
 BLOCK, SHORTEST = 64, 16  # queries that share a window: fewer waste fewer scores, more make better matrix products
@@ -29,12 +30,15 @@ SCORES = 2**20  # that a CPU makes at once, so that they stay in its cache
 class HybridAttention:
     """softmax(scale q k^T) v over the pairs of a pattern, for `GPT.attention`: equal to a dense mask, and faster.
 
-    Texts may be shorter than the window, and of any length. Type and device are those of the inputs.
+    Texts may be shorter than the window, and of any length. Type and device are those of the inputs. ParameterError for
+    an odd number of heads that are to be split.
     """
 
-    pattern: Pattern
+    pattern: Pattern | HeadSplit
 
     def __call__(self, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float) -> Tensor:
+        if isinstance(self.pattern, HeadSplit):
+            return _by_half(self.pattern, q_BHTD, k_BHTD, v_BHTD, scale)
         if self.pattern.kind == "causal":
             return causal_attention(q_BHTD, k_BHTD, v_BHTD, scale)
         layout = Layout.of(self.pattern, q_BHTD.shape[-2])
@@ -44,11 +48,24 @@ class HybridAttention:
         return mixed
 
     def scores(self, tokens: int) -> int:
-        """How many scores are made for a head, those that are masked included; the pattern has fewer."""
+        """How many scores are made for a head, those that are masked included; the pattern has fewer.
+
+        Of heads that are split the mean, rounded up.
+        """
+        if isinstance(self.pattern, HeadSplit):
+            return -(-sum(HybridAttention(pattern).scores(tokens) for pattern in self.pattern.patterns) // 2)
         if self.pattern.kind == "causal":
             return tokens**2
         layout = Layout.of(self.pattern, tokens)
         return layout.tokens * layout.columns
+
+
+def _by_half(split: HeadSplit, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float) -> Tensor:
+    if q_BHTD.shape[1] % 2:
+        raise ParameterError(f"{q_BHTD.shape[1]} heads have no half to attend otherwise; use an even number of heads")
+    halves = zip(*(x_BHTD.chunk(2, 1) for x_BHTD in (q_BHTD, k_BHTD, v_BHTD)), strict=True)
+    mixed = [HybridAttention(each)(q, k, v, scale) for each, (q, k, v) in zip(split.patterns, halves, strict=True)]
+    return torch.cat(mixed, 1)
 
 
 # --- kinds of keys -------------------------------------------------------------------------------------------

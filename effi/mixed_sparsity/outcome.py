@@ -14,6 +14,7 @@ import torch
 from effi import masks
 from effi.data import Examples
 from effi.data.tokens import Tokenizer
+from effi.mixed_sparsity import cold_start
 from effi.mixed_sparsity.course import Told
 from effi.mixed_sparsity.evolution import ORIGINS
 from effi.mixed_sparsity.flops import Accounting, Convention, Head
@@ -38,7 +39,8 @@ def outcome(task: Task, found: Trained) -> Outcome:
     parameters = dict(task.model.named_parameters())
     sizes["prunable"] = sum(parameters[name].numel() for name in task.names)
     trained = {"train_loss": found.history.curves["train_loss"][-1]}
-    return Outcome(trained | losses(task) | flops(task, found) | topology(task, found) | sizes, {})
+    moved = topology(task, found) | cold_start.means(found.watched)
+    return Outcome(trained | losses(task) | zero_shot(task) | flops(task, found) | moved | sizes, {})
 
 
 # --- losses --------------------------------------------------------------------------------------------------
@@ -55,6 +57,21 @@ def losses(task: Task) -> dict[str, float]:
         found |= {f"{split}_{name}": value for name, value in scores.items()}
         if current is not None:
             found[f"current_{split}_loss"] = evaluate(task.model, examples, task.data, OBJECTIVE)["loss"]
+    return found
+
+
+def zero_shot(task: Task) -> dict[str, float]:
+    """Loss, perplexity per token of the own vocabulary, and bits per byte on each corpus that was not trained on.
+
+    With dense attention. Vocabularies of two corpora cut a text differently: compare bits per byte between them.
+    """
+    found: dict[str, float] = {}
+    with attending(task.model, None):
+        for name, examples in task.others.items():
+            scores = evaluate(task.model, examples, task.data, OBJECTIVE)
+            own = {"zero_shot_loss": scores["loss"], "ppl": scores["perplexity"]}
+            own |= _bits_per_byte(scores["loss"], examples, task.data.tokenizer)
+            found |= {f"{score}/{name}": value for score, value in own.items()}
     return found
 
 
@@ -150,7 +167,8 @@ def curves(task: Task, found: Trained) -> dict[str, Sequence[float]]:
         after, flops = zip(*_spent(task, found, convention), strict=True)
         spent[f"flops_ratio/{convention}"] = np.interp(steps, (0, *after), (0.0, *flops)).tolist()
     own = {name: values for name, values in found.told.items() if not name.startswith(SPARSITY)}
-    return found.history.curves | spent | {f"mask/{name}": each for name, each in (own | by_layer(found)).items()}
+    told = {f"mask/{name}": each for name, each in (own | by_layer(found)).items()}
+    return found.history.curves | spent | told | found.watched
 
 
 def _spent(task: Task, found: Trained, convention: Convention) -> Iterator[tuple[int, float]]:

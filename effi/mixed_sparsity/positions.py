@@ -118,6 +118,46 @@ class Pattern:
         return seen[self.kind] & causal
 
 
+@dataclass(frozen=True)
+class HeadSplit:
+    """Half of the heads with a "local" pattern, the others with a "strided" one (Child et al. 2019, Sec. 5.1).
+
+    The official code gives all heads one pattern. Counts are means of the two, so those of a head on average.
+    ParameterError for a window below 1.
+    """
+
+    window: int
+
+    def __post_init__(self) -> None:
+        Pattern("local", self.window)  # checks it
+
+    @property
+    def patterns(self) -> tuple[Pattern, Pattern]:
+        """That of the first half of the heads, and that of the second."""
+        return Pattern("local", self.window), Pattern("strided", self.window)
+
+    def check(self, tokens: int) -> None:
+        """ParameterError for a window longer than a context of so many tokens."""
+        self.patterns[0].check(tokens)
+
+    def dense(self, tokens: int) -> Tensor:
+        """The masks themselves, bool (2, T, T), one for each half: the reference of everything else."""
+        return torch.stack([pattern.dense(tokens) for pattern in self.patterns])
+
+    def pairs(self, tokens: int) -> float:
+        """How many pairs of a query and a key it sees there are."""
+        return sum(pattern.pairs(tokens) for pattern in self.patterns) / 2
+
+    def density(self, tokens: int) -> Density:
+        """Shares of the pairs, relative to T^2 and to causal attention."""
+        pairs = self.pairs(tokens)
+        return Density(pairs / tokens**2, pairs / _triangle(tokens))
+
+    def tiles(self, tokens: int, tile: int = TILE) -> float:
+        """How many tiles of tile x tile pairs hold at least one that is seen."""
+        return sum(pattern.tiles(tokens, tile) for pattern in self.patterns) / 2
+
+
 def _triangle(count: int) -> int:
     """1 + 2 + ... + count."""
     return count * (count + 1) // 2

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from effi.cost import Ledger
-from effi.data import TextDataset
+from effi.data import Examples, TextDataset
 from effi.errors import ParameterError
 from effi.masks import Mask
 from effi.mixed_sparsity.attending import Attending
+from effi.mixed_sparsity.blocks import Norm, check_parting
 from effi.mixed_sparsity.course import Course, head_of, size_of
 from effi.mixed_sparsity.densities import erdos_renyi, uniform
 from effi.mixed_sparsity.evolution import Evolution, is_settled
 from effi.mixed_sparsity.flops import Accounting, Free, GPTSize, solve
 from effi.mixed_sparsity.listener import Distribution, First, MixedSparsity
-from effi.mixed_sparsity.positions import Pattern
+from effi.mixed_sparsity.positions import HeadSplit, Pattern
 from effi.mixed_sparsity.schedule import Phase, Phases
 from effi.models.gpt import GPT
 from effi.training import History, LanguageModelling, Step, Training, fit
@@ -33,7 +34,8 @@ DISTRIBUTIONS: dict[str, Distribution] = {"erdos_renyi": erdos_renyi, "uniform":
 class Task:
     """A new model, the text that it is trained on, and where its cost is booked; `names` are what may be pruned.
 
-    FLOP ratios are of a dense training of a model of the `reference` size.
+    FLOP ratios are of a dense training of a model of the `reference` size. `others` are windows of corpora by name that
+    the trained model is to predict.
     """
 
     model: GPT
@@ -44,6 +46,7 @@ class Task:
     names: Sequence[str]
     reference: GPTSize
     checkpoint: Path | None = None
+    others: Mapping[str, Examples] = field(default_factory=dict)
 
     @property
     def size(self) -> GPTSize:
@@ -66,13 +69,14 @@ class Task:
 class Trained:
     """The history of a training, how it went, the mask that its weights obey, and what is told of each mask before.
 
-    The model has its last weights, and attends as in its last step.
+    The model has its last weights, and attends as in its last step. `watched` are more curves, of its listeners.
     """
 
     history: History
     course: Course
     mask: Mask = field(default_factory=dict)
     told: dict[str, list[float]] = field(default_factory=dict)
+    watched: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Recipe(Protocol):
@@ -106,15 +110,18 @@ class Sparse:
     """Training under masks that follow `phases` in how much they prune, a distribution in where, an evolution in what.
 
     `first` is the mask before the first step. Attention follows a pattern in the phases `within`, and sees all earlier
-    tokens in the others; without a pattern it always does.
+    tokens in the others; without a pattern it always does. With `blocks`, squares of so many weights a side live or die
+    together, ranked by a `norm`, and layers of the model come to multiply by live blocks alone.
     """
 
     phases: Phases
     evolution: Evolution = field(default_factory=Evolution)
     distribution: Literal["erdos_renyi", "uniform"] = "erdos_renyi"
     first: First = "random"
-    attention: Pattern | None = None
+    attention: Pattern | HeadSplit | None = None
     within: tuple[Phase, ...] = ("warm-up", "ultra")
+    blocks: int | None = None
+    norm: Norm = "l1"
 
     def __call__(self, task: Task) -> Trained:
         method, course = self.prepared(task)
@@ -128,7 +135,8 @@ class Sparse:
     def prepared(self, task: Task) -> tuple[MixedSparsity, Course]:
         """The method as a listener, and how the training will go."""
         where, how = DISTRIBUTIONS[self.distribution], self.carried_out()
-        method = MixedSparsity(task.model, self.phases, where, how, names=task.names, seed=task.seed, first=self.first)
+        own: dict[str, Any] = {"first": self.first, "blocks": self.blocks, "norm": self.norm}
+        method = MixedSparsity(task.model, self.phases, where, how, names=task.names, seed=task.seed, **own)
         weights = {name: weight.numel() for name, weight in method.weights.items()}
         attention = self.densities(task.size.tokens)
         head, gradients = head_of(task.model), how.sees_gradients
@@ -160,12 +168,15 @@ class Sparse:
             found = replace(found, phases=phases)
         return found
 
-    def check(self, steps: int, tokens: int) -> None:
+    def check(self, steps: int, tokens: int, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         """ParameterError where a training of so many steps never trains at the schedule's last sparsity.
 
         An update comes after each `every` steps, and what one at the very end revives stays zero. Also where texts are
-        shorter than a window of the attention.
+        shorter than a window of the attention, and where matrices of these shapes do not part into blocks.
         """
+        if self.blocks is not None:
+            for name, shape in (shapes or {}).items():
+                check_parting(name, shape, self.blocks)
         if self.attention is not None:
             self.attention.check(tokens)
         every = self.evolution.every
@@ -179,15 +190,16 @@ class Sparse:
 
     def _counted(self, accounting: Accounting) -> Accounting:
         """The accounting of steps that make dense gradients as often as this does, and at such a sparsity."""
-        sparsities = [(self.phases.sparsity(share), self._updating(share)) for share in SHARES]
-        there, all_of_it = sum(each for each, updating in sparsities if updating), sum(each for each, _ in sparsities)
-        if not (there and self.evolution.sees_gradients):
+        how, sparsities = self.carried_out(), [self.phases.sparsity(share) for share in SHARES]
+        updating = (each for share, each in zip(SHARES, sparsities, strict=True) if self._updating(how, share))
+        there, all_of_it = sum(updating), sum(sparsities)
+        if not (there and how.sees_gradients):
             return replace(accounting, dense_every=None)
-        return replace(accounting, dense_every=self.evolution.every * all_of_it / there - 1)
+        return replace(accounting, dense_every=how.every * all_of_it / there - 1)
 
-    def _updating(self, share: float) -> bool:
+    def _updating(self, how: Evolution, share: float) -> bool:
         """Whether updates at a share of the training change the mask."""
-        how, ramp = self.carried_out(), self.phases.phase(share) != "ultra"
+        ramp = self.phases.phase(share) != "ultra"
         return (how.drop > 0 and share < how.until) or (ramp and share < self.phases.settled())
 
 
@@ -215,7 +227,7 @@ PHASES = Phases(0.8, warmup=0.1, restoration=0.1, settle=0.2)
 STILL = Evolution(drop=0.0, mix=0.0, order="after")
 
 
-def mst(every: int, attention: Pattern | None, phases: Phases = PHASES, **how: Any) -> Sparse:
+def mst(every: int, attention: Pattern | HeadSplit | None, phases: Phases = PHASES, **how: Any) -> Sparse:
     """Mixed Sparsity Training with an update after each `every` steps; `how` are more options of its evolution."""
     return Sparse(phases, Evolution(every, **how), attention=attention)
 

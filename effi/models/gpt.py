@@ -75,7 +75,8 @@ class CausalSelfAttention(SelfAttention):
         """FLOPs of one forward, two per multiply-add, with so many scores for a head, T^2 unless given."""
         made = tokens**2 if scores is None else scores
         mixing = 2 * batch * made * self.out.in_features
-        return super().forward_flops(batch, tokens) | {"scores": mixing, "mix": mixing}
+        into, out = (2 * batch * tokens * multiplied(layer) for layer in (self.qkv, self.out))
+        return {"qkv": into, "scores": mixing, "mix": mixing, "out": out}
 
 
 class FeedForward(nn.Sequential):
@@ -84,6 +85,24 @@ class FeedForward(nn.Sequential):
     def __init__(self, size: TextSize, *, bias: bool, gelu: Gelu) -> None:
         up, down = (nn.Linear(*ends, bias=bias) for ends in ((size.width, size.hidden), (size.hidden, size.width)))
         super().__init__(up, nn.GELU(approximate=gelu), down)
+
+
+class TiedEmbedding(nn.Embedding):
+    """An embedding whose matrix is the head's, too."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., N) -> logits (..., V)."""
+        return F.linear(hidden, self.weight)
+
+
+def multiplied(layer: nn.Module) -> int:
+    """Weights that a layer multiplies each token by; one that leaves some out has their number as `multiplied`."""
+    return int(getattr(layer, "multiplied", cast(Tensor, layer.weight).numel()))
+
+
+def differentiated(layer: nn.Module) -> int:
+    """Weights whose gradients a backward pass makes: those multiplied by, unless `differentiated` says otherwise."""
+    return int(getattr(layer, "differentiated", multiplied(layer)))
 
 
 class Block(nn.Module):
@@ -107,6 +126,7 @@ class GPT(nn.Module):
     A tied head multiplies by the embedding's own matrix, else by that of `lm_head`. `attention` may be set at any time,
     and is that of every layer; None sees all earlier tokens. Weights are drawn from the "init" stream of `seed`:
     N(0, 0.02^2), those that write to the residual stream of L blocks over sqrt(2 L) (Radford et al. 2019, Sec. 2.3).
+    Layers may be exchanged for those that leave weights out, of which FLOPs are counted as `multiplied` says.
     """
 
     per_token = True
@@ -124,7 +144,7 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         self.attention: Attention | None = None
-        self.embedding = nn.Embedding(vocabulary, size.width)
+        self.embedding = (TiedEmbedding if tied else nn.Embedding)(vocabulary, size.width)
         self.positions = nn.Embedding(context, size.width)
         self.blocks = nn.ModuleList(Block(size, bias=bias, gelu=gelu) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, EPSILON, bias=bias)
@@ -140,6 +160,19 @@ class GPT(nn.Module):
     def each_block(self) -> Iterator[Block]:
         """The blocks in order, with their own type, which nn.ModuleList does not keep."""
         return (cast(Block, block) for block in self.blocks)
+
+    def each_linear(self) -> Iterator[tuple[str, nn.Module]]:
+        """Layers that multiply by matrices, by the path of the matrix; the head comes last."""
+        for index, block in enumerate(self.each_block()):
+            for path in ("attention.qkv", "attention.out", "mlp.0", "mlp.2"):
+                yield f"blocks.{index}.{path}", block.get_submodule(path)
+        yield ("embedding", self.embedding) if self.lm_head is None else ("lm_head", self.lm_head)
+
+    @property
+    def flops_version(self) -> tuple[object, ...]:
+        """What FLOPs hang on beside shapes: the attention, and weights left out."""
+        layers = [layer for _, layer in self.each_linear()]
+        return self.attention, *map(multiplied, layers), *map(differentiated, layers)
 
     def reset(self) -> None:
         """Draw all weights anew; biases are 0, norms 1."""
@@ -166,7 +199,10 @@ class GPT(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., N) of any tokens -> their logits (..., V)."""
-        return F.linear(hidden, (self.lm_head or self.embedding).weight)
+        logits: Tensor = (
+            cast(TiedEmbedding, self.embedding).logits(hidden) if self.lm_head is None else self.lm_head(hidden)
+        )
+        return logits
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         return self.head(self.hidden(ids_BT))
@@ -181,14 +217,17 @@ class GPT(nn.Module):
             inner = block.attention.forward_flops(batch, tokens, scores)
             flops |= {f"blocks.{index}.attention.{name}": value for name, value in inner.items()}
             for place in (0, 2):
-                weights = cast(nn.Linear, block.mlp[place]).weight.numel()
-                flops[f"blocks.{index}.mlp.{place}"] = 2 * batch * tokens * weights
-        name = "embedding" if self.lm_head is None else "lm_head"
-        return flops | {name: 2 * batch * tokens * self.embedding.weight.numel()}
+                flops[f"blocks.{index}.mlp.{place}"] = 2 * batch * tokens * multiplied(block.mlp[place])
+        *_, (name, head) = self.each_linear()
+        return flops | {name: 2 * batch * tokens * multiplied(head)}
 
     def train_flops(self, batch: int, tokens: int) -> int:
-        """FLOPs of forward and backward, three times the forward; scores made again for the backward do not count."""
-        return 3 * sum(self.forward_flops(batch, tokens).values())
+        """FLOPs of forward and backward, three times the forward but for gradients of weights that it leaves out.
+
+        Scores made again for the backward do not count.
+        """
+        more = sum(differentiated(layer) - multiplied(layer) for _, layer in self.each_linear())
+        return 3 * sum(self.forward_flops(batch, tokens).values()) + 2 * batch * tokens * more
 
     def load_gpt2(self, checkpoint: str | Path | Mapping[str, Tensor]) -> None:
         """Take over weights of transformers' GPT-2: a folder with config.json and safetensors, or a state dict.

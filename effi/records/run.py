@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from functools import cache
 from operator import index
 from pathlib import Path
 from types import ModuleType
@@ -303,9 +304,17 @@ def _train(function: Callable[[Arm], object], arm: Arm) -> str | None:
     """Train an arm unless it is done; the error that its record holds, if it failed."""
     with arm:
         if not arm.done:
+            _set_imports_aside()
             gc.collect()  # what the arm before left in cycles, models on a GPU say, would stand in this one's peak
             function(arm)
     return arm.error
+
+
+@cache
+def _set_imports_aside() -> None:
+    """Libraries are most of what there is: looked through before every arm, they cost more than a short training."""
+    gc.collect()
+    gc.freeze()
 
 
 def _identity(same: Mapping[str, Any], sources: Sequence[Source], known: Mapping[str, Record], plain: Any) -> str:

@@ -11,7 +11,12 @@ from effi.errors import RecordError
 from effi.report.tables import Table
 
 # Variants that a model must beat before it has learned anything: trained beside it, with no model's cost.
-SANITY = {"majority": "the majority class", "logistic": "logistic regression"}
+SANITY = {
+    "majority": "the majority class",
+    "logistic": "logistic regression",
+    "unigram": "words by how often they come",
+    "bigram": "words by the last one",
+}
 
 
 def sanity(results: Results, arms: Iterable[str]) -> tuple[str, ...]:

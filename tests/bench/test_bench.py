@@ -131,7 +131,11 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
     monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
     titles = [case.title for case in gpu.gpu()]
     assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
-    assert titles[3:] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
+    assert titles[3:6] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
+    small = "GPT 768 x 12, 1,024 tokens, batch 8, bf16"
+    assert titles[6:9] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
+    lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
+    assert titles[9:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
     assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 

@@ -27,4 +27,5 @@ def test_all_cases_have_names() -> None:
         "attention, 4,096 tokens, bfloat16",
         "topology, 85 M, 80 % pruned",
     ]
-    assert titles[3:] == [f"768 -> 3072, 1,024 tokens, blocks of {size}" for size in (32, 64, 128)]
+    assert titles[3:6] == [f"768 -> 3072, 1,024 tokens, blocks of {size}" for size in (32, 64, 128)]
+    assert "GPT 256 x 4, 256 tokens, batch 8, fp32, 80 % pruned" in titles[6:]

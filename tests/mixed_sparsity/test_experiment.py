@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from effi import spec
+from effi import paths, spec
 from effi.cost import Ledger
+from effi.data import files
 from effi.data.opening import Opened
 from effi.errors import DataError, ParameterError
-from effi.mixed_sparsity.building import drawn, gpt_size, open_corpora, smaller
+from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, drawn, gpt_size, open_corpora, smaller, zero_shot
 from effi.mixed_sparsity.experiment import Experiment, build, prunable
 from effi.mixed_sparsity.flops import Accounting
 from effi.mixed_sparsity.parameters import PARAMETERS
@@ -126,7 +127,7 @@ def test_a_schedule_that_cannot_be_is_refused_by_name():
         work.check({"wide": wide})
 
 
-# --- data and models -----------------------------------------------------------------------------------------
+# --- data ----------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_draws_windows_of_its_own():
@@ -165,6 +166,84 @@ def test_of_a_stand_in_every_scale_takes_the_part_that_is_named():
     parts = {"grammar": {"length": 9, "vocabulary": 300, "corpus": 2000}}
     one = open_corpora(["grammar"], parts, scale="paper", device="cpu", whole={})["grammar"]
     assert one.data.train.inputs.shape == (2000 // 9, 8) and one.subset["whole"] == 0
+
+
+# --- other corpora -------------------------------------------------------------------------------------------
+
+
+def lines(word: str) -> str:
+    return "".join(f"the {word} {k % 7} is {word}er than it was.\n" for k in range(400))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Names of two corpora of one's own, and both opened."""
+    folder, options = tmp_path_factory.mktemp("corpora"), {"length": 9, "vocabulary": 300}
+    for name, word in (("cold", "cold"), ("warm", "warm")):
+        (folder / f"{name}.txt").write_text(lines(word))
+    names = [f"text:{folder}/{name}.txt" for name in ("cold", "warm")]
+    return names, open_corpora(names, {}, scale="gpu", device="cpu", whole=options)
+
+
+def test_other_corpora_are_cut_by_the_tokenizer_of_the_one_trained_on(two):
+    names, opened = two
+    others = zero_shot(opened, [*names, "grammar"], most=200)
+    assert {own: list(each) for own, each in others.items()} == {
+        "text:cold.txt": ["text:warm.txt", "grammar"],
+        "text:warm.txt": ["text:cold.txt", "grammar"],
+    }
+    windows, words = others["text:cold.txt"]["text:warm.txt"], opened["text:cold.txt"].data.tokenizer
+    assert windows.inputs.shape == windows.labels.shape == (200 // 9, 8)
+    rows = torch.cat([windows.inputs[:, :1], windows.labels], 1)
+    assert torch.equal(rows[:, 1:-1], windows.inputs[:, 1:].long())
+    whole = zero_shot(opened, names)["text:cold.txt"]["text:warm.txt"]
+    read = words.text(torch.cat([whole.inputs[:, :1], whole.labels], 1).flatten().tolist())
+    assert len(read) > 600 and read in lines("warm")[int(0.9 * len(lines("warm"))) :]
+    spread = [place * len(whole) // 22 for place in range(22)]
+    assert len(whole) > 22 and spread[-1] > 30 and torch.equal(whole.inputs[spread], windows.inputs)
+    again = zero_shot(opened, names, most=200)["text:cold.txt"]["text:warm.txt"]
+    assert again.checksum == windows.checksum != whole.checksum, "a record says what it is of"
+
+
+def test_what_is_too_short_to_predict_is_refused(two):
+    with pytest.raises(DataError, match="the test text of grammar fills no window of 9 tokens: leave it out"):
+        zero_shot(two[1], ["grammar"], most=8)
+
+
+def test_corpora_that_are_not_at_hand_are_told_and_not_downloaded(monkeypatch, tmp_path, two):
+    monkeypatch.setenv("EFFI_DATA", str(tmp_path))
+    monkeypatch.setattr(files.paths, "data_dir", lambda: tmp_path)
+    (tmp_path / "manifest.toml").write_text((paths.ROOT / "data" / "manifest.toml").read_text())
+    monkeypatch.setattr(files, "download", lambda entry: pytest.fail(f"{entry.name} is downloaded"))
+    assert at_hand(["grammar", two[0][0]]) == (("grammar", two[0][0]), None)
+    (tmp_path / "tinyshakespeare").mkdir()
+    (tmp_path / "tinyshakespeare" / "input.txt").write_text("here")
+    found, notice = at_hand([*ZERO_SHOT, "tinyshakespeare", "grammar"])
+    assert found == ("tinyshakespeare", "grammar")
+    assert notice.startswith("Not on this machine, so not predicted: lambada, ptb, wikitext-2, wikitext-103, lm1b.")
+    with pytest.raises(DataError, match="unknown data set 'wikitex-2'; did you mean 'wikitext-2'"):
+        at_hand(["wikitex-2"])
+
+
+def test_arms_record_what_other_corpora_cost_them(tmp_path, two):
+    names, opened = two
+    others = zero_shot(opened, names, most=900)
+    short = replace(SETTINGS.training, steps=4)
+    arms = {
+        Name(name, "gpt", "dense"): replace(SETTINGS, data=one.settings, training=short, recipe=Dense())
+        for name, one in opened.items()
+    }
+    made = run(tmp_path)
+    made.each(Experiment(opened, others).train, arms, [0], jobs=1)
+    assert made.failed() == []
+    for record, other in zip(made.records(), reversed(opened), strict=True):
+        metrics = record["metrics"]
+        assert {name.partition("/")[2] for name in metrics if name.startswith("zero_shot_loss/")} == {other}
+        assert metrics[f"ppl/{other}"] == pytest.approx(math.exp(metrics[f"zero_shot_loss/{other}"]))
+        assert metrics[f"zero_shot_loss/{other}"] > metrics["test_loss"] and 0 < metrics[f"bits_per_byte/{other}"] < 8
+
+
+# --- models --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("tied", "head"), [(True, "sparse"), (False, "sparse"), (True, "dense"), (False, "dense")])

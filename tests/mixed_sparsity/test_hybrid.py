@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from effi.cost import count_flops
+from effi.errors import ParameterError
 from effi.mixed_sparsity import hybrid
 from effi.mixed_sparsity.hybrid import HybridAttention, Layout
-from effi.mixed_sparsity.positions import Kind, Pattern
+from effi.mixed_sparsity.positions import HeadSplit, Kind, Pattern
 
 SPARSE = get_args(Kind)[1:]
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -161,3 +162,44 @@ def test_scores_by_hand():
     assert HybridAttention(Pattern("fixed", 128)).scores(4096) == 4096 * (128 + 32)
     assert HybridAttention(Pattern("merged", 128)).scores(4096) == 4096 * (192 + 32)
     assert HybridAttention(Pattern("causal")).scores(4096) == 4096**2
+
+
+# --- heads that are split ------------------------------------------------------------------------------------
+
+
+def head_by_head(window: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Torch's own attention under a dense mask of each head."""
+    tokens, half = q.shape[-2], q.shape[1] // 2
+    kinds = ["local"] * half + ["strided"] * half
+    masks = torch.stack([mask(Pattern(kind, window), tokens, q.device) for kind in kinds])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=masks, scale=SCALE)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("heads", [2, 6])
+def test_split_heads_equal_a_dense_mask_of_each_head_with_gradients(heads, device):
+    for window, tokens in SIZES:
+        *inputs, slope = drawn(tokens, device, heads=heads)
+        ours, theirs = HybridAttention(HeadSplit(window))(*inputs, SCALE), head_by_head(window, *inputs)
+        assert ours.shape == theirs.shape and (ours - theirs).abs().max() <= 1e-4
+        for one, other in zip(*(torch.autograd.grad(out, inputs, slope) for out in (ours, theirs)), strict=True):
+            assert (one - other).abs().max() <= 1e-3
+
+
+def test_split_heads_by_finite_differences():
+    inputs = [part.detach().double().requires_grad_() for part in drawn(11, heads=2)[:3]]
+    attention = HybridAttention(HeadSplit(4))
+    assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, SCALE), inputs)
+
+
+@pytest.mark.parametrize(("window", "tokens"), SIZES)
+def test_scores_of_split_heads_are_those_that_torch_counts(window, tokens):
+    """Of two texts with two heads, 8 wide, those of a head on average, rounded up."""
+    attention, (q, k, v, _) = HybridAttention(HeadSplit(window)), drawn(tokens, heads=2)
+    counted = count_flops(lambda: attention(q, k, v, SCALE)) / (2 * 2 * 8 * 2 * 2)
+    assert attention.scores(tokens) == math.ceil(counted)
+
+
+def test_an_odd_number_of_heads_is_not_split():
+    with pytest.raises(ParameterError, match="3 heads have no half to attend otherwise; use an even number of heads"):
+        HybridAttention(HeadSplit(4))(*drawn(16, heads=3)[:3], SCALE)

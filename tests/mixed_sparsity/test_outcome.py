@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from effi.data import causal
 from effi.masks import sparsity
 from effi.mixed_sparsity.course import head_of
 from effi.mixed_sparsity.flops import Accounting
 from effi.mixed_sparsity.hybrid import HybridAttention
-from effi.mixed_sparsity.outcome import curves, flops, losses, outcome, topology
+from effi.mixed_sparsity.outcome import curves, flops, losses, outcome, topology, zero_shot
 from effi.mixed_sparsity.positions import Pattern
 from effi.mixed_sparsity.recipes import OBJECTIVE, PHASES, Dense, Task, mst, static
 from effi.mixed_sparsity.settings import Model
@@ -102,6 +103,29 @@ def test_bits_per_byte_are_the_bits_of_all_tokens_over_the_bytes_of_their_text()
     assert metrics["test_bits_per_byte"] == pytest.approx(bits / (2 * int(labels.sum())))
     for tokenizer in (None, mute):
         assert not any("bits" in name for name in losses(task(data=text(tokenizer))))
+
+
+def test_other_corpora_are_predicted_with_dense_attention():
+    """Against the mean of minus log probabilities, token by token; texts are of letters with two bytes."""
+    tokenizer = SimpleNamespace(text=lambda ids: "é" * len(list(ids)))
+    parts = {"reversed": text().test.inputs.flip(1), "noise": torch.randint(0, 32, (7, TOKENS + 1)).int()}
+    others = {name: causal(rows) for name, rows in parts.items()}
+    one = task(data=text(tokenizer), others=others)
+    replace(METHOD, within=("warm-up", "ultra", "restoration"))(one)
+    metrics = zero_shot(one)
+    assert one.model.attention == HybridAttention(WINDOW), "the model keeps what it has"
+    assert metrics.keys() == {
+        f"{score}/{name}" for score in ("zero_shot_loss", "ppl", "bits_per_byte") for name in others
+    }
+    one.model.attention = None
+    for name, examples in others.items():
+        probabilities = one.model(examples.inputs.long()).softmax(-1)
+        loss = -probabilities.gather(-1, examples.labels[..., None]).log().double().mean().item()
+        assert metrics[f"zero_shot_loss/{name}"] == pytest.approx(loss, rel=1e-5)
+        assert metrics[f"ppl/{name}"] == pytest.approx(math.exp(loss), rel=1e-5)
+        assert metrics[f"bits_per_byte/{name}"] == pytest.approx(loss / math.log(2) / 2, rel=1e-5)
+        assert loss > losses(one)["test_loss"], "what it was trained on it knows better"
+    assert zero_shot(task()) == {}
 
 
 # --- FLOPs ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask
 
 from effi.errors import ParameterError
-from effi.mixed_sparsity.positions import Kind, Pattern
+from effi.mixed_sparsity.positions import HeadSplit, Kind, Pattern
 
 KINDS = get_args(Kind)
 # Of 1,024 tokens with s = 128: pairs, their share of the 524,800 causal ones and of T^2, occupied tiles of 128.
@@ -123,3 +123,33 @@ def test_other_misuse_is_refused():
         Pattern("causal", 4)
     with pytest.raises(ParameterError, match="tiles of 0 pairs: give a length of 1 at least"):
         Pattern("local", 4).tiles(16, 0)
+
+
+# --- heads that are split ------------------------------------------------------------------------------------
+
+
+def test_heads_that_are_split_count_the_mean_of_both_halves():
+    """Of the golden counts: (122,944 + 4,608) / 2 pairs and (15 + 36) / 2 tiles."""
+    split = HeadSplit(128)
+    assert split.pairs(1024) == 63_776 and split.tiles(1024) == 25.5
+    assert split.density(1024) == (63_776 / 2**20, 63_776 / 524_800)
+    assert split.density(1024) == pytest.approx((0.0608, 0.1215), abs=5e-5)
+
+
+def test_each_half_by_its_definition():
+    for tokens, window in ((1, 1), (12, 5), (13, 4), (13, 13)):
+        mask = torch.stack([brute(kind, window, tokens) for kind in ("local", "strided")])
+        split = HeadSplit(window)
+        assert torch.equal(split.dense(tokens), mask)
+        assert split.pairs(tokens) == int(mask.sum()) / 2
+        assert split.density(tokens).square == pytest.approx(float(mask.float().mean()))
+        occupied = {(half, i // 3, j // 3) for half, i, j in mask.nonzero().tolist()}
+        assert split.tiles(tokens, 3) == len(occupied) / 2
+
+
+def test_a_window_of_split_heads_has_to_fit():
+    with pytest.raises(ParameterError, match="a window of 0 for local attention: give one of 1 token"):
+        HeadSplit(0)
+    HeadSplit(16).check(16)
+    with pytest.raises(ParameterError, match=r"a window of 17 .* longer than the context of 16 tokens; shorten it"):
+        HeadSplit(17).check(16)

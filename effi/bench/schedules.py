@@ -1,0 +1,101 @@
+"""Mixed Sparsity Training timed by its phases: a step of each beside the dense one, and a pass through all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from effi import masks
+from effi.bench.gpts import Shape, corpus
+from effi.bench.rounds import Case, Competitor
+from effi.cost import Ledger
+from effi.mixed_sparsity import Evolution, HybridAttention, MixedSparsity, Pattern, Phases, erdos_renyi
+from effi.mixed_sparsity.course import head_of
+from effi.models.gpt import GPT
+from effi.models.language import TextSize
+from effi.training import LanguageModelling, Training
+from effi.training.loop import Loop
+from effi.training.networks import Single
+
+WIDE, BATCH = Shape(TextSize(width=512, depth=4, heads=8, hidden=2048), 512, 4096), 4
+PHASES, BLOCKS = Phases(0.9, warmup=0.1, restoration=0.1), 64
+MASKED = (0.8, 0.9)
+PARTS = 20  # of a schedule, and steps from one update to the next: a training has a fifth of the updates
+ENDLESS = 10**9  # steps of a training that never ends, and from an update to one that never comes
+
+
+@dataclass(frozen=True)
+class Now:
+    """What holds in a step: a sparsity, of `blocks` or of single weights, and perhaps attention in a merged window."""
+
+    sparsity: float = 0.0
+    blocks: int | None = None
+    window: int | None = None
+
+
+def steps(
+    shape: Shape = WIDE, batch: int = BATCH, blocks: int = BLOCKS, phases: Phases = PHASES, parts: int = PARTS
+) -> list[Case]:
+    """A step in each phase, and the mean step of a whole schedule, of blocks that live or die together.
+
+    The head is pruned with the rest, and attention has a merged window of T / 8 until the restoration. The schedule is
+    a step in the middle of each of so many `parts` of a training.
+    """
+    title, made, at = f"GPT {shape}, batch {batch}, fp32", partial(steps_of, shape, batch), partial(now, shape, phases)
+    middles = [(part + 0.5) / parts for part in range(parts)]
+    through = {
+        "dense": partial(made, [Now()] * parts),
+        f"blocks of {blocks}": partial(made, [at(share, blocks) for share in middles], every=parts),
+    }
+    whole = Case(f"{title}, schedule to {100 * phases.ultra:g} %", "dense", through, calls=parts)
+    return [Case(f"{title}, by phase", "dense", by_phase(made, at, phases, blocks)), whole]
+
+
+def by_phase(
+    made: Callable[..., Competitor], at: Callable[[float, int], Now], phases: Phases, blocks: int
+) -> Mapping[str, Callable[[], Competitor]]:
+    """Single steps: with dense kernels under masks, with blocks in the middle of each phase, and one that updates."""
+    middles = (phases.warmup / 2, (phases.warmup + 1 - phases.restoration) / 2, 1 - phases.restoration / 2)
+    ways = {"dense": Now()} | {f"masked, {100 * sparsity:g} %": Now(sparsity) for sparsity in MASKED}
+    ways |= {f"blocks of {blocks}, {phases.phase(share)}": at(share, blocks) for share in middles}
+    found = {name: partial(made, [each]) for name, each in ways.items()}
+    return found | {f"blocks of {blocks}, update": partial(made, [at(middles[1], blocks)], every=1)}
+
+
+def now(shape: Shape, phases: Phases, share: float, blocks: int) -> Now:
+    """What a schedule has come to at a share of the training."""
+    window = None if phases.phase(share) == "restoration" else max(1, shape.context // 8)
+    return Now(phases.sparsity(share), blocks, window)
+
+
+def steps_of(shape: Shape, batch: int, course: Sequence[Now], every: int = ENDLESS) -> Competitor:
+    """Steps of our training loop in a row, with a model for each state, and updates after `every` steps of each."""
+    loops = {each: loop(shape, batch, each, every) for each in dict.fromkeys(course)}
+    indices = {each: made.batch() for each, made in loops.items()}
+    models = {each: cast(GPT, made.model) for each, made in loops.items()}
+    flops = sum(models[each].train_flops(batch, shape.context) for each in course) // len(course)
+    parameters = sum(weight.numel() for weight in models[course[0]].parameters())
+    return Competitor(lambda: [loops[each].update(indices[each]) for each in course], parameters, flops)
+
+
+def loop(shape: Shape, batch: int, state: Now, every: int) -> Loop:
+    """A training that stays as it is, but for updates of its mask: random at first, by Erdős-Rényi."""
+    model, data = GPT(shape.vocabulary, shape.context, shape.size), corpus(shape, batch)
+    how: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "clip": 1.0}
+    training = Training(steps=ENDLESS, batch_size=batch, **how)
+    made = Loop(Single(model), model, data, training, LanguageModelling(), (0,), Ledger())
+    if state.window is not None:
+        model.attention = HybridAttention(Pattern("merged", state.window))
+    if state.sparsity or state.blocks:
+        method = sparse(model, state, every)
+        made.before_step = [method]
+        made.step.hold(method.mask)
+    return made
+
+
+def sparse(model: GPT, state: Now, every: int) -> MixedSparsity:
+    """A constant sparsity of all matrices, the head's too."""
+    names, phases = list(masks.prunable(model, include=[head_of(model)])), Phases(state.sparsity, 0, 0)
+    return MixedSparsity(model, phases, erdos_renyi, Evolution(every), names=names, seed=0, blocks=state.blocks)

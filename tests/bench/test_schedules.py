@@ -1,0 +1,50 @@
+"""Steps of Mixed Sparsity Training by phase and through a schedule, on a tiny GPT."""
+
+from __future__ import annotations
+
+import pytest
+
+from effi.bench import schedules
+from effi.bench.gpts import Shape
+from effi.mixed_sparsity import Phases
+from effi.mixed_sparsity.blocks import Layout
+from effi.models.language import TextSize
+from tests.bench.conftest import complete
+
+TINY, PHASES = Shape(TextSize(16, 1, 2, 32), 16, 32), Phases(0.8, warmup=0.25, restoration=0.25)
+
+
+def cases(**options):
+    return schedules.steps(TINY, 2, 8, PHASES, parts=4, **options)
+
+
+def test_each_phase_and_a_whole_schedule_are_timed():
+    phases, whole = cases()
+    ways = [f"blocks of 8, {name}" for name in ("warm-up", "ultra", "restoration", "update")]
+    assert list(complete(phases)) == ["dense", "masked, 80 %", "masked, 90 %", *ways]
+    assert list(complete(whole)) == ["dense", "blocks of 8"] and whole.calls == 4
+    assert [case.title for case in (phases, whole)] == [
+        "GPT 16 x 1, 16 tokens, batch 2, fp32, by phase",
+        "GPT 16 x 1, 16 tokens, batch 2, fp32, schedule to 80 %",
+    ]
+
+
+def test_flops_are_those_of_what_is_computed(monkeypatch):
+    """Masks spare none; the mean step of the schedule is that of its four parts, two of them ultra."""
+    monkeypatch.setattr(Layout, "pays", property(lambda layout: not layout.whole))
+    phases, whole = ({name: make().flops for name, make in case.competitors.items()} for case in cases())
+    assert phases["dense"] == phases["masked, 80 %"] == phases["masked, 90 %"] == whole["dense"]
+    warm, ultra, back, update = (
+        phases[f"blocks of 8, {name}"] for name in ("warm-up", "ultra", "restoration", "update")
+    )
+    assert ultra < warm < back < phases["dense"] and ultra < update < phases["dense"]
+    assert whole["blocks of 8"] == pytest.approx((warm + 2 * ultra + back) / 4, abs=1)
+
+
+def test_a_schedule_updates_its_mask_once_in_a_pass_on_average():
+    made = schedules.loop(TINY, 2, schedules.Now(0.8, 8, 2), every=4)
+    index, (method,) = made.batch(), made.before_step
+    for _ in range(9):
+        made.update(index)
+    assert method.told["step"] == [0, 4, 8] and made.model.attention.pattern.window == 2
+    assert schedules.loop(TINY, 2, schedules.Now(), every=4).before_step == ()
