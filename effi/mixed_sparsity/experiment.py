@@ -70,7 +70,7 @@ class Experiment:
 
 def build(model: Model, one: TextDataset, seed: int) -> GPT:
     """A new model for a corpus, with weights of the seed."""
-    return GPT(one.vocabulary, one.train.inputs.shape[1], model.size, tied=model.tied, seed=seed)
+    return GPT(one.vocabulary, one.train.inputs.shape[1], model.size, tied=model.tied, std=model.std, seed=seed)
 
 
 def shapes(model: Model, one: TextDataset) -> dict[str, torch.Size]:

@@ -13,11 +13,15 @@ from effi.training import Training
 
 @dataclass(frozen=True)
 class Model:
-    """A GPT; its output matrix may be pruned, and with it the input embedding where they are `tied`, or stays dense."""
+    """A GPT; its output matrix may be pruned, and with it the input embedding where they are `tied`, or stays dense.
+
+    `std` is the deviation of new weights, 0.02 for GPT-2's width of 768.
+    """
 
     size: TextSize
     tied: bool = True
     head: Literal["sparse", "dense"] = "sparse"
+    std: float = 0.02
 
 
 @dataclass(frozen=True)

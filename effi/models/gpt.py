@@ -125,7 +125,8 @@ class GPT(nn.Module):
 
     A tied head multiplies by the embedding's own matrix, else by that of `lm_head`. `attention` may be set at any time,
     and is that of every layer; None sees all earlier tokens. Weights are drawn from the "init" stream of `seed`:
-    N(0, 0.02^2), those that write to the residual stream of L blocks over sqrt(2 L) (Radford et al. 2019, Sec. 2.3).
+    N(0, std^2), those that write to the residual stream of L blocks over sqrt(2 L) (Radford et al. 2019, Sec. 2.3); its
+    0.02 is small for narrow models, where weights of the same size make smaller sums.
     Layers may be exchanged for those that leave weights out, of which FLOPs are counted as `multiplied` says.
     """
 
@@ -140,9 +141,11 @@ class GPT(nn.Module):
         bias: bool = False,
         tied: bool = True,
         gelu: Gelu = "none",
+        std: float = 0.02,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.std = std
         self.attention: Attention | None = None
         self.embedding = (TiedEmbedding if tied else nn.Embedding)(vocabulary, size.width)
         self.positions = nn.Embedding(context, size.width)
@@ -180,12 +183,12 @@ class GPT(nn.Module):
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
             elif isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=self.std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         for block in self.each_block():
             for writing in (block.attention.out, cast(nn.Linear, block.mlp[2])):
-                nn.init.normal_(writing.weight, std=0.02 / math.sqrt(2 * len(self.blocks)))
+                nn.init.normal_(writing.weight, std=self.std / math.sqrt(2 * len(self.blocks)))
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """What the head reads, BTN; ParameterError for texts longer than the context."""

@@ -89,6 +89,12 @@ def test_weights_begin_as_in_gpt2():
     assert all(torch.equal(v, torch.full_like(v, float(not name.endswith("bias")))) for name, v in vectors.items())
 
 
+def test_weights_of_another_deviation_are_the_same_draws():
+    usual, wider = gpt(seed=1), gpt(seed=1, std=0.06)
+    for name, weight in usual.named_parameters():
+        torch.testing.assert_close(wider.get_parameter(name), 3 * weight if weight.ndim == 2 else weight)
+
+
 def test_weights_depend_on_the_seed_alone():
     torch.manual_seed(11)
     first = gpt(seed=1).state_dict()
