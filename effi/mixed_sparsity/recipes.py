@@ -155,8 +155,8 @@ class Sparse:
     def ratio(self, accounting: Accounting) -> float:
         """FLOPs of a training of many steps over those of the dense one.
 
-        A training of T steps and an update in DT of them differs from it by O(DT / T): at each step holds the
-        sparsity of the last update, so that it is nearest where a schedule starts and ends at the same sparsity.
+        A training of T steps with an update in DT of them differs by O(DT / T), as each step has the sparsity of the
+        last update; least where a schedule starts and ends at the same sparsity.
         """
         return self._counted(accounting).ratio(self.phases, self.densities(accounting.size.tokens))
 

@@ -15,13 +15,14 @@ from effi.training import Training
 class Model:
     """A GPT; its output matrix may be pruned, and with it the input embedding where they are `tied`, or stays dense.
 
-    `std` is the deviation of new weights, 0.02 for GPT-2's width of 768.
+    `std` is the deviation of new weights, 0.02 for GPT-2's width of 768. `full`: of the published size and context.
     """
 
     size: TextSize
     tied: bool = True
     head: Literal["sparse", "dense"] = "sparse"
     std: float = 0.02
+    full: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from effi.report.mixed_sparsity.cold_start import cold_start, moves
 from effi.report.mixed_sparsity.course import sparsity_course
-from effi.report.mixed_sparsity.equal_loss import equal_loss, equal_loss_ratios
+from effi.report.mixed_sparsity.equal_loss import equal_loss, equal_loss_ratios, equal_loss_table
 from effi.report.mixed_sparsity.exchanged import exchanged
 from effi.report.mixed_sparsity.ledger import ledger_bars, ledger_table
 from effi.report.mixed_sparsity.losses import loss_curves
@@ -15,6 +15,7 @@ __all__ = [
     "cold_start",
     "equal_loss",
     "equal_loss_ratios",
+    "equal_loss_table",
     "exchanged",
     "ledger_bars",
     "ledger_table",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -13,10 +14,16 @@ from matplotlib.ticker import NullLocator
 
 from effi.claims import Results, measures, stats
 from effi.errors import RecordError
-from effi.mixed_sparsity.equal_loss import Equal, equal_loss_ratio, flops_at_equal_loss
+from effi.mixed_sparsity.equal_loss import METHOD, Equal, equal_loss_ratio, flops_at_equal_loss
 from effi.mixed_sparsity.flops import Convention
 from effi.report.canvas import band, colour_of, ink, label, whiskers
 from effi.report.mixed_sparsity.losses import COUNTED, Point
+from effi.report.tables import Table
+
+if TYPE_CHECKING:
+    from effi.records import Record
+
+PREFIX = "flops_at_equal_loss/"
 
 # A tick of the arm beside one of a dense run would be unreadable.
 APART = 1.15
@@ -39,6 +46,33 @@ def equal_loss_ratios(
         )
         for seed in common
     }
+
+
+def equal_loss_table(results: Results, check: str = "check/C7") -> Table:
+    """Each arm's FLOPs over those of dense training of equal test loss, and how many seeds lie inside the dense runs.
+
+    Lowest first. RecordError where the check was not run.
+    """
+    records = list(results.seeds(check).values())
+    if not records:
+        raise RecordError(f"{check} has no finished record: run the arms that it reads, dense runs and mst.")
+    names = dict.fromkeys(name for record in records for name in record["metrics"] if name.startswith(PREFIX))
+    rows = [_row(name, records) for name in names]
+    columns = ("arm", "n", "FLOPs at equal loss", "seeds inside the dense runs")
+    title = "FLOPs on paper over those of dense training of equal test loss: mean [95 % interval] over seeds"
+    note = (
+        "Causal attention as half of T^2. A seed outside takes the nearest dense run: its own ratio would be further."
+    )
+    return Table(title, columns, tuple(row for _, row in sorted(rows)), (note,))
+
+
+def _row(name: str, records: Sequence[Record]) -> tuple[float, tuple[str, ...]]:
+    """What an arm takes, and its cells; the method itself has the data set's name alone."""
+    told = [record["metrics"] for record in records if name in record["metrics"]]
+    span = stats.interval([own[name] for own in told], within=(0.0, math.inf))
+    arm, inside = name.removeprefix(PREFIX), sum(own[name.replace(PREFIX, "inside/", 1)] for own in told)
+    shown = arm if "/" in arm else f"{arm}/{METHOD}"
+    return span.mean, (shown, str(len(told)), stats.measured(span, len(told), "", 2), f"{inside:g} of {len(told)}")
 
 
 def equal_loss(
