@@ -137,8 +137,11 @@ def _parts(metric: str) -> list[str]:
 
 
 def _found(metric: str, patterns: Iterable[str]) -> tuple[str, str] | None:
-    """The metric itself among the patterns, or the first whose "*" stands for a part of it, and that part."""
-    listed = list(patterns)
+    """The metric itself among the patterns, or the longest whose "*" stands for a part of it, and that part.
+
+    So a paper can name "time_ratio/*/mst" where another has "time_ratio/*".
+    """
+    listed = sorted(patterns, key=len, reverse=True)
     if metric in listed:
         return metric, ""
     for pattern in listed:

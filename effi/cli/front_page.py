@@ -166,8 +166,8 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
         "Best honest saving: what the notebook advises, of the arms that it offers in place of the baseline, chosen on "
         "validation: by FLOPs, or by seconds where steps were timed alone, search and evaluation included, with its "
         f"change in {' or '.join(scores)}. Has not learned: by test accuracy not surely better than logistic "
-        "regression, or than saying the most frequent class. Where it loses: the arm of the method whose drop is the "
-        "largest of those that surely exceed the margin."
+        "regression, than saying the most frequent class, or than counts of words. Where it loses: the arm of the "
+        "method whose drop is the largest of those that surely exceed the margin."
     )
     return report.Table("What it saves", ("paper", "best honest saving", "where it loses"), tuple(rows), (note,))
 

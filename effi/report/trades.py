@@ -212,8 +212,8 @@ def unlearned_sentence(results: Results, paper: Paper) -> str:
         return ""
     bases, score = _baselines(results, baseline), paper.report["score"]
     where = " and ".join(group for group, arm in bases.items() if _unlearned(results, [arm], score))
-    said = f" Its baseline is not surely better than logistic regression, or than one answer for all, on {where}."
-    return said if where else ""
+    simple = "one answer for all, logistic regression, counts of words"
+    return f" Its baseline is not surely better than a simple one ({simple}) on {where}." if where else ""
 
 
 def _chosen_by(told: str, paper: Paper) -> str:

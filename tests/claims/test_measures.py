@@ -40,7 +40,13 @@ def test_a_pattern_wants_something_in_its_place() -> None:
     assert not measures.is_known("test_loss - gap", own)
 
 
-@pytest.mark.parametrize("paper", ["early_bird", "instant_soup", "minimal"])
+def test_the_longest_pattern_names_a_metric() -> None:
+    """Paper 4 calls "time_ratio/*" what a step of a variant takes."""
+    assert measures.words("time_ratio/mnist/minimum") == "time of a training step / full model, mnist/minimum"
+    assert measures.words("time_ratio/wikitext-2/gpt/mst") == "time of MST / dense training, wikitext-2"
+
+
+@pytest.mark.parametrize("paper", ["early_bird", "instant_soup", "minimal", "mixed_sparsity"])
 def test_every_metric_that_a_paper_names_has_words(paper: str) -> None:
     loaded = papers.load(paper)
     named = {m for claim in loaded.claims for tests in claim.tests.values() for test in tests for m in test.metrics}
