@@ -16,6 +16,7 @@ from effi.claims import measures
 from effi.data import Dataset, Examples, TextDataset
 from effi.data.transforms import statistics
 from effi.errors import ParameterError
+from effi.mixed_sparsity import counting
 from effi.records import Name, Run
 from effi.records.source import closure
 from effi.report.arms import SANITY
@@ -145,6 +146,6 @@ def test_a_dry_run_fits_nothing(tmp_path: Path) -> None:
 
 
 def test_reports_know_them_and_no_training_depends_on_them() -> None:
-    assert tuple(SANITY) == baselines.KINDS
+    assert tuple(SANITY) == (*baselines.KINDS, *counting.KINDS)
     for paper in ("effi.minimal.experiment", "effi.early_bird"):
         assert "effi.training.baselines" not in closure([paper])
