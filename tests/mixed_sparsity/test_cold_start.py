@@ -17,12 +17,11 @@ from effi.masks import hold
 from effi.mixed_sparsity.cold_start import STEPS, TOLD, ColdStart, adam_move, means, moments_left
 from effi.mixed_sparsity.outcome import curves, outcome
 from effi.mixed_sparsity.recipes import OBJECTIVE, PHASES, Task, evolutionary, mst, static
-from effi.training import checkpoint, evaluate
+from effi.training import evaluate
 from tests.instant_soup.tiny import same_mask, same_weights
-from tests.mixed_sparsity.toy import BATCH, TRAINING, task
+from tests.mixed_sparsity.toy import BATCH, TRAINING, cut_off, task
 from tests.training.conftest import one_thread as one_thread
 from tests.training.curves import learnt
-from tests.training.test_checkpoints import Cut, cut_at
 
 # Second beta -> learning rates after 1, 2, 4, 8 and 16 steps, the longest move, and the step that makes it.
 GOLDEN = {
@@ -212,11 +211,8 @@ def test_without_growth_there_is_nothing_to_tell():
 @pytest.mark.parametrize("place", [3, 21, 44])
 def test_a_training_cut_off_tells_the_same(tmp_path, monkeypatch, place):
     """Before the first update, right before a move that is told, and between two."""
-    fit, recipe = Task.fit, ColdStart(**vars(METHOD))
-    with monkeypatch.context() as cut, pytest.raises(Cut):
-        cut.setattr(checkpoint, "EVERY_S", 0.0)
-        late = cut_at(place + 1)
-        cut.setattr(Task, "fit", lambda self, **how: fit(self, **how | {"after_step": [*how["after_step"], late]}))
+    recipe = ColdStart(**vars(METHOD))
+    with cut_off(monkeypatch, place + 1):
         trained(recipe, checkpoint=tmp_path / "arm")
     _, resumed = trained(recipe, checkpoint=tmp_path / "arm")
     assert resumed.watched == watched()[1].watched

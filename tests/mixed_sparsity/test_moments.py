@@ -16,12 +16,11 @@ from effi.errors import ParameterError
 from effi.masks import hold
 from effi.mixed_sparsity.cold_start import ColdStart, adam_move
 from effi.mixed_sparsity.moments import Corrected, Kept
-from effi.mixed_sparsity.recipes import PHASES, Task, mst
-from effi.training import Step, checkpoint
+from effi.mixed_sparsity.recipes import PHASES, mst
+from effi.training import Step
 from tests.instant_soup.tiny import same_weights
-from tests.mixed_sparsity.toy import TRAINING, task
+from tests.mixed_sparsity.toy import TRAINING, cut_off, task
 from tests.training.conftest import one_thread as one_thread
-from tests.training.test_checkpoints import Cut, cut_at
 
 RATE, DECAY, EPS, BETAS = 1e-2, 0.3, 1e-12, (0.9, 0.999)
 SIZE, STEPS_MADE = 12, 60
@@ -139,11 +138,7 @@ def test_until_the_first_update_all_three_are_one_training():
 
 @pytest.mark.parametrize("moments", ["kept", "corrected"])
 def test_a_training_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch, moments):
-    fit = Task.fit
-    with monkeypatch.context() as cut, pytest.raises(Cut):
-        cut.setattr(checkpoint, "EVERY_S", 0.0)
-        late = cut_at(46)
-        cut.setattr(Task, "fit", lambda self, **how: fit(self, **how | {"after_step": [*how["after_step"], late]}))
+    with cut_off(monkeypatch, 46):
         trained.__wrapped__(moments, checkpoint=tmp_path / "arm")
     again, resumed = trained.__wrapped__(moments, checkpoint=tmp_path / "arm")
     one, found = trained(moments)

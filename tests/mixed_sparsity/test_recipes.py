@@ -20,7 +20,6 @@ from effi.mixed_sparsity.recipes import (
     PHASES,
     Dense,
     Sparse,
-    Task,
     evolutionary,
     gradual,
     mst,
@@ -30,12 +29,11 @@ from effi.mixed_sparsity.recipes import (
 )
 from effi.mixed_sparsity.schedule import Phases
 from effi.records.identity import canonical
-from effi.training import Step, checkpoint
+from effi.training import Step
 from tests.instant_soup.tiny import same_mask, same_weights
-from tests.mixed_sparsity.toy import BATCH, STEPS, TOKENS, TRAINING, VOCABULARY, accounting, task
+from tests.mixed_sparsity.toy import BATCH, STEPS, TOKENS, TRAINING, VOCABULARY, accounting, cut_off, task
 from tests.training.conftest import one_thread as one_thread
 from tests.training.curves import learnt
-from tests.training.test_checkpoints import Cut, cut_at
 
 GPT2 = Accounting(GPTSize(depth=12, width=768, hidden=3072, tokens=1024, vocabulary=50304))
 WINDOW = Pattern("merged", 4)
@@ -304,11 +302,7 @@ def test_a_dry_run_measures_one_step_and_leaves_masks_alone():
 def test_a_training_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch, place):
     """In each of the phases, with another attention in the last."""
     one, found = whole()
-    fit = Task.fit
-    with monkeypatch.context() as cut, pytest.raises(Cut):
-        cut.setattr(checkpoint, "EVERY_S", 0.0)
-        late = cut_at(place + 1)
-        cut.setattr(Task, "fit", lambda self, **how: fit(self, **how | {"after_step": [*how["after_step"], late]}))
+    with cut_off(monkeypatch, place + 1):
         trained(METHOD, checkpoint=tmp_path / "arm")
     again, resumed = trained(METHOD, checkpoint=tmp_path / "arm")
     assert same_weights(again.model, one.model) and same_mask(resumed.mask, found.mask)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 
 from effi.cost import Ledger
@@ -14,7 +17,8 @@ from effi.mixed_sparsity.flops import Accounting
 from effi.mixed_sparsity.recipes import Task
 from effi.mixed_sparsity.settings import Model
 from effi.models.language import TextSize
-from effi.training import Training
+from effi.training import Training, checkpoint
+from tests.training.test_checkpoints import Cut, cut_at
 
 VOCABULARY, TOKENS, ROWS, BATCH, STEPS = 32, 16, 160, 8, 40
 SIZE = TextSize(width=16, depth=2, heads=2, hidden=32)
@@ -57,3 +61,14 @@ def task(
 
 def accounting(convention: Any = "square", head: Any = "sparse") -> Accounting:
     return Accounting(size_of(build(MODEL, text(), 0), TOKENS), convention, head)
+
+
+@contextmanager
+def cut_off(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """A training in here has checkpoints at every step, and is cut off at this call of a last listener."""
+    fit = Task.fit
+    with monkeypatch.context() as cut, pytest.raises(Cut):
+        cut.setattr(checkpoint, "EVERY_S", 0.0)
+        late = cut_at(after)
+        cut.setattr(Task, "fit", lambda self, **how: fit(self, **how | {"after_step": [*how["after_step"], late]}))
+        yield

@@ -16,11 +16,14 @@ from effi.report.canvas import SIZE, colour_of, question, whiskers
 def exchanged(
     results: Results, arms: Sequence[str], beside: str, *, title: str, metric: str = "test_loss", margin: float = 1.0
 ) -> Figure:
-    """Each arm's change of a loss in % of that of the arm `beside` it at the same seed: every seed, mean and interval.
+    """Each arm's change of a loss in % of that of its group's variant `beside` at the same seed, mean and interval.
 
-    Shaded is what counts as no change. RecordError when no arm shares a finished seed with it.
+    Shaded is what counts as no change. RecordError when no arm shares a finished seed with it; else errors as of
+    `Results.pairs`.
     """
-    found = {arm: values for arm in arms if arm != beside and (values := changes(results, arm, beside, metric))}
+    pairs = {arm: own for arm, own in results.pairs(beside).items() if arm in arms and own}
+    told = {arm: [[measures.value(each, metric) for each in pair] for pair in own] for arm, own in pairs.items()}
+    found = {arm: [100 * (own / other - 1) for own, other in each] for arm, each in told.items()}
     if not found:
         raise RecordError(f"No arm shares a finished seed with {beside}: run some of them.")
     figure, axes = plt.subplots(figsize=(SIZE[0], 1.3 + 0.24 * len(found)))
@@ -32,16 +35,10 @@ def exchanged(
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.6 / len(found))
     axes.grid(axis="y", visible=False)
-    name = results.label(beside)
-    axes.set_xlabel(f"{measures.words(metric)}, change beside {name} at the same seed (%); shaded: within {margin:g} %")
+    axes.set_xlabel(
+        f"{measures.words(metric)}, change beside {beside} at the same seed (%); shaded: within {margin:g} %"
+    )
     return question(figure, title)
-
-
-def changes(results: Results, arm: str, beside: str, metric: str) -> list[float]:
-    """Of the seeds that both arms have, the change of a metric in %."""
-    own, others = results.seeds(arm), results.seeds(beside)
-    pairs = [(own[seed]["metrics"], others[seed]["metrics"]) for seed in own if seed in others]
-    return [100 * (one[metric] / other[metric] - 1) for one, other in pairs if metric in one and metric in other]
 
 
 def _row(axes: Axes, row: int, values: Sequence[float], colour: str) -> None:

@@ -11,6 +11,7 @@ from effi.claims import Results, papers
 from effi.errors import ParameterError, RecordError
 from effi.report import mixed_sparsity
 from effi.report.mixed_sparsity.losses import near_ends
+from tests.claims import synthetic
 from tests.report.mixed_sparsity.synthetic import LADDER, arm, ladder, run
 
 DENSE = [arm(name) for name in LADDER]
@@ -180,3 +181,30 @@ def test_updates_of_grown_and_old_weights_stand_beside_the_closed_form() -> None
         assert [text.get_text() for text in axes.texts] == words
         assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4"]
     assert figure.get_suptitle() == "How far?"
+
+
+# --- tables and parts exchanged ------------------------------------------------------------------------------
+
+
+def test_the_table_of_equal_losses_tells_means_lowest_first_and_how_many_seeds_lie_inside() -> None:
+    ratios = {"d": (1.4, 1.5, 1.6), "d/small": (0.5, 0.5, 0.5)}
+    records = []
+    for seed in range(3):
+        metrics = {f"flops_at_equal_loss/{name}": values[seed] for name, values in ratios.items()}
+        metrics |= {"inside/d": float(seed > 0), "inside/d/small": 1.0}
+        records.append(synthetic.record("check/C7", seed, **metrics))
+    table = mixed_sparsity.equal_loss_table(Results(records))
+    half = 4.303 * 0.1 / 3**0.5
+    told = f"1.50 [{1.5 - half:.2f}, {1.5 + half:.2f}]"
+    assert table.rows == (("d/small", "3", "0.50", "3 of 3"), ("d/mst", "3", told, "2 of 3"))
+
+
+def test_parts_exchanged_change_the_loss_in_percent_of_the_same_seed() -> None:
+    records = [run("mst", seed, 0.25, 2.0 + seed) for seed in range(3)]
+    records += [run("mst-random", seed, 0.25, (2.0 + seed) * (1.02 + 0.01 * seed)) for seed in range(3)]
+    axes = mixed_sparsity.exchanged(Results(records), [arm("mst-random")], "mst", title="Which?").axes[0]
+    drawn = next(line for line in axes.lines if len(line.get_xdata()) == 3)
+    assert drawn.get_xdata() == pytest.approx([2.0, 3.0, 4.0])
+    assert [text.get_text() for text in axes.texts] == ["+3.0"]
+    with pytest.raises(RecordError, match="No arm shares a finished seed with mst"):
+        mixed_sparsity.exchanged(Results(records[:3]), [arm("mst-random")], "mst", title="Which?")
