@@ -4,12 +4,12 @@ from effi.mixed_sparsity.blocks import BlockSparseLinear, Layout, block_linear, 
 from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, gpt_size, open_corpora, smaller, zero_shot
 from effi.mixed_sparsity.cold_start import ColdStart, adam_move, moments_left
 from effi.mixed_sparsity.densities import erdos_renyi, uniform
-from effi.mixed_sparsity.equal_loss import at_equal_loss, equal_loss_ratio, flops_at_equal_loss, has_ladder
+from effi.mixed_sparsity.equal_loss import LADDER, at_equal_loss, equal_loss_ratio, flops_at_equal_loss, has_ladder
 from effi.mixed_sparsity.evolution import Evolution, Evolved, Turnover, drop_fraction, evolve, turnover
 from effi.mixed_sparsity.experiment import Experiment
 from effi.mixed_sparsity.flops import Accounting, GPTSize, Stretch, solve
 from effi.mixed_sparsity.hybrid import HybridAttention
-from effi.mixed_sparsity.listener import MixedSparsity, Schedule, first_mask, survival
+from effi.mixed_sparsity.listener import MixedSparsity, Schedule, first_mask
 from effi.mixed_sparsity.positions import HeadSplit, Pattern
 from effi.mixed_sparsity.recipes import (
     Dense,
@@ -25,6 +25,7 @@ from effi.mixed_sparsity.schedule import Phases
 from effi.mixed_sparsity.settings import Model, Settings
 
 __all__ = [
+    "LADDER",
     "ZERO_SHOT",
     "Accounting",
     "BlockSparseLinear",
@@ -70,7 +71,6 @@ __all__ = [
     "solve",
     "static",
     "static_then_dense",
-    "survival",
     "turnover",
     "uniform",
     "whole_mask",

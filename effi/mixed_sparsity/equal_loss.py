@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from effi.errors import ParameterError
 from effi.mixed_sparsity.flops import Convention
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LADDER = ("dense-eighth", "dense-quarter", "dense-half", "dense")
 METHOD = "mst"
+RATIO, INSIDE = "flops_at_equal_loss", "inside"
 
 
 class Equal(NamedTuple):
@@ -76,19 +77,20 @@ def has_ladder(records: Sequence[Record]) -> bool:
 
 
 def at_equal_loss(records: Sequence[Record]) -> dict[str, float]:
-    """Of the records of one seed `flops_at_equal_loss/DATASET` of the method, and `.../DATASET/ARM` of every other arm.
+    """Of the records of one seed `flops_at_equal_loss/CONVENTION/DATASET` of the method, `.../ARM` of every other arm.
 
-    Ratios as of `equal_loss_ratio`; `inside/...` is 1 where the loss lies inside of what the dense runs reach. Data
-    sets that lack a dense run are left out.
+    Ratios as of `equal_loss_ratio`; `inside/DATASET/...` is 1 where the loss lies inside of what the dense runs reach.
+    Data sets that lack a dense run are left out.
     """
     metrics = dict[str, float]()
     for dataset, ladder in _ladders(records).items():
         for record in records:
             if record["dataset"] == dataset and record["variant"] not in LADDER:
-                found = equal_loss_ratio(record["metrics"], ladder)
                 arm = record["arm"].rpartition("/")[2]
                 name = dataset if arm == METHOD else f"{dataset}/{arm}"
-                metrics |= {f"flops_at_equal_loss/{name}": found.ratio, f"inside/{name}": float(found.inside)}
+                for convention in get_args(Convention):
+                    found = equal_loss_ratio(record["metrics"], ladder, convention=convention)
+                    metrics |= {f"{RATIO}/{convention}/{name}": found.ratio, f"{INSIDE}/{name}": float(found.inside)}
     return metrics
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args
 
@@ -201,15 +200,6 @@ def first_mask(weights: Weights, targets: Mapping[str, float], how: First, gener
         count = turnover(size, 0, targets[name], 0, mix=0.0).random  # grown out of nothing
         mask[name] = drawn(free, count, size, generator) if how == "random" else largest(weight, count, free, name)
     return mask
-
-
-def survival(told: Mapping[str, Sequence[float]], origin: str) -> list[float]:
-    """Share of what each update but the last activated, "gradient" or "random", that the next one left active.
-
-    Not a number where it activated none; the first mask is an update that activates none.
-    """
-    pairs = zip(told[f"activated/{origin}"][:-1], told[f"outlived/{origin}"][1:], strict=True)
-    return [left / born if born else math.nan for born, left in pairs]
 
 
 def _matrices(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:

@@ -127,6 +127,9 @@ def _tokens(task: Task, steps: float) -> int:
 def topology(task: Task, found: Trained) -> dict[str, float]:
     """Sparsity at the end and on the way, and of a mask that moves its churn, ever-active share and survivals.
 
+    `survival/ORIGIN` is of what updates of the ultra phase made active, and left by the next update there: a ramp drops
+    many or next to none.
+
     `kept_zero` is the share of the weights under masks that the last one keeps and that are exactly zero: revived by
     an update after which nothing was trained, or of units that have no other weight left on either side.
     """
@@ -142,8 +145,16 @@ def topology(task: Task, found: Trained) -> dict[str, float]:
         "kept_zero": _kept_zero(task, found),
     }
     metrics |= {"churn": float(np.mean(told["churn"][1:]))} if len(lengths) > 1 else {}
+    return metrics | _survivals(found)
+
+
+def _survivals(found: Trained) -> dict[str, float]:
+    told, steps, phases = found.told, found.course.steps, found.course.phases
+    ultra = [phases is not None and phases.phase(step / steps) == "ultra" for step in told["step"]]
+    pairs, metrics = [row for row in range(1, len(ultra)) if ultra[row - 1] and ultra[row]], dict[str, float]()
     for origin in ORIGINS:
-        born, left = sum(told[f"activated/{origin}"][:-1]), sum(told[f"outlived/{origin}"][1:])
+        born = sum(told[f"activated/{origin}"][row - 1] for row in pairs)
+        left = sum(told[f"outlived/{origin}"][row] for row in pairs)
         metrics |= {f"survival/{origin}": left / born} if born else {}
     return metrics
 

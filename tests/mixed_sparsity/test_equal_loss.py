@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from effi import mixed_sparsity as ms
 from effi.errors import ParameterError
 from effi.mixed_sparsity.equal_loss import Equal, equal_loss_ratio, flops_at_equal_loss
 
@@ -75,3 +76,15 @@ def test_what_tells_nothing_is_refused() -> None:
         flops_at_equal_loss(LADDER, math.inf)
     with pytest.raises(ParameterError, match="without flops_ratio/causal"):
         equal_loss_ratio(record(0.25, 3.4), [{"test_loss": 3.0}])
+
+
+def test_ratios_of_a_seed_are_told_by_both_ways_of_counting() -> None:
+    dense = dict(zip(ms.LADDER, sorted(LADDER.items()), strict=True))
+    metrics = {name: record(flops, loss) for name, (flops, loss) in dense.items()}
+    metrics |= {"mst": record(0.25, 3.4) | {"flops_ratio/square": 0.25}, "static": record(0.25, 9.0)}
+    rows = [{"dataset": "d", "variant": name, "arm": f"d/gpt/{name}", "metrics": own} for name, own in metrics.items()]
+    found = ms.at_equal_loss(rows)
+    near, far = {"causal": 0.5, "square": 0.25}, {"causal": 2.0, "square": 2.0}
+    expected = {f"flops_at_equal_loss/{each}/d": value for each, value in near.items()}
+    expected |= {f"flops_at_equal_loss/{each}/d/static": value for each, value in far.items()}
+    assert found == pytest.approx(expected | {"inside/d": 1.0, "inside/d/static": 0.0})

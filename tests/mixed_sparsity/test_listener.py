@@ -15,7 +15,7 @@ from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.mixed_sparsity.densities import erdos_renyi, uniform
 from effi.mixed_sparsity.evolution import Evolution
-from effi.mixed_sparsity.listener import MixedSparsity, first_mask, survival
+from effi.mixed_sparsity.listener import MixedSparsity, first_mask
 from effi.seeds import generator
 from effi.training import Step, checkpoint, fit
 from tests.instant_soup.tiny import EXAMPLES, TOTAL, TRAINING, WEIGHTS, obeys, same_mask, same_weights, vit, weights_of
@@ -336,13 +336,6 @@ def test_history_is_what_the_masks_were(data):
                 assert mst.told["outlived/gradient"][row + 1] + mst.told["outlived/random"][row + 1] == left
     assert 0.3 < mst.told["ever"][-1] < 1 and mst.told["ever"] == sorted(mst.told["ever"])
     assert mst.told["ever"][0] == 1 - masks.sparsity(first)
-
-
-def test_survival_is_told_by_origin():
-    told = {"activated/gradient": [0, 10, 4, 7], "outlived/gradient": [0, 0, 5, 3]}
-    found = survival(told, "gradient")
-    assert math.isnan(found[0]) and found[1:] == [0.5, 0.75]
-    assert survival({"activated/random": [0], "outlived/random": [0]}, "random") == []
 
 
 # --- the same again, and cut off -----------------------------------------------------------------------------

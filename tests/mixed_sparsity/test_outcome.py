@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -198,9 +199,19 @@ def test_sparsities_and_churn_are_those_of_the_masks():
             new = sum(int((kept & ~before[name]).sum()) for name, kept in after.items())
             moved.append(new / sum(int(kept.sum()) for kept in after.values()))
     assert metrics["churn"] == pytest.approx(np.mean(moved)) and metrics["updates"] == len(moved)
-    told = found.told
-    assert metrics["survival/random"] == sum(told["outlived/random"]) / sum(told["activated/random"][:-1])
-    assert 0 < metrics["survival/random"] < metrics["survival/gradient"] <= 1
+
+
+def test_survival_is_of_connections_that_the_ultra_phase_made_and_left():
+    one, found, _ = tied()
+    told, ends = found.told, (0.3 * STEPS, 0.7 * STEPS)
+    for origin in ("random", "gradient"):
+        born = left = 0
+        for row, (before, after) in enumerate(pairwise(told["step"])):
+            if ends[0] <= before and after < ends[1]:
+                born, left = born + told[f"activated/{origin}"][row], left + told[f"outlived/{origin}"][row + 1]
+        assert topology(one, found)[f"survival/{origin}"] == left / born
+        assert 0 < left < sum(told[f"outlived/{origin}"])
+    assert topology(one, found)["survival/random"] < topology(one, found)["survival/gradient"]
 
 
 def test_weights_kept_in_vain_are_told():

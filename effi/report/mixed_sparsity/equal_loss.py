@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from effi.claims import Results, measures, stats
 from effi.errors import RecordError
-from effi.mixed_sparsity.equal_loss import METHOD, Equal, equal_loss_ratio, flops_at_equal_loss
+from effi.mixed_sparsity.equal_loss import INSIDE, METHOD, RATIO, Equal, equal_loss_ratio, flops_at_equal_loss
 from effi.mixed_sparsity.flops import Convention
 from effi.report.canvas import band, colour_of, ink, label, whiskers
 from effi.report.mixed_sparsity.losses import COUNTED, Point
@@ -23,7 +23,7 @@ from effi.report.tables import Table
 if TYPE_CHECKING:
     from effi.records import Record
 
-PREFIX = "flops_at_equal_loss/"
+BOTH: tuple[Convention, ...] = ("causal", "square")
 
 # A tick of the arm beside one of a dense run would be unreadable.
 APART = 1.15
@@ -56,23 +56,22 @@ def equal_loss_table(results: Results, check: str = "check/C7") -> Table:
     records = list(results.seeds(check).values())
     if not records:
         raise RecordError(f"{check} has no finished record: run the arms that it reads, dense runs and mst.")
-    names = dict.fromkeys(name for record in records for name in record["metrics"] if name.startswith(PREFIX))
-    rows = [_row(name, records) for name in names]
-    columns = ("arm", "n", "FLOPs at equal loss", "seeds inside the dense runs")
+    begin = f"{RATIO}/{BOTH[0]}/"
+    names = dict.fromkeys(name for record in records for name in record["metrics"] if name.startswith(begin))
+    rows = [_row(name.removeprefix(begin), records) for name in names]
+    columns = ("arm", "n", *(COUNTED[each] for each in BOTH), "seeds inside the dense runs")
     title = "FLOPs on paper over those of dense training of equal test loss: mean [95 % interval] over seeds"
-    note = (
-        "Causal attention as half of T^2. A seed outside takes the nearest dense run: its own ratio would be further."
-    )
+    note = "A seed outside takes the nearest dense run: its own ratio would be further."
     return Table(title, columns, tuple(row for _, row in sorted(rows)), (note,))
 
 
 def _row(name: str, records: Sequence[Record]) -> tuple[float, tuple[str, ...]]:
     """What an arm takes, and its cells; the method itself has the data set's name alone."""
-    told = [record["metrics"] for record in records if name in record["metrics"]]
-    span = stats.interval([own[name] for own in told], within=(0.0, math.inf))
-    arm, inside = name.removeprefix(PREFIX), sum(own[name.replace(PREFIX, "inside/", 1)] for own in told)
-    shown = arm if "/" in arm else f"{arm}/{METHOD}"
-    return span.mean, (shown, str(len(told)), stats.measured(span, len(told), "", 2), f"{inside:g} of {len(told)}")
+    told = [record["metrics"] for record in records if f"{INSIDE}/{name}" in record["metrics"]]
+    spans = [stats.interval([own[f"{RATIO}/{each}/{name}"] for own in told], within=(0.0, math.inf)) for each in BOTH]
+    shown, inside = name if "/" in name else f"{name}/{METHOD}", sum(own[f"{INSIDE}/{name}"] for own in told)
+    cells = (stats.measured(span, len(told), "", 2) for span in spans)
+    return spans[0].mean, (shown, str(len(told)), *cells, f"{inside:g} of {len(told)}")
 
 
 def equal_loss(

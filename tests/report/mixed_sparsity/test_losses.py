@@ -190,13 +190,15 @@ def test_the_table_of_equal_losses_tells_means_lowest_first_and_how_many_seeds_l
     ratios = {"d": (1.4, 1.5, 1.6), "d/small": (0.5, 0.5, 0.5)}
     records = []
     for seed in range(3):
-        metrics = {f"flops_at_equal_loss/{name}": values[seed] for name, values in ratios.items()}
+        metrics = {f"flops_at_equal_loss/causal/{name}": values[seed] for name, values in ratios.items()}
+        metrics |= {f"flops_at_equal_loss/square/{name}": 2 * values[seed] for name, values in ratios.items()}
         metrics |= {"inside/d": float(seed > 0), "inside/d/small": 1.0}
         records.append(synthetic.record("check/C7", seed, **metrics))
     table = mixed_sparsity.equal_loss_table(Results(records))
     half = 4.303 * 0.1 / 3**0.5
-    told = f"1.50 [{1.5 - half:.2f}, {1.5 + half:.2f}]"
-    assert table.rows == (("d/small", "3", "0.50", "3 of 3"), ("d/mst", "3", told, "2 of 3"))
+    told, twice = f"1.50 [{1.5 - half:.2f}, {1.5 + half:.2f}]", f"3.00 [{3 - 2 * half:.2f}, {3 + 2 * half:.2f}]"
+    small, mst = ("d/small", "3", "0.50", "1.00", "3 of 3"), ("d/mst", "3", told, twice, "2 of 3")
+    assert table.rows == (small, mst)
 
 
 def test_parts_exchanged_change_the_loss_in_percent_of_the_same_seed() -> None:
