@@ -51,7 +51,7 @@ def sparsity_course(results: Results, arms: Sequence[str], *, title: str) -> Fig
     for (above, below), (arm, name) in zip(grid.T, chosen.labels().items(), strict=True):
         for axes in (above, below):
             shade(axes, phases(chosen, arm), named=axes is above)
-        below.set_xlabel(f"share of the training of {name}")
+        below.set_xlabel(f"share of the training\nof {name}")
         curves = _sparsities(above, chosen, arm)
         if above is grid[0, 0]:
             _name(above, curves, phases(chosen, arm))

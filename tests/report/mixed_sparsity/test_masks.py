@@ -70,14 +70,14 @@ def test_sparsities_are_staircases_of_kinds_with_the_target_dashed() -> None:
     )
     assert list(below.lines[0].get_xdata()) == [0.25, 0.5, 0.75, 1]
     assert below.lines[0].get_ydata() == pytest.approx([5.75, 2.75, 2.25, 2])
-    assert below.get_xlabel() == "share of the training of mst" and figure.get_suptitle() == "When?"
+    assert below.get_xlabel() == "share of the training\nof mst" and figure.get_suptitle() == "When?"
 
 
 def test_columns_are_of_arms_and_kinds_named_once() -> None:
     records = [sparse("mst"), sparse("static", phases=None), run("dense", 0, 1.0, 3.0)]
     figure = mixed_sparsity.sparsity_course(Results(records), [MST, STATIC, arm("dense")], title="?")
     assert [axes.get_xlabel() for axes in figure.axes[2:]] == [
-        f"share of the training of {n}" for n in ("mst", "static")
+        f"share of the training\nof {n}" for n in ("mst", "static")
     ]
     assert len(words(figure.axes[0])) == 8 and words(figure.axes[1]) == [] == grounds(figure.axes[1])
     with pytest.raises(RecordError, match="history of mask/target"):
