@@ -43,7 +43,7 @@ class Course:
 
     def span(self, told: Told, index: int, *, gradients: bool) -> Span:
         """One step, from 1, under the last mask that was told of before it."""
-        stage = self._stage(index)
+        stage = self.stage(index)
         linears, head = self._kept(told, self._row(told, index))
         return Span(stage, Stretch(1, linears, head, self._density(stage), gradients))
 
@@ -52,7 +52,7 @@ class Course:
         updates = set(told.get("step", ())) if self.gradients else set[float]()
 
         def alike(index: int) -> tuple[Stage, int, bool]:
-            return self._stage(index), self._row(told, index), index in updates
+            return self.stage(index), self._row(told, index), index in updates
 
         for (_, _, gradients), run in groupby(range(1, self.steps + 1), alike):
             steps = list(run)
@@ -77,7 +77,8 @@ class Course:
             flops += dense * stretch.steps * sum(accounting.realised([stretch]).values())
             yield steps, flops
 
-    def _stage(self, index: int) -> Stage:
+    def stage(self, index: int) -> Stage:
+        """The phase of a step, from 1."""
         return "dense" if self.phases is None else self.phases.phase((index - 1) / self.steps)
 
     def _row(self, told: Told, index: int) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from effi.errors import ParameterError
-from effi.mixed_sparsity.flops import Convention
+from effi.mixed_sparsity.flops import CONVENTIONS, Convention
 
 if TYPE_CHECKING:
     from effi.records import Record
@@ -88,9 +88,10 @@ def at_equal_loss(records: Sequence[Record]) -> dict[str, float]:
             if record["dataset"] == dataset and record["variant"] not in LADDER:
                 arm = record["arm"].rpartition("/")[2]
                 name = dataset if arm == METHOD else f"{dataset}/{arm}"
-                for convention in get_args(Convention):
-                    found = equal_loss_ratio(record["metrics"], ladder, convention=convention)
-                    metrics |= {f"{RATIO}/{convention}/{name}": found.ratio, f"{INSIDE}/{name}": float(found.inside)}
+                told = {each: equal_loss_ratio(record["metrics"], ladder, convention=each) for each in CONVENTIONS}
+                metrics |= {f"{RATIO}/{each}/{name}": found.ratio for each, found in told.items()}
+                # Of the losses alone, so that any convention tells.
+                metrics[f"{INSIDE}/{name}"] = float(told[CONVENTIONS[0]].inside)
     return metrics
 
 

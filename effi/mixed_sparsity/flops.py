@@ -16,6 +16,7 @@ from effi.errors import ParameterError, did_you_mean
 from effi.mixed_sparsity.schedule import CLOSE, Phase, Phases
 
 Convention = Literal["square", "causal"]
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 Head = Literal["sparse", "dense", "left out"]
 Part = Literal["linears", "head", "attention", "dense gradients"]
 Free = Literal["ultra", "restoration", "constant"]
@@ -75,7 +76,7 @@ class Accounting:
     dense_every: float | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("convention", get_args(Convention)), ("head", get_args(Head))):
+        for name, choices in (("convention", CONVENTIONS), ("head", get_args(Head))):
             if getattr(self, name) not in choices:
                 raise ParameterError(f"{name} {getattr(self, name)!r} is unknown; give one of {', '.join(choices)}")
         if self.dense_every is not None and self.dense_every < 0:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import get_args
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from effi.data.tokens import Tokenizer
 from effi.mixed_sparsity import cold_start
 from effi.mixed_sparsity.course import Told
 from effi.mixed_sparsity.evolution import ORIGINS
-from effi.mixed_sparsity.flops import Accounting, Convention, Head
+from effi.mixed_sparsity.flops import CONVENTIONS, Accounting, Convention, Head
 from effi.mixed_sparsity.recipes import OBJECTIVE, Task, Trained
 from effi.models.gpt import GPT, Attention
 from effi.training import Outcome, evaluate
 
-CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 # How a FLOP ratio that counts the head in a way is called: as its own mask says, dense whatever it is, or not at all.
 HEADS: Mapping[Head, str] = {"sparse": "", "dense": "/dense_head", "left out": "/no_head"}
 LAYER = re.compile(r"^blocks\.\d+\.|\.weight$")
@@ -149,9 +148,9 @@ def topology(task: Task, found: Trained) -> dict[str, float]:
 
 
 def _survivals(found: Trained) -> dict[str, float]:
-    told, steps, phases = found.told, found.course.steps, found.course.phases
-    ultra = [phases is not None and phases.phase(step / steps) == "ultra" for step in told["step"]]
-    pairs, metrics = [row for row in range(1, len(ultra)) if ultra[row - 1] and ultra[row]], dict[str, float]()
+    told, metrics = found.told, dict[str, float]()
+    ultra = [found.course.stage(int(step) + 1) == "ultra" for step in told["step"]]
+    pairs = [row for row, both in enumerate(pairwise(ultra), 1) if all(both)]
     for origin in ORIGINS:
         born = sum(told[f"activated/{origin}"][row - 1] for row in pairs)
         left = sum(told[f"outlived/{origin}"][row] for row in pairs)

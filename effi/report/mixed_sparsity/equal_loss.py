@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from effi.claims import Results, measures, stats
 from effi.errors import RecordError
 from effi.mixed_sparsity.equal_loss import INSIDE, METHOD, RATIO, Equal, equal_loss_ratio, flops_at_equal_loss
-from effi.mixed_sparsity.flops import Convention
+from effi.mixed_sparsity.flops import CONVENTIONS, Convention
 from effi.report.canvas import band, colour_of, ink, label, whiskers
 from effi.report.mixed_sparsity.losses import COUNTED, Point
 from effi.report.tables import Table
@@ -23,7 +23,8 @@ from effi.report.tables import Table
 if TYPE_CHECKING:
     from effi.records import Record
 
-BOTH: tuple[Convention, ...] = ("causal", "square")
+# The stricter one first.
+BOTH = CONVENTIONS[::-1]
 
 # A tick of the arm beside one of a dense run would be unreadable.
 APART = 1.15

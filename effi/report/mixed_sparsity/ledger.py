@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 
 from effi.claims import Results, measures, stats
 from effi.errors import RecordError
-from effi.mixed_sparsity.flops import Convention
+from effi.mixed_sparsity.flops import CONVENTIONS, Convention
 from effi.report.canvas import SIZE, question, whiskers
 from effi.report.mixed_sparsity.losses import COUNTED
 from effi.report.tables import Table
 
 PARTS = {"linears": "#0072B2", "head": "#56B4E9", "attention": "#E69F00", "dense gradients": "#D55E00"}
-BOTH: tuple[Convention, ...] = ("square", "causal")
 CLAIMED = 0.25  # of dense training's FLOPs, where three quarters are saved
 
 
 def ledger_bars(
-    results: Results, arms: Sequence[str], *, title: str, conventions: Sequence[Convention] = BOTH
+    results: Results, arms: Sequence[str], *, title: str, conventions: Sequence[Convention] = CONVENTIONS
 ) -> Figure:
     """FLOPs of each arm by part of the model, stacked, as shares of dense training's; a panel per way of counting.
 
@@ -63,11 +62,11 @@ def _stack(axes: Axes, row: int, results: Results, arm: str, convention: Convent
 
 def ledger_table(results: Results, arm: str) -> Table:
     """FLOPs by phase and part in % of dense training's, counted both ways, mean over seeds. RecordError without."""
-    square, causal = (_ledger(results, arm, convention) for convention in BOTH)
+    square, causal = (_ledger(results, arm, convention) for convention in CONVENTIONS)
     rows = [(*place, _percent(square[place]), _percent(causal[place])) for place in square]
     rows.append(("all", "all", _percent(sum(square.values())), _percent(sum(causal.values()))))
     note = "They are saved on paper: products with masked matrices take as long as with whole ones."
-    columns = ("phase", "part", *(COUNTED[each] for each in BOTH))
+    columns = ("phase", "part", *(COUNTED[each] for each in CONVENTIONS))
     return Table(f"FLOPs of {arm} in % of dense training's", columns, tuple(rows), (note,))
 
 
