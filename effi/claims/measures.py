@@ -56,6 +56,8 @@ _WHOLE = ("parameters", "flops_per_image", "best_epoch")
 # Counted, not measured: equal at every seed, they are exact. A paper's file adds its own as `counted`, and as `timed`.
 _COUNTED = ("parameters", "cost.flops", "cost.paper_flops")
 _TIMED = ("cost.seconds",)
+# Of variants that a paper's file lists as `mixed` these are another model's.
+_WHILE_TRAINING = ("train_", "validation_")
 
 
 class Unit(NamedTuple):
@@ -99,6 +101,11 @@ def counted(metric: str) -> bool:
 def timed(metric: str) -> bool:
     """Whether a clock measured the metric, or one of those of which it is made, so that a machine belongs to it."""
     return any(_found(part, (*_TIMED, *_patterns("timed"))) for part in _parts(metric))
+
+
+def of_another(record: Record, metric: str) -> bool:
+    """Whether a metric or curve is that of the training before models were mixed, and not of what came of it."""
+    return metric.startswith(_WHILE_TRAINING) and record.get("variant") in _patterns("mixed")
 
 
 def _patterns(key: str) -> list[str]:
@@ -180,7 +187,7 @@ def lower_is_better(metric: str) -> bool:
 def value(record: Record, metric: str) -> float:
     """A metric of one record as stored, a cost ("cost.seconds"), a difference ("test_loss - train_loss") or a ratio.
 
-    Raises RecordError when the record does not hold it, or holds a zero to divide by.
+    Raises RecordError when the record does not hold it, or holds that of another model, or a zero to divide by.
     """
     first, _, second = metric.partition(" - ")
     if second:
@@ -188,6 +195,8 @@ def value(record: Record, metric: str) -> float:
     first, _, second = metric.partition(" / ")
     if second:
         return ratio(value(record, first), value(record, second), f"{second} of {record['arm']}")
+    if of_another(record, metric):
+        raise RecordError(f"{record['arm']} holds no {metric!r} of its own: its model was mixed after that training.")
     cost = metric.startswith("cost.")
     held, key = (record["cost"], metric.removeprefix("cost.")) if cost else (record["metrics"], metric)
     if held.get(key) is None:

@@ -6,7 +6,7 @@ from effi.report.canvas import colour_of, save_figure, style
 from effi.report.checks import check
 from effi.report.costs import cost_table, matched_table
 from effi.report.derived import derive, source_tables
-from effi.report.figures import bars_with_intervals, curves, pareto, scatter, verdict_bars
+from effi.report.figures import bars_with_intervals, changes, curves, pareto, scatter, verdict_bars
 from effi.report.findings import findings
 from effi.report.headline import headline, opening
 from effi.report.judgements import claims_table, evidence_table
@@ -25,6 +25,7 @@ __all__ = [
     "advice",
     "arms_table",
     "bars_with_intervals",
+    "changes",
     "check",
     "choose",
     "claims_table",

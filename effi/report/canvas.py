@@ -145,6 +145,15 @@ def bar(
     axes.annotate(text, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
+def dots(axes: Axes, y: float, values: Sequence[float], text: str, *, colour: str) -> None:
+    """Draw the mean of values and its 95 % interval, every value, and text behind them."""
+    span = stats.interval(values)
+    axes.errorbar(span.mean, y, xerr=reach(span), fmt="o", color=colour, ms=6, lw=1.4, capsize=3)
+    axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
+    right = max(span.mean + reach(span), *values)
+    axes.annotate(text, (right, y), (5, 0), textcoords="offset points", va="center", fontsize=7.5)
+
+
 def laid_out(axes: Axes) -> Figure:
     """The figure of the axes, its layout settled, so that pixels can be asked for."""
     figure = axes.get_figure(root=True)

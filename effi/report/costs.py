@@ -126,7 +126,7 @@ def _notes(pairs: Mapping[str, Sequence[Pair]], metric: str, alone: bool) -> tup
     shares = [f"{arm} {sum(own) / len(own):.1f} %" for arm, own in wasted.items() if any(own)]
     notes = [f"Of its seconds an arm lost by interruptions: {', '.join(shares)}."] if shares else []
     if (most := _side_by_side(pairs)) > 1:
-        notes.append(f"Seconds, joules and money were measured with up to {most} trainings side by side.")
+        notes.append(f"No seconds, joules and money: up to {most} trainings shared the machine, more or less busy.")
     return (*of_the_test_set(tested), *notes)
 
 
@@ -145,19 +145,20 @@ def cost_table(
     """What each arm keeps and costs beside the baseline variant of its data set, search included.
 
     Baselines stand in absolute numbers, and so do sanity baselines, which come last. `price` is money per GPU hour.
-    `timing` is an arm that timed steps alone: where it ran and trainings shared the machine, its ratios stand in place
-    of their seconds, joules and money. Raises ParameterError when no arm is the baseline.
+    Where trainings shared the machine, each took seconds from the others: no seconds, joules and money then, but the
+    ratios of `timing`, an arm that timed steps alone, where it ran. Raises ParameterError when no arm is the baseline.
     """
     pairs = models(results, baseline)
     pairs |= {arm: [Pair(r, r) for r in results.seeds(arm).values()] for arm in sanity(results, pairs)}
     searched = any(_part(pair.arm, "flops", before) for own in pairs.values() for pair in own)
-    alone = _side_by_side(pairs) > 1 and timing in results
+    shared = _side_by_side(pairs) > 1
+    alone = shared and timing in results
     writers: dict[str, Cell] = {
         f"{measures.words(metric)} kept": _kept(metric),
         "training FLOPs": _relative("cost.flops", "FLOP"),
         **({"search, % of FLOPs": _guarded(_search)} if searched else {}),
         **_memory(pairs),
-        **(_timed(results, timing) if alone else _clocked(price)),
+        **(_timed(results, timing) if alone else {} if shared else _clocked(price)),
     }
     rows = ((arm, *(write(pairs[arm]) for write in writers.values())) for arm in pairs)
     title = f"Cost in % of {baseline}, search included: mean, of costs the geometric one, [95 % interval] over seeds"
@@ -204,8 +205,8 @@ def _affordable(record: Record, epochs: int, key: str, budget: float) -> int:
 def _matched_gap(pair: Pair, metric: str, key: str | None) -> float:
     """Difference, as stored, at an equal number of epochs or the smaller cost. Raises RecordError without it."""
     histories = [record["history"].get(metric) for record in pair]
-    if not all(histories):
-        raise RecordError(f"{pair.arm['arm']} holds no history of {metric}: record one while training.")
+    if not all(histories) or measures.of_another(pair.arm, metric):
+        raise RecordError(f"{pair.arm['arm']} holds no history of its own of {metric}: record one while training.")
     lengths = [len(history) for history in histories]
     if key is None:
         lengths = [min(lengths)] * 2

@@ -12,9 +12,10 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from effi.claims import HERE, Here, Results, Tally, measures, stats
 from effi.claims.measures import bounds
+from effi.claims.results import holds
 from effi.claims.stats import Interval
-from effi.errors import ParameterError
-from effi.report.canvas import SIZE, band, bar, colour_of, label, label_ends, whiskers
+from effi.errors import ParameterError, RecordError
+from effi.report.canvas import SIZE, band, bar, colour_of, dots, label, label_ends, whiskers
 from effi.report.tables import COLOURS, MARKS
 
 # How up to three metrics of one arm differ: line and opacity of a curve and a bar.
@@ -66,6 +67,37 @@ def bars_with_intervals(
     return figure
 
 
+def changes(results: Results, metric: str, reference: str, *, title: str, arms: Sequence[str]) -> Figure:
+    """What each arm changes beside a reference arm, at the seeds that both have: mean, 95 % interval, every seed.
+
+    RecordError where none of the arms shares a seed with the reference at which both hold the metric.
+    """
+    found = {arm: _beside(results, metric, arm, reference) for arm in results.where(arms=arms).arms if arm != reference}
+    told = {arm: values for arm, values in found.items() if values}
+    if not told:
+        raise RecordError(f"No arm shares a seed with {reference} at which both hold {metric!r}: run them there.")
+    figure, axes = plt.subplots(figsize=(SIZE[0], 0.9 + 0.27 * len(told)))
+    shown = measures.unit(metric, difference=True)
+    for row, (arm, values) in enumerate(told.items()):
+        text = f"{stats.number(stats.interval(values).mean, shown.digits)} (n={len(values)})"
+        dots(axes, row, values, text, colour=_colour(results, arm))
+    axes.axvline(0, color="#666666", lw=1)
+    axes.set_yticks(range(len(told)), [results.label(arm) for arm in told])
+    axes.margins(x=0.22, y=0.3 / len(told))
+    axes.invert_yaxis()
+    unit = f" ({shown.name})" if shown.name else ""
+    axes.set(xlabel=f"{measures.words(metric)}, change beside {results.label(reference)}{unit}", title=title)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _beside(results: Results, metric: str, arm: str, reference: str) -> list[float]:
+    """Differences at common seeds, in the shown unit."""
+    ours, theirs, factor = results.seeds(arm), results.seeds(reference), measures.unit(metric).factor
+    common = [seed for seed in ours if seed in theirs and holds(ours[seed], metric) and holds(theirs[seed], metric)]
+    return [factor * (measures.value(ours[s], metric) - measures.value(theirs[s], metric)) for s in common]
+
+
 def _worth(values: Sequence[float], metric: str, word: str) -> str:
     """The mean behind the word that tells metrics apart."""
     return f"{word} {stats.number(stats.interval(values).mean, measures.unit(metric).digits)}".strip()
@@ -98,9 +130,12 @@ def pareto(
     """Score against cost (logarithmic) with 95 % intervals and the line of arms that no other beats.
 
     `xlabel` names the cost where the metric's own words do not say enough. `references` are points of other sources,
-    name -> (x, y) in shown units, drawn hollow and off the line. Raises RecordError when no arm holds both.
+    name -> (x, y) in shown units, drawn hollow and off the line. Raises RecordError when no arm holds both, and for
+    seconds that trainings on one machine took from each other.
     """
     chosen = results.where(arms=arms).holding(x, y)
+    if measures.timed(x) and any(record["cost"].get("side_by_side", 1) > 1 for record in chosen.records):
+        raise RecordError(f"Trainings shared the machine, so that their {x} says nothing: time them one at a time.")
     xs, ys = _spans(chosen, x), _spans(chosen, y)
     figure, axes = plt.subplots()
     drawn = {arm: whiskers(span, bounds(y)) for arm, span in ys.items()}

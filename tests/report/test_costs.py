@@ -122,9 +122,17 @@ def test_beside_models_without_a_name_they_are_no_arms_either() -> None:
     assert [row[0] for row in matched_table(found, baseline="dense").rows] == ["d/half"]
 
 
-def test_timings_of_a_busy_machine_are_flagged() -> None:
+def test_a_shared_machine_has_no_seconds_to_tell() -> None:
     records = [trained("d/dense", 0, 0.8, side_by_side=2)]
-    assert "up to 2 trainings side by side" in cost_table(Results(records), baseline="dense", price=1.0).notes[0]
+    table = cost_table(Results(records), baseline="dense", price=1.0)
+    assert "up to 2 trainings shared the machine" in table.notes[0]
+    assert not {"seconds", "joules", "money at 1 per GPU hour"} & set(table.columns)
+
+
+def test_curves_of_a_model_that_was_mixed_afterwards_are_not_its_own() -> None:
+    """Of the variants that papers list as mixed: the last epochs of such an arm are those of one ingredient."""
+    table = matched_table(Results([trained("d/dense", 0, 0.8), trained("d/soup-greedy", 0, 0.8)]), baseline="dense")
+    assert cells(table, "d/soup-greedy")["equal epochs"] == "not available"
 
 
 def test_arms_without_a_baseline_of_their_data_set_are_left_out() -> None:

@@ -248,3 +248,22 @@ def test_figures_too_large_for_a_notebook_are_refused(tmp_path: Path) -> None:
 def test_no_whisker_leaves_what_a_value_can_be(metric: str) -> None:
     low, high = measures.bounds(metric)
     assert canvas.whiskers(Interval(0.5, -200.0, 201.0), (low, high)) == (max(-200.0, low), min(201.0, high))
+
+
+def test_changes_are_paired_by_seed_and_leave_the_reference_out() -> None:
+    """Half loses one, two and three points to dense: their mean and the line of no change are drawn."""
+    records = [record for record in runs() if record["arm"].startswith("d/")]
+    axes = report.changes(Results(records), "test_accuracy", "d/dense", title="?", arms=["d/dense", "d/half"]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["half"]
+    seeds = next(line for line in axes.lines if line.get_markersize() == 2.5)
+    assert seeds.get_xdata() == pytest.approx([-1, -2, -3])
+    assert axes.texts[0].get_text() == "-2.0 (n=3)"
+    assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
+    with pytest.raises(RecordError, match="No arm shares a seed with d/dense"):
+        report.changes(Results(records), "test_loss_at_night", "d/dense", title="?", arms=["d/half"])
+
+
+def test_seconds_of_a_shared_machine_are_not_drawn() -> None:
+    records = [trained("d/dense", 0, 0.8, side_by_side=2)]
+    with pytest.raises(RecordError, match="shared the machine"):
+        report.pareto(Results(records), "cost.seconds", "test_accuracy", title="?")

@@ -11,38 +11,50 @@ from effi.report.tables import Table
 
 # Of a task the first that its records hold.
 SCORES = ("test_mcc", "test_pearson", "test_accuracy")
+LOSS, ACCURACY = "validation_loss", "validation_accuracy"
 COLUMNS = ("group", "pruned", "arm", "change of the test score", "MB stored", "of dense")
 
 
 def kept_table(results: Results, *, baseline: str) -> Table:
-    """At each sparsity of a group the arm of the lowest validation loss, and what its test split says of it.
+    """At each sparsity of a group the arm that validation likes best, and what its test split says of it.
 
-    Stored are the weights left in four bytes each and a bit per prunable weight for the mask. Errors as of
+    Chosen by the mean change of validation accuracy beside the baseline, of scores that are none by that of validation
+    loss. Stored are the weights left in four bytes each and a bit per prunable weight for the mask. Errors as of
     `Results.pairs`.
     """
     at: dict[tuple[str, float], dict[str, list[Pair]]] = {}
     for arm, pairs in results.pairs(baseline).items():
         ratio = pairs[0].arm["ratio"] if pairs else None
-        if ratio is not None and all(holds(pair.arm, "validation_loss") for pair in pairs):
+        if ratio is not None and all(holds(record, LOSS) for pair in pairs for record in pair):
             at.setdefault((results.group(arm), ratio), {})[arm] = pairs
     rows = (_row(results, group, ratio, arms) for (group, ratio), arms in sorted(at.items()))
     note = (
-        "The arm is chosen on validation, its change beside dense is that of the test split: mean [95 % interval]. "
-        "Bytes: four for each weight left, and one bit for each that may be pruned."
+        "The arm is chosen on validation, by accuracy where that is the score, else by loss; its change beside dense "
+        "is that of the test split: mean [95 % interval]. Bytes: four for each weight left, and one bit for each that "
+        "may be pruned."
     )
     return Table("What a sparse model would keep", COLUMNS, tuple(rows), (note,))
 
 
 def _row(results: Results, group: str, ratio: float, arms: dict[str, list[Pair]]) -> tuple[str, ...]:
-    best = min(arms, key=lambda arm: fmean(measures.value(pair.arm, "validation_loss") for pair in arms[arm]))
+    metric = score_of(next(iter(arms.values())))
+    best = max(arms, key=lambda arm: _liked(arms[arm], metric))
     pairs = arms[best]
-    metric = next(
-        (name for name in SCORES if all(holds(record, name) for pair in pairs for record in pair)), "test_loss"
-    )
     change = uncertainty.shown(uncertainty.change(pairs, metric), metric, difference=True)
     stored, dense = (_megabytes(pairs, side) for side in (0, 1))
     told = f"{measures.words(metric)}: {change}"
     return group, f"{100 * ratio:g} %", results.label(best), told, f"{stored:.2f}", f"{100 * stored / dense:.0f} %"
+
+
+def score_of(pairs: Sequence[Pair]) -> str:
+    """The first score of `SCORES` that all records hold, else the test loss."""
+    return next((name for name in SCORES if all(holds(r, name) for pair in pairs for r in pair)), "test_loss")
+
+
+def _liked(pairs: Sequence[Pair], metric: str) -> float:
+    """How much validation prefers an arm to its baseline, seed by seed, as arms have different seeds."""
+    by, sign = (ACCURACY, 1) if metric == "test_accuracy" else (LOSS, -1)
+    return sign * fmean(measures.value(pair.arm, by) - measures.value(pair.baseline, by) for pair in pairs)
 
 
 def _megabytes(pairs: Sequence[Pair], side: int) -> float:

@@ -12,17 +12,20 @@ from effi.report.instant_soup import kept_table
 from tests.report.synthetic import trained
 
 
-def arm(name: str, accuracies: tuple[float, ...], loss: float, alive: float = 1.0) -> list[dict[str, Any]]:
+def arm(
+    name: str, accuracies: tuple[float, ...], loss: float, alive: float = 1.0, validated: float = 0.0
+) -> list[dict[str, Any]]:
     """A record per seed of a model of 1,000,000 weights, 800,000 of them prunable."""
     found = [trained(name, seed, accuracy) for seed, accuracy in enumerate(accuracies)]
     for record in found:
+        record["metrics"] |= {"validation_accuracy": validated} if validated else {}
         record["metrics"] |= {"validation_loss": loss, "alive": alive, "parameters": 1_000_000, "prunable": 800_000}
     return found
 
 
 RECORDS = [
     *arm("d/clip/dense", (0.8, 0.82), 1.0),
-    *arm("d/clip/isp-0.5", (0.7, 0.73), 1.2, 0.5),
+    *arm("d/clip/isp-0.5", (0.7, 0.73), 1.4, 0.5, validated=0.78),
     *arm("d/clip/snip-0.5", (0.75, 0.75), 1.3, 0.5),
     *arm("d/clip/snip-0.9", (0.6, 0.6), 1.5, 0.1),
 ]
@@ -30,9 +33,23 @@ RECORDS = [
 
 def test_the_arm_is_chosen_on_validation_and_told_on_test() -> None:
     first, second = kept_table(Results(RECORDS), baseline="dense").rows
-    assert first[:3] == ("d/clip", "50 %", "isp-0.5"), "by validation, though the other tests better"
+    assert first[:3] == ("d/clip", "50 %", "isp-0.5"), "by validation accuracy, though the other has less loss there"
     assert first[3].startswith("test accuracy: -9.5 points")
     assert second[1:3] == ("90 %", "snip-0.9")
+
+
+def test_arms_of_fewer_seeds_are_compared_at_their_own() -> None:
+    """0.75 at an easy seed is less beside its dense model than 0.72 in the mean of an easy and a hard one."""
+    dense = [*arm("d/clip/dense", (0.9, 0.6), 1.0)]
+    two, one = arm("d/clip/isp-0.5", (0.85, 0.59), 1.2, 0.5), arm("d/clip/imp-0.5", (0.8,), 1.2, 0.5)
+    (row,) = kept_table(Results([*dense, *two, *one]), baseline="dense").rows
+    assert row[2] == "isp-0.5"
+
+
+def test_what_was_mixed_after_its_training_is_no_choice() -> None:
+    mixed = arm("d/clip/pool-0.5", (0.9, 0.9), 0.1, 0.5)
+    rows = kept_table(Results([*RECORDS, *mixed]), baseline="dense").rows
+    assert rows[0][2] == "isp-0.5"
 
 
 def test_bytes_are_those_of_weights_left_and_of_a_bit_each() -> None:
