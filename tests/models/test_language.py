@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from effi import masks
 from effi.cost import count_flops, forward_flops, train_flops
 from effi.errors import DataError, ParameterError
 from effi.masks import prunable
@@ -334,6 +335,17 @@ def test_minilm_from_its_package():
     ids = torch.tensor([[101, 2023, 2003, 2204, 102]])
     model.eval()
     assert torch.allclose(model(ids), model(F.pad(ids, (0, 4))), atol=1e-5)
+
+
+@pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
+def test_minilms_pooler_is_the_first_to_go_by_magnitude():
+    """Why notebook 2 does not prune it: the classifier reads it alone, and from 60 % on none of it would be left."""
+    model = classifier("minilm", 2, vocabulary=30522, length=64, checkpoint=need_checkpoint("minilm"))
+    weights = prunable(model, include=("pooler.dense",))
+    (pooler,) = (name for name in weights if "pooler" in name)
+    half, more = (masks.magnitude(weights, share)[pooler] for share in (0.5, 0.6))
+    assert half.float().mean() < 0.001
+    assert not more.any()
 
 
 def test_unknown_kinds_and_sizes_are_named():
