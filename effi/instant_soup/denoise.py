@@ -14,7 +14,7 @@ from torch import Tensor
 
 from effi import masks
 from effi.errors import ParameterError
-from effi.instant_soup.noise import Noise
+from effi.instant_soup.noise import Noise, noise_of
 from effi.instant_soup.rounds import Rounds
 from effi.instant_soup.weak_nets import Way
 from effi.masks import Mask, Scope
@@ -60,7 +60,7 @@ class Denoiser:
 
     def __post_init__(self) -> None:
         if isinstance(self.noise, Mapping):
-            object.__setattr__(self, "noise", Noise(**self.noise))
+            object.__setattr__(self, "noise", noise_of(self.noise))
         for name, known in (("merge", Merge), ("adjust", Adjust), ("scope", Scope), ("way", Choice)):
             if getattr(self, name) not in get_args(known):
                 raise ParameterError(
@@ -84,6 +84,10 @@ class Denoiser:
             raise ParameterError(f'at_least={self.at_least} votes are asked for by merge="vote", not by {self.merge!r}')
         if self.at_least is not None and not 1 <= self.at_least <= self.voters:
             raise ParameterError(f"at_least={self.at_least} of {self.voters} masks: ask for 1 to {self.voters} votes")
+        if self.adjust == "votes" and self.merge != "union":
+            raise ParameterError(
+                f'adjust="votes" of a denoiser ranks instead of merging: leave merge={self.merge!r} out, or adjust'
+            )
         if (self.adjust == "density") != (self.cut is not None) or not 0 < (self.cut or 0.5) < 1:
             raise ParameterError(f'cut={self.cut} is the share, within (0, 1), that adjust="density" prunes at least')
 
@@ -184,7 +188,7 @@ class _Ballot:
             self.votes[name] += kept.view(torch.uint8)  # several times as fast as adding truth values
 
     def _sum(self, own: Weights) -> None:
-        signed = self.how.merge == "mean_weight" and self.how.adjust != "votes"
+        signed = self.how.merge == "mean_weight"
         if self.sums is None:
             self.sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in own.items()}
         for name, weight in own.items():

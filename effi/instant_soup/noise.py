@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from effi.errors import ParameterError
+from effi.errors import ParameterError, did_you_mean
 from effi.seeds import derive, generator
 from effi.training import Group, Training
 
@@ -36,10 +37,34 @@ class Noise:
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ParameterError(f"fraction={self.fraction:g} of a weak net's data: give a share of them up to 1")
-        for name, least, most in (("rate", 1e-12, math.inf), ("decay", 0, math.inf), ("dropout", 0, 1)):
-            low, high = getattr(self, name) or (least, least)
-            if not least <= low <= high <= most:
-                raise ParameterError(f"{name}={getattr(self, name)} of weak nets: give a range from low to high")
+        if self.warmup < 0:
+            raise ParameterError(f"warmup={self.warmup:g} of weak nets: give a share of their steps or a number")
+        for name, (least, most, values) in LIMITS.items():
+            if (given := getattr(self, name)) is not None and not _is_range(given, least, most):
+                raise ParameterError(f"{name}={given} of weak nets: give a range [low, high] of {values}, or None")
+
+
+LIMITS = {
+    "rate": (1e-12, math.inf, "factors above 0"),
+    "decay": (0.0, math.inf, "weight decays from 0 on"),
+    "dropout": (0.0, 1.0, "probabilities from 0 to 1"),
+}
+
+
+def _is_range(given: object, least: float, most: float) -> bool:
+    match given:
+        case [float() | int() as low, float() | int() as high]:
+            return least <= low <= high <= most
+    return False
+
+
+def noise_of(options: Mapping[str, Any]) -> Noise:
+    """Noise from a dict of its options; ParameterError for one that it does not know."""
+    known = [each.name for each in fields(Noise)]
+    for name in options:
+        if name not in known:
+            raise ParameterError(f"unknown option {name!r} of the noise of weak nets{did_you_mean(name, known)}")
+    return Noise(**options)
 
 
 @dataclass(frozen=True)

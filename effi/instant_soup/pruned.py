@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,24 @@ class Pruned:
     history: History
     mask: Mask
     told: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        warn_of_emptied(self.mask)
+
+
+def warn_of_emptied(mask: Mask) -> None:
+    """Warn of matrices of which a mask keeps nothing: the model is blind to all that came through them alone.
+
+    A ranking of all weights together takes whole those whose weights are the smallest, such as a pooler's.
+    """
+    emptied = [name for name, kept in mask.items() if not kept.any()]
+    if emptied:
+        more = f" and of {len(emptied) - 1} more" if len(emptied) > 1 else ""
+        warnings.warn(
+            f"nothing is left of {emptied[0]}{more}: leave what has far smaller weights than the rest out of `names`, "
+            'or rank every matrix by itself (scope="tensor")',
+            stacklevel=4,
+        )
 
 
 def chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:

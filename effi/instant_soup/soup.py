@@ -177,9 +177,9 @@ class InstantSoup:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"mask": masks.pack(self.mask), "told": self.told}
+        return {"mask": masks.pack(self.mask), "told": self.told, "way": self.way, "warned": self.warned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.mask = masks.unpack(state["mask"], self.weights)
-        self.told = state["told"]
+        self.told, self.way, self.warned = state["told"], state["way"], state["warned"]

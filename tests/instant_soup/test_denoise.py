@@ -14,7 +14,7 @@ from effi.instant_soup import Denoiser, Rounds, by_level, denoised_prune, pair_o
 from tests.instant_soup.tiny import pruned, same_mask, within
 
 MERGES = ["union", "intersection", "vote", "mean_magnitude", "mean_weight", "votes"]
-ADJUSTS = ["none", "literal", "votes"]
+PAIRS = [(merge, adjust) for merge in MERGES for adjust in ("none", "literal")] + [("union", "votes")]
 N = 3000
 
 
@@ -88,8 +88,7 @@ def test_without_the_main_mask_the_literal_adjustment_is_not_magnitude_pruning(w
     assert pruned(found) == 900
 
 
-@pytest.mark.parametrize("merge", MERGES)
-@pytest.mark.parametrize("adjust", ADJUSTS)
+@pytest.mark.parametrize(("merge", "adjust"), PAIRS)
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 def test_without_weak_nets_every_mode_is_plain_magnitude(weights, merge, adjust, scope):
     weights, mask = alive(weights, 0.2)
@@ -137,7 +136,7 @@ def test_means_rank_by_weak_nets_alone(weights):
     assert masks.distance(*found.values()) > 0.005
 
 
-@pytest.mark.parametrize("how", [{"adjust": "votes"}, {"merge": "votes"}, {"adjust": "votes", "merge": "mean_weight"}])
+@pytest.mark.parametrize("how", [{"adjust": "votes"}, {"merge": "votes"}])
 def test_votes_rank_first_and_magnitude_among_equals(weights, how):
     """Every weight pruned has no more votes than any kept; with the same, no larger magnitude."""
     weights, mask = alive(weights, 0.3)
@@ -169,8 +168,7 @@ def test_density_cuts_the_union_to_a_target_of_its_own(weights):
 # --- counts --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("merge", MERGES)
-@pytest.mark.parametrize("adjust", ADJUSTS)
+@pytest.mark.parametrize(("merge", "adjust"), PAIRS)
 @pytest.mark.parametrize(("scope", "relative"), [("global", True), ("global", False), ("tensor", True)])
 def test_rounds_nest_and_end_exactly_at_the_target(weights, merge, adjust, scope, relative):
     how = Denoiser(3, merge=merge, adjust=adjust, scope=scope)
@@ -282,6 +280,13 @@ def test_a_target_below_the_mask_is_refused(weights):
         ({"adjust": "density"}, "cut=None"),
         ({"cut": 0.2}, "cut=0.2"),
         ({"nets": 300}, "nets=300"),
+        ({"adjust": "votes", "merge": "vote"}, "ranks instead of merging: leave merge='vote' out"),
+        ({"noise": {"rates": (0.5, 2.0)}}, "unknown option 'rates' of the noise of weak nets; did you mean 'rate'"),
+        ({"noise": {"rate": 2.0}}, r"rate=2.0 of weak nets: give a range \[low, high\] of factors above 0"),
+        ({"noise": {"rate": (0, 0)}}, r"rate=\(0, 0\) of weak nets"),
+        ({"noise": {"decay": (0.2, 0.1)}}, "decay=.* of weight decays from 0 on"),
+        ({"noise": {"dropout": (0.1, 1.5)}}, "dropout=.* of probabilities from 0 to 1"),
+        ({"noise": {"warmup": -1}}, "warmup=-1 of weak nets"),
     ],
 )
 def test_bad_denoisers_are_refused(options, message):

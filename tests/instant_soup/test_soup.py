@@ -24,6 +24,7 @@ from effi.instant_soup import (
     look_ahead,
     prune_gradually,
 )
+from effi.instant_soup.pruned import warn_of_emptied
 from effi.seeds import derive
 from effi.training import checkpoint, fit
 from tests.instant_soup.tiny import (
@@ -215,6 +216,17 @@ def pace(made: Pruned) -> list[float]:
     return [(after - before) / (1 - before) for before, after in places]
 
 
+def test_a_matrix_that_is_cut_away_whole_is_warned_of():
+    kept, gone = torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_emptied({"body": kept})
+    with pytest.warns(UserWarning, match=r"nothing is left of pooler: leave .* out of `names`, or .*scope=\"tensor\""):
+        warn_of_emptied({"body": kept, "pooler": gone})
+    with pytest.warns(UserWarning, match=r"nothing is left of a and of 1 more: "):
+        Pruned(None, {"a": gone, "b": gone})
+
+
 def test_a_vote_does_not_stall(data):
     """The same noise: most masks agree on about a tenth at first, so that little is left to the last cut."""
     with warnings.catch_warnings():
@@ -384,6 +396,14 @@ def test_best_weights_are_none_from_before_the_mask_was_final(data):
     assert made.history.curves["validation_loss"][0] == min(made.history.curves["validation_loss"])
     assert obeys(made.history.best_state, made.mask) and made.history.best_epoch == 4
     assert all(torch.equal(value, made.history.best_state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_training_cut_off_keeps_the_way_that_was_measured(data):
+    soup = InstantSoup(vit(), data, TRAINING, ROUNDS, replace(SHORT, way="fastest"), seed=0)
+    soup.way, soup.warned = "stacked", True
+    again = InstantSoup(vit(), data, TRAINING, ROUNDS, replace(SHORT, way="fastest"), seed=0)
+    again.load_state_dict(soup.state_dict())
+    assert again.way == "stacked" and again.warned
 
 
 def test_the_fastest_way_is_measured_once_and_set_aside(data, monkeypatch):
