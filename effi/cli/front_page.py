@@ -1,9 +1,9 @@
-"""The part of README.md that is drawn from results: a picture, answers and tables, rewritten by `effi report`."""
+"""The parts of README.md that are drawn from results: first screen and findings, rewritten by `effi report`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from effi.report.judgements import READING_WORDS, counted
 from effi.report.trades import COST_WORDS, advised_by, unlearned_sentence
 from effi.workbook import Notebook, notebooks
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+NO_RESULTS = "No results yet: `make reproduce` makes them."
 PICTURE = "verdicts"
 QUESTION = "What do our runs say of the papers' claims?"
 # How sure the verdicts of a scale are, for a reader of one line.
@@ -59,10 +59,10 @@ class Judged(NamedTuple):
 
 
 def write() -> Path:
-    """Rewrite the generated part and the picture, and say which file; EffiError when the page has no markers."""
+    """Rewrite the generated parts and the picture, and say which file; EffiError when the page lacks markers."""
     found = list(_judged())
     page = paths.readme()
-    fresh = _replaced(page, _block(found))
+    fresh = _replaced(page, _parts(found))
     if found:
         report.style()
         report.save_figure(report.verdict_bars(_bars(found), title=QUESTION), paths.results(), PICTURE)
@@ -71,33 +71,35 @@ def write() -> Path:
 
 
 def is_fresh() -> bool:
-    """Whether the generated part of the page is what the results give; EffiError when it has no markers."""
+    """Whether the generated parts of the page are what the results give; EffiError when it lacks markers."""
     page = paths.readme()
-    return _replaced(page, block()) == page.read_text(encoding="utf-8")
+    return _replaced(page, parts()) == page.read_text(encoding="utf-8")
 
 
-def block() -> str:
-    """Text between the markers: picture, answers and tables of every paper at the scale that `by_scale` finds."""
-    return _block(list(_judged()))
+def parts() -> dict[str, str]:
+    """Name of a generated part -> its text: "results" for the first screen, "findings" with what carries them.
+
+    Each paper is shown at the scale that `by_scale` finds.
+    """
+    return _parts(list(_judged()))
 
 
-def _block(judged: Sequence[Judged]) -> str:
+def _parts(judged: Sequence[Judged]) -> dict[str, str]:
     if not judged:
-        return "No results yet: `make reproduce` makes them."
-    picture = f"{paths.results().name}/{PICTURE}.png"
-    shown = f"![{QUESTION} For, against, open or not run, per paper]({picture})"
+        return dict.fromkeys(("results", "findings"), NO_RESULTS)
+    picture = f"![{QUESTION} For, against, open or not run, per paper]({paths.results().name}/{PICTURE}.png)"
     lines = "\n".join(line for found in judged for line in _answer(found))
-    tables = (table.markdown().strip() for table in (_counts(judged), _savings(judged)))
-    return "\n\n".join((shown, lines, *tables))
+    return {
+        "results": f"{picture}\n\n{_overview(judged).markdown().strip()}",
+        "findings": f"{lines}\n\n{_counts(judged).markdown().strip()}",
+    }
 
 
 def _answer(judged: Judged) -> Iterator[str]:
-    """A line with what a method saves, what its paper's claims say and what that is worth; then leading findings."""
-    notebook, paper, results, rows, parts, saved, _ = judged
-    said = "; ".join(f"{READING_WORDS[reading]}: **{counted(rows, reading)}**" for reading in READINGS)
+    """A line with the paper, what our scale is worth and what stands beside its claims; then leading findings."""
+    notebook, paper, results, rows, parts, *_ = judged
     yield (
-        f"- **[{notebook.title}]({_page(notebook, results.scale)})** *{paper.title}*. **What it saves: {saved}.** Its "
-        f"claims at {results.scale} scale ({WORTH[results.scale]}), {said}.{_beside(rows)}"
+        f"- **{notebook.title}** *{paper.title}*, at {results.scale} scale ({WORTH[results.scale]}).{_beside(rows)}"
         f"{unlearned_sentence(results, paper)}"
     )
     yield from (f"  - {told}" for told in _seen(leading(paper, results.scale), paper, results))
@@ -158,9 +160,18 @@ def _by_word(rows: list[ClaimRow], reading: Reading) -> Iterator[str]:
     yield sentences.counts((row.judgement(reading).protocol for row in rows), AT_PROTOCOL)
 
 
-def _savings(judged: Sequence[Judged]) -> report.Table:
-    """A row a paper."""
-    rows = ((each.notebook.paper, each.best, each.worst) for each in judged)
+def _overview(judged: Sequence[Judged]) -> report.Table:
+    """A row a paper: what its claims say, what it saves and where it loses."""
+    rows = (
+        (
+            f"[{each.notebook.title}]({_page(each.notebook, each.results.scale)})",
+            each.results.scale,
+            *(counted(each.rows, reading) for reading in READINGS),
+            each.best,
+            each.worst,
+        )
+        for each in judged
+    )
     scores = sorted({measures.words(each.paper.report["score"]) for each in judged})
     note = (
         "Best honest saving: what the notebook advises, of the arms that it offers in place of the baseline, chosen on "
@@ -169,7 +180,9 @@ def _savings(judged: Sequence[Judged]) -> report.Table:
         "regression, than saying the most frequent class, or than counts of words. Where it loses: the arm of the "
         "method whose drop is the largest of those that surely exceed the margin."
     )
-    return report.Table("What it saves", ("paper", "best honest saving", "where it loses"), tuple(rows), (note,))
+    readings = (READING_WORDS[reading] for reading in READINGS)
+    columns = ("notebook, as it ran", "scale", *readings, "best honest saving", "where it loses")
+    return report.Table("What our runs say", columns, tuple(rows), (note,))
 
 
 def _judged() -> Iterator[Judged]:
@@ -220,10 +233,13 @@ def _told(trade: Trade) -> str:
     return f"{trade.arm}: {stats.number(trade.cost.mean, 1)} % of the {COST_WORDS[trade.by]}, {change}"
 
 
-def _replaced(page: Path, text: str) -> str:
+def _replaced(page: Path, texts: Mapping[str, str]) -> str:
     content = page.read_text(encoding="utf-8") if page.exists() else ""
-    head, begin, rest = content.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise EffiError(f"{page.name} has no generated part; put the lines {BEGIN} and {END} where it belongs.")
-    return f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}"
+    for name, text in texts.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        head, opened, rest = content.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not (opened and closed):
+            raise EffiError(f"{page.name} lacks a generated part; put the lines {begin} and {end} where it belongs.")
+        content = f"{head}{begin}\n{text.strip()}\n{end}{tail}"
+    return content

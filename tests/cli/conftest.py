@@ -43,6 +43,11 @@ as_in_the_paper = [
 """
 
 
+RESULTS = "<!-- results:begin -->\nold\n<!-- results:end -->\n"
+FINDINGS = "<!-- findings:begin -->\nold\n<!-- findings:end -->\n"
+PAGE = f"Above\n{RESULTS}Between\n{FINDINGS}Below\n"
+
+
 class Said(NamedTuple):
     """What a command printed, and its exit status."""
 
@@ -58,7 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(paths.notebooks_dir() / "1_made_up.ipynb")
     paths.paper_file("made_up").parent.mkdir(parents=True)
     paths.paper_file("made_up").write_text(CLAIMS)
-    paths.readme().write_text("Above\n<!-- results:begin -->\nold\n<!-- results:end -->\nBelow\n")
+    paths.readme().write_text(PAGE)
     keep(paths.records_file("results", "cpu", "made_up"))
     tables = report.derive("results", "cpu", "made_up")
     report.save_tables(tables, paths.run_dir("results", "cpu", "made_up"))

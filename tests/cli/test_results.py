@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from effi.cli import front_page
 from effi.cli.verification import verify
 from effi.errors import EffiError, RecordError
 from effi.records import records
-from tests.cli.conftest import Said, keep
+from tests.cli.conftest import RESULTS, Said, keep
 
 Effi = Callable[..., Said]
 
@@ -66,22 +65,20 @@ def test_verify_wants_records(root: Path) -> None:
         verify("elsewhere")
 
 
-def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
+def test_report_rewrites_its_parts_only(effi: Effi, root: Path) -> None:
     assert effi("report").status == 0
     page = paths.readme().read_text()
-    assert page.startswith("Above\n<!-- results:begin -->\n") and page.endswith("\n<!-- results:end -->\nBelow\n")
-    assert "\nold\n" not in page
-    said = "as in the paper: **1 for**; fair: **1 for**."
-    worth = "Its claims at cpu scale (a direction, by short runs on a part of the data)"
-    saves = re.search(r"\*A made-up paper\*\. \*\*What it saves: (.*?)\.\*\* Its", page)
-    assert saves and f"| made_up | {saves[1]} |" in page, "as in the table of savings"
-    told = f"*A made-up paper*. **What it saves: {saves[1]}.** {worth}, {said}"
-    assert f"\n- **[A tiny question](notebooks/1_made_up.ipynb)** {told}\n" in page
-    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| made_up")]
-    counts = ["**1**: 1 trained", "0", "0", "0", "1 reproduced"]
-    assert rows[:2] == [["made_up, cpu scale", read, *counts] for read in ("as in the paper", "fair")]
+    assert page.startswith("Above\n<!-- results:begin -->\n") and page.endswith("\n<!-- findings:end -->\nBelow\n")
+    assert "\n<!-- results:end -->\nBetween\n<!-- findings:begin -->\n" in page and "\nold\n" not in page
+    (paper,) = [line for line in page.splitlines() if line.startswith("- **")]
+    worth = "a direction, by short runs on a part of the data"
+    assert paper == f"- **A tiny question** *A made-up paper*, at cpu scale ({worth})."
     saving, loss = "50.0 % of the FLOPs, 0.1 points [0.1, 0.2]", "10.0 % of the FLOPs, -5.0 points [-5.0, -4.9]"
-    assert rows[2:] == [["made_up", f"d/half: {saving}", f"d/thin: {loss}"]]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    link = "[A tiny question](notebooks/1_made_up.ipynb)"
+    assert [link, "cpu", "1 for", "1 for", f"d/half: {saving}", f"d/thin: {loss}"] in rows
+    counts = ["**1**: 1 trained", "0", "0", "0", "1 reproduced"]
+    assert all(["made_up, cpu scale", read, *counts] in rows for read in ("as in the paper", "fair"))
     picture = paths.results() / "verdicts.png"
     assert "(results/verdicts.png)" in page and picture.read_bytes().startswith(b"\x89PNG")
     assert effi("report").status == 0 and paths.readme().read_text() == page
@@ -90,9 +87,9 @@ def test_report_rewrites_its_part_only(effi: Effi, root: Path) -> None:
 def test_only_the_highest_scale_of_a_paper_stands_on_the_front_page(root: Path) -> None:
     file = paths.records_file("results", "gpu", "made_up")
     keep(file, arms=(("dense", 0.8, 100.0), ("half", 0.7, 50.0)), scale="gpu")
-    (line,) = [line for line in front_page.block().splitlines() if line.startswith("- **[A tiny question]")]
-    assert "Its claims at gpu scale (on the whole data), as in the paper: **1 against**" in line
-    assert "cpu" not in front_page.block()
+    found = front_page.parts()
+    assert "*A made-up paper*, at gpu scale (on the whole data)." in found["findings"]
+    assert "| gpu | 1 against | 1 against |" in found["results"] and "cpu" not in "".join(found.values())
 
 
 def test_the_front_page_says_what_is_no_method_of_the_paper(root: Path) -> None:
@@ -101,14 +98,14 @@ def test_the_front_page_says_what_is_no_method_of_the_paper(root: Path) -> None:
     file.write_text(file.read_text().replace('fair = "the same"', fair))
     assert (
         " Fair judges 'Half is as good as dense' on what the paper does not do: half in place of thin."
-        in front_page.block()
+        in front_page.parts()["findings"]
     )
 
 
 def test_the_front_page_links_the_notebook_as_it_ran(root: Path) -> None:
     place = paths.run_dir("results", "cpu", "made_up") / "1_made_up.ipynb"
     place.write_text("{}")
-    assert "[A tiny question](results/cpu/made_up/1_made_up.ipynb)" in front_page.block()
+    assert "[A tiny question](results/cpu/made_up/1_made_up.ipynb)" in front_page.parts()["results"]
 
 
 def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: Path) -> None:
@@ -120,24 +117,29 @@ def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: P
     )
     file.write_text(file.read_text().replace("headline = []", 'headline = ["F1", "F2"]') + "\n".join(added))
     carried = "on d half gains 0.1 points [0.1, 0.2] of test accuracy over dense, n=3"
-    assert f"fair: **1 for**.\n  - Half is better. *{carried}.*\n\n" in front_page.block()
+    assert f" of the data).\n  - Half is better. *{carried}.*\n\n" in front_page.parts()["findings"]
 
 
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
     arms = (("dense", 0.8, 100.0), ("thin", 0.75, 10.0), ("control", 0.5, 10.0))
     keep(paths.records_file("results", "cpu", "made_up"), arms=arms)
-    assert "d/thin: 10.0 % of the FLOPs" in front_page.block() and "control" not in front_page.block()
+    first = front_page.parts()["results"]
+    assert "d/thin: 10.0 % of the FLOPs" in first and "control" not in first
 
 
 def test_report_without_results_says_so(root: Path) -> None:
     paths.records_file("results", "cpu", "made_up").unlink()
-    assert front_page.block() == "No results yet: `make reproduce` makes them."
+    told = "No results yet: `make reproduce` makes them."
+    assert front_page.parts() == {"results": told, "findings": told}
 
 
-@pytest.mark.parametrize("text", ["", "<!-- results:begin -->", "<!-- results:end --> <!-- results:begin -->"])
-def test_report_wants_both_markers(root: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("", "results"), ("<!-- results:end --> <!-- results:begin -->", "results"), (RESULTS, "findings")],
+)
+def test_report_wants_all_markers(root: Path, text: str, name: str) -> None:
     paths.readme().write_text(text)
-    with pytest.raises(EffiError, match=r"README.md has no generated part; put the lines <!-- results:begin -->"):
+    with pytest.raises(EffiError, match=f"README.md lacks a generated part; put the lines <!-- {name}:begin -->"):
         front_page.write()
     assert paths.readme().read_text() == text and not (paths.results() / "verdicts.png").exists()
 
@@ -147,22 +149,26 @@ def test_models_of_one_data_set_are_held_to_their_own_baseline(root: Path) -> No
     keep(paths.records_file("results", "cpu", "made_up"), arms=arms)
     change = "0.0 points [0.0, 0.1]"
     said = f"d/swin/eb: 25.0 % of the FLOPs, {change}; d/vit/eb: 50.0 % of the FLOPs, {change}"
-    assert said in front_page.block()
+    assert said in front_page.parts()["results"]
 
 
 def test_without_a_baseline_no_saving_is_told(root: Path) -> None:
     keep(paths.records_file("results", "cpu", "made_up"), arms=(("half", 0.8, 50.0),))
-    assert "| not available | not available |" in front_page.block()
+    assert "| not available | not available |" in front_page.parts()["results"]
 
 
 def test_counts_add_up_to_the_claims_in_every_row(root: Path) -> None:
     keep(paths.records_file("results", "cpu", "made_up"), arms=(("dense", 0.8, 100.0),))
-    rows = [line.strip("| ").split(" | ") for line in front_page.block().splitlines() if "| made_up, cpu" in line]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in front_page.parts()["findings"].splitlines()
+        if "| made_up, cpu" in line
+    ]
     assert [row[2:] for row in rows] == 2 * [["0", "0", "0", "**1**: 1 trained", "1 not reached"]]
 
 
 def test_the_front_page_names_the_score(root: Path) -> None:
-    assert "with its change in test accuracy." in front_page.block()
+    assert "with its change in test accuracy." in front_page.parts()["results"]
 
 
 def test_compare_gives_means_difference_and_p(effi: Effi, root: Path) -> None:
