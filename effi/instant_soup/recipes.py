@@ -92,10 +92,6 @@ class Soup:
             task.model, task.data, task.training, self.rounds, self.denoiser, fresh=self.fresh, **task.pruning
         )
 
-    def most_looks(self, training: Training, examples: int) -> int:
-        """Rounds that it could ask weak nets in: masks that disagree prune slowly, and take every round there is."""
-        return len(self.rounds.ends(training.steps_of_epoch(examples), training.all_steps(examples)))
-
     def check(self, training: Training, examples: int) -> None:
         """ParameterError where the rounds cannot reach their target in such a training."""
         steps = training.steps_of_epoch(examples), training.all_steps(examples)
@@ -119,8 +115,8 @@ class Longer:
     soup: Soup
 
     def __call__(self, task: Task) -> Pruned:
-        """As long as the soup is at most."""
-        return self._extended(task, self.soup.most_looks(task.training, len(task.data.train)))
+        """As long as a soup whose masks agree."""
+        return self._extended(task, self.soup.rounds.asked(self.soup.denoiser.left))
 
     def beside(self, task: Task, told: Told) -> Pruned:
         """As long as the soup was."""

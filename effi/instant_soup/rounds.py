@@ -56,6 +56,12 @@ class Rounds:
             sparsities.append(self.target if near else self.after(sparsities[-1]))
         return [*sparsities[1:-1], self.target]
 
+    def asked(self, closing: float = 0.0) -> int:
+        """Rounds that ask weak nets when masks agree: all but a last cut of less than `closing`."""
+        cuts = self.ladder(closing)
+        last = cuts[-2] if len(cuts) > 1 else 0.0
+        return len(cuts) - (self.target - last < closing)
+
     def segment(self, index: int, per_epoch: int) -> int:
         """Steps of training before prune `index`, from 0; `per_epoch` steps make an epoch."""
         steps = max(1, round(self.first * per_epoch)) * (index + 1 if self.growth == "linear" else 1)

@@ -98,10 +98,7 @@ class InstantSoup:
     def planned_steps(self) -> int:
         """Steps of all weak nets when the masks of every round agree; a last magnitude cut asks none."""
         trained = self.denoiser.nets if self.denoiser.gaussian is None else 0
-        cuts = self.rounds.ladder(self.denoiser.left)
-        last = cuts[-2] if len(cuts) > 1 else 0.0
-        alone = self.rounds.target - last < self.denoiser.left
-        return trained * self.denoiser.steps * (len(cuts) - alone)
+        return trained * self.denoiser.steps * self.rounds.asked(self.denoiser.left)
 
     def __call__(self, step: Step) -> None:
         """Prune, where a segment ends."""

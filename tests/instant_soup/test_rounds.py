@@ -55,6 +55,7 @@ def test_rounds_whose_masks_agree_are_counted_by_logarithms(target, rate):
 def test_the_rest_below_five_points_is_one_cut():
     assert Rounds(0.9, 0.1).ladder(0.05)[-2:] == [pytest.approx(1 - 0.9**19), 0.9]
     assert len(Rounds(0.9, 0.1).ladder(0.05)) == 20 and len(Rounds(0.9, 0.1).ladder()) == 22
+    assert Rounds(0.9, 0.1).asked(0.05) == 19 and Rounds(0.9, 0.1).asked() == 22, "the last cut asks no weak nets"
 
 
 def test_segments_grow_by_a_tenth_of_the_data():
