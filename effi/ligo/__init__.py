@@ -1,0 +1,1 @@
+"""LiGO: learning to grow a trained Transformer into a larger one."""
