@@ -89,10 +89,14 @@ def sizes(model: nn.Module, tokens: int | None = None) -> Sizes:
     if isinstance(model, GPT):
         block, vocabulary = next(model.each_block()), model.embedding.num_embeddings
         hidden = cast(nn.Linear, block.mlp[0]).out_features
-        return Sizes(len(model.blocks), block.attention.out.in_features, block.attention.heads, hidden, tokens, vocabulary)
+        return Sizes(
+            len(model.blocks), block.attention.out.in_features, block.attention.heads, hidden, tokens, vocabulary
+        )
     if isinstance(model, LanguageModel):
         return _configured(model, tokens)
-    raise ParameterError(f"the paper's FLOPs of a {type(model).__name__} are not known; give a GPT, language model or ViT")
+    raise ParameterError(
+        f"the paper's FLOPs of a {type(model).__name__} are not known; give a GPT, language model or ViT"
+    )
 
 
 def _configured(model: LanguageModel, tokens: int) -> Sizes:
