@@ -1,0 +1,109 @@
+"""Models of a pair and the data that they read: corpora for language models, images for classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from effi.data import Dataset, Opened, TextDataset, catalogue, load_corpus, open_parts
+from effi.data.opening import SMALL, TINY
+from effi.errors import ParameterError
+from effi.ligo.settings import Model
+from effi.ligo.task import Data
+from effi.models.gpt import GPT
+from effi.models.language import language_model
+from effi.models.vit import ViT, ViTShape
+from effi.seeds import generator
+from effi.training import Classification, LanguageModelling, Objective
+
+HELD = ("validation", "test")
+
+
+def open_data(
+    names: Iterable[str],
+    parts: Mapping[str, Mapping[str, Any]],
+    *,
+    scale: str,
+    device: str | torch.device,
+    whole: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Opened]:
+    """Name in records -> images or a corpus: of named ones the part that `parts` has at small scales, else the whole.
+
+    Rows of `parts`, and of `whole` by kind ("images" or "text"), hold options of `effi.data.load` or `load_corpus`;
+    those of a corpus also, as `validation` and `test`, the most windows of these. Errors of both.
+    """
+    opened: dict[str, Opened] = {}
+    for name in names:
+        if catalogue.kind(name) == "images":
+            opened |= open_parts([name], parts, scale=scale, device=device, whole=whole)
+        else:
+            small = name in parts and (scale in SMALL or name in TINY)
+            subset = {**(parts[name] if small else whole["text"]), "whole": int(not small)}
+            one = _corpus(name, subset).to(device)
+            opened[one.name] = Opened(name, one, subset)
+    return opened
+
+
+def _corpus(name: str, subset: Mapping[str, Any]) -> TextDataset:
+    """A corpus whose validation and test windows, where there are too many, are evenly spaced over their text."""
+    one = load_corpus(name, **{key: value for key, value in subset.items() if key not in ("whole", *HELD)})
+    most = {split: min(len(one.splits[split]), subset.get(split, len(one.splits[split]))) for split in HELD}
+    places = {split: torch.arange(count) * len(one.splits[split]) // count for split, count in most.items()}
+    return replace(one, **{split: one.splits[split].take(rows) for split, rows in places.items()})
+
+
+def windows(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
+    """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError for too many."""
+    if rows is None:
+        return data
+    count = len(data.train)
+    if not 0 < rows <= count:
+        raise ParameterError(f"{data.name} has {count:,} training windows, and {rows:,} are asked for; give fewer")
+    chosen = torch.randperm(count, generator=generator(seed, "corpus"))[:rows]
+    return replace(data, train=data.train.take(chosen.to(data.train.inputs.device)))
+
+
+def build(model: Model, data: Data, seed: int, depth: int | None = None) -> nn.Module:
+    """A new model for this data, with weights of the seed, on its device; of another depth if one is given.
+
+    ParameterError for a kind that does not read such data.
+    """
+    size = model.size if depth is None else replace(model.size, depth=depth)
+    device = data.train.inputs.device
+    if isinstance(data, Dataset) != (model.kind == "vit"):
+        raise ParameterError(f"a {model.kind} does not read {data.name}: take vit for images, gpt or bert for text")
+    if isinstance(data, Dataset):
+        return _vit(replace(model, size=size), data, seed).to(device)
+    length = data.train.inputs.shape[1]
+    if model.kind == "gpt":
+        return GPT(data.vocabulary, length, size, std=model.std, seed=seed).to(device)
+    own: dict[str, Any] = {"vocabulary": data.vocabulary, "length": length, "pad": max(0, data.pad)}
+    return language_model("bert", size=size, dropout=model.dropout, seed=seed, **own).to(device)
+
+
+def _vit(model: Model, data: Dataset, seed: int) -> ViT:
+    """As DeiT: pre-norm, a class token, learned positions, a norm before the head."""
+    channels, side, _ = data.shape
+    size = model.size
+    shape = ViTShape(
+        image_size=side,
+        patch_size=model.patch,
+        channels=channels,
+        classes=len(data.classes),
+        width=size.width,
+        depth=size.depth,
+        hidden=size.hidden,
+        final_norm=True,
+        pool="cls",
+        positions="learned",
+    )
+    return ViT(shape, heads=size.heads, seed=seed)
+
+
+def objective_of(data: Data) -> Objective:
+    """Classes of images are told apart, tokens of texts predicted."""
+    return Classification() if isinstance(data, Dataset) else LanguageModelling()

@@ -1,0 +1,134 @@
+"""What trains one arm of the comparison; the notebook chooses the arms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from effi.cost import Ledger
+from effi.data import Opened, TextDataset
+from effi.errors import ParameterError
+from effi.ligo.building import build, objective_of, windows
+from effi.ligo.outcome import curves, outcome
+from effi.ligo.pieces import check_pair
+from effi.ligo.recipes import Scratch
+from effi.ligo.settings import Settings
+from effi.ligo.task import SOURCE, Data, Task, unwatched
+from effi.ligo.trained import Trained
+from effi.training.checkpoint import Kept
+
+if TYPE_CHECKING:
+    from effi.records import Arm, Run
+    from effi.records.artefacts import Artefacts
+
+
+@dataclass
+class Experiment:
+    """What all arms share: data by name, as the settings of an arm name them, and the small models trained on them.
+
+    `share` says where the weights of these lie, before any arm is trained. A dry run grows from what nobody trained.
+    """
+
+    opened: Mapping[str, Opened]
+    # Not compared: nothing of these changes what an arm's function computes.
+    dry_run: bool = field(default=False, init=False, compare=False)
+    sources: Artefacts = field(init=False, repr=False, compare=False)
+
+    def share(self, run: Run) -> None:
+        """Keep small models beside the records of a run, until the source that trains them changes."""
+        self.dry_run, self.sources = run.dry_run, run.artefacts(self.source)
+
+    def check(self, arms: Mapping[Any, Settings]) -> None:
+        """ParameterError, which names the arm, where its small model cannot grow into its large one."""
+        for name, settings in arms.items():
+            if settings.source is not None:
+                data = self.data(settings, 0)
+                small, large = (build(each, data, 0) for each in (settings.source.model, settings.model))
+                try:
+                    check_pair(small, large)
+                except ParameterError as error:
+                    raise ParameterError(f"{name}: {error}") from None
+
+    # --- arms: each trains one model, and records it -------------------------------------------------------------
+
+    def train_source(self, arm: Arm) -> None:
+        """Train a small model, and keep its weights for the arms that grow from it."""
+        task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
+        found = arm.settings.recipe(task)
+        if not arm.dry_run:
+            self.sources.keep(arm.settings, arm.seed, _kept(task, found))
+            _record(arm, task, found)
+
+    def train(self, arm: Arm) -> None:
+        """Apply an arm's recipe to a new model, and record what became of it."""
+        task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
+        found = arm.settings.recipe(task)
+        if not arm.dry_run:
+            _record(arm, task, found)
+
+    # --- what arms share -----------------------------------------------------------------------------------------
+
+    def source(self, settings: Settings, seed: int) -> Kept:
+        """Weights of a small model and what they cost, for arms that find no file of them."""
+        task = self.task(settings, seed, Ledger(str(self.data(settings, seed).train.inputs.device)))
+        return _kept(task, settings.recipe(task))
+
+    # --- parts of these ------------------------------------------------------------------------------------------
+
+    def task(self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None) -> Task:
+        """The new model of an arm, the small one that it grows from, and what it is trained on."""
+        data = self.data(settings, seed)
+        small, facts = self._small(settings, data, seed)
+        if facts:
+            with ledger.phase(SOURCE, aside=True):
+                flops, paper_flops = round(facts["flops"]), round(facts["paper_flops"])
+            ledger.charge(SOURCE, flops, facts["seconds"], paper_flops=paper_flops)
+        of_depth = partial(build, settings.model, data, seed)
+        own: dict[str, Any] = {"small": small, "source": facts, "checkpoint": checkpoint}
+        return Task(
+            of_depth(None), data, settings.training, objective_of(data), seed, unwatched(ledger), of_depth, **own
+        )
+
+    def data(self, settings: Settings, seed: int) -> Data:
+        """A seed's examples."""
+        one: Data = self.opened[settings.data["name"]].of(seed)
+        return windows(one, settings.rows, seed) if isinstance(one, TextDataset) else one
+
+    def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Mapping[str, float]]:
+        """The trained small model of an arm that has one, and what is known of it."""
+        if settings.source is None:
+            return None, {}
+        small = build(settings.source.model, data, seed)
+        if self.dry_run:
+            return small, {}
+        kept = self.sources.get(source_of(settings), seed)
+        small.load_state_dict(kept.tensors)
+        return small, kept.facts
+
+
+def source_of(settings: Settings) -> Settings:
+    """The arm that trains the small model of another."""
+    assert settings.source is not None
+    own = {"model": settings.source.model, "training": settings.source.training, "recipe": Scratch(), "source": None}
+    return replace(settings, **own)
+
+
+def _kept(task: Task, found: Trained) -> Kept:
+    """Weights, and what growing models are told: cost, steps by their kind, last scores."""
+    facts = outcome(task, found).metrics
+    scores = {name: facts[f"validation_{name}"] for name in ("loss", "accuracy")} | {"test_loss": facts["test_loss"]}
+    ended = {name: values[-1] for name, values in found.history.curves.items()}
+    cost = {"flops": ended["spent_flops"], "paper_flops": ended["spent_paper_flops"], "seconds": ended["seconds"]}
+    steps = {name: value for name, value in ended.items() if name.startswith("steps/")}
+    weights = {name: value.detach().cpu().clone() for name, value in task.model.state_dict().items()}
+    return Kept(weights, scores | cost | steps)
+
+
+def _record(arm: Arm, task: Task, found: Trained) -> None:
+    worth = outcome(task, found)
+    arm.record(worth.metrics, curves(found), worth.marks)

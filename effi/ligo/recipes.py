@@ -1,0 +1,114 @@
+"""How a large model begins: anew, by a rule from a small one, or by the learned growth operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from effi.errors import ParameterError
+from effi.ligo.flops import growth_step
+from effi.ligo.operator import GrowthOperator
+from effi.ligo.rivals import RIVALS
+from effi.ligo.task import GROWTH, Task, growing
+from effi.ligo.thrift import Thrift
+from effi.ligo.trained import Trained, ordinary, place
+from effi.ligo.tuning import Grown, export
+from effi.spec.options import choose
+from effi.training import Group, Training
+
+# Names of the operator's depth weights, which learn at a rate of their own.
+DEPTH = "*depth*"
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Ordinary training of new weights."""
+
+    def __call__(self, task: Task) -> Trained:
+        return Trained(ordinary(task))
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The large model begins with what a rule without learning makes of the small one's weights.
+
+    ParameterError for a name that is not among RIVALS.
+    """
+
+    name: str
+    thrift: Thrift | None = None
+
+    def __post_init__(self) -> None:
+        choose("rival", self.name, RIVALS)
+
+    def __call__(self, task: Task) -> Trained:
+        with task.ledger.phase(GROWTH):
+            place(task.model, RIVALS[self.name](task.need_small(), task.model, task.seed))
+        return Trained(ordinary(task, self.thrift))
+
+
+@dataclass(frozen=True)
+class Ligo:
+    """The operator is learned for so many `steps` on the task's loss, the small weights frozen; then all is trained.
+
+    `operator` has options of GrowthOperator. `lr` is the highest rate of width maps, `depth_lr` that of depth weights;
+    it rises over `warmup`, as of Training, and falls to 0. With 0 steps the operator stays as it begins.
+    ParameterError for fewer.
+    """
+
+    steps: int = 100
+    lr: float = 1e-3
+    depth_lr: float = 1e-2
+    warmup: float = 10
+    operator: Mapping[str, Any] = field(default_factory=dict)
+    thrift: Thrift | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ParameterError(f"steps={self.steps} of growth: give 0 or more")
+
+    def __call__(self, task: Task) -> Trained:
+        with task.ledger.phase(GROWTH):
+            operator = GrowthOperator(task.need_small(), task.model, **{"seed": task.seed, **self.operator})
+        begun, kind = depths(operator, "depth_initial"), self.kind(task)
+        if self.steps:
+            self._learn(task, operator, kind)
+        with task.ledger.phase(GROWTH):
+            export(operator, task.model)
+        facts = {f"moved/{name}": value for name, value in operator.moved().items()}
+        facts["operator_parameters"] = sum(each.numel() for each in operator.parameters())
+        history = ordinary(task, self.thrift)
+        if self.steps:
+            history.curves[f"steps/{kind}"] = [self.steps] * len(history.curves["spent_flops"])
+        return Trained(history, facts, begun | depths(operator, "depth"))
+
+    def kind(self, task: Task) -> str:
+        """What steps of growth are called: the two models, and options of the operator that change what it computes."""
+        words = [f"{name}_{value}" for name, value in self.operator.items() if name in ("share", "full", "order")]
+        return "-".join([task.kind(task.model), "from", task.kind(task.need_small()), *words])
+
+    def _learn(self, task: Task, operator: GrowthOperator, kind: str) -> None:
+        """Train the operator on the task's own batches."""
+        small, large = task.sizes(task.need_small()), task.sizes(task.model)
+        paper_step = growth_step(small, large, task.training.batch_size)
+        with growing(task.ledger) as ledger:
+            model, training = Grown(operator, task.model), self.training(task.training)
+            task.fit(model, training, kind=kind, paper_step=paper_step, name=GROWTH, ledger=ledger)
+
+    def training(self, main: Training) -> Training:
+        """How the operator is trained beside a training: on its batches, with its clip and decay, at rates of its own.
+
+        All coefficients decay, as in the official code.
+        """
+        how = {"weight_decay": main.weight_decay}
+        groups = (Group(DEPTH, lr=self.depth_lr, **how), Group("*", **how))
+        rates = {"lr": self.lr, "warmup": self.warmup, "schedule": "linear", "floor": 0.0}
+        length = {"epochs": None, "steps": self.steps, "eval_every": f"{self.steps} steps"}
+        return replace(main, groups=groups, **rates, **length)
+
+
+def depths(operator: GrowthOperator, kind: str) -> dict[str, list[float]]:
+    """Depth weights of each role, row by row, as "KIND/ROLE"."""
+    found = operator.depth_weights().items()
+    return {f"{kind}/{role}": weights.detach().flatten().tolist() for role, weights in found}

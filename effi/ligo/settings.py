@@ -1,0 +1,70 @@
+"""Everything that can change the result of an arm: data, models, trainings and what is the arm's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from effi.ligo.trained import Recipe
+from effi.models.language import TextSize
+from effi.training import Training
+
+Kind = Literal["gpt", "vit", "bert"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Transformer of a kind: `gpt` predicts the next token, `bert` hidden ones, `vit` the class of an image.
+
+    `std` is the deviation of new weights of a GPT, 0.02 for GPT-2's width of 768; `patch` the side of a ViT's patches;
+    `dropout` that of a BERT. `full`: of a published size.
+    """
+
+    kind: Kind
+    size: TextSize
+    std: float = 0.02
+    patch: int = 4
+    dropout: float = 0.0
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A small model, and the large one that it is grown to."""
+
+    small: Model
+    large: Model
+
+    def deeper(self) -> Pair:
+        """The pair whose small model is as wide as the large one, so that it grows in depth alone."""
+        size = replace(self.large.size, depth=self.small.size.depth)
+        return replace(self, small=replace(self.large, size=size, full=False))
+
+    def wider(self) -> Pair:
+        """The pair whose small model is as deep as the large one, so that it grows in width alone."""
+        size = replace(self.small.size, depth=self.large.size.depth)
+        return replace(self, small=replace(self.small, size=size, full=False))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A small model as it is found: trained by a schedule of its own, on the data of what is grown from it."""
+
+    model: Model
+    training: Training
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One arm on the data that `data` describes: a large model, how it begins, and how it is trained.
+
+    Each seed trains on `rows` windows of its own, None: on all. `source` is what a recipe grows or learns from.
+    """
+
+    data: Mapping[str, Any]
+    model: Model
+    training: Training
+    recipe: Recipe
+    source: Source | None = None
+    rows: int | None = None
