@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +103,14 @@ class Described:
         }
 
 
+class Span(NamedTuple):
+    """A dimension of a parameter that is an axis; matrices that mix heads have the axis twice."""
+
+    parameter: str
+    dimension: int
+    stacked: int
+
+
 @dataclass(frozen=True)
 class Place:
     """The units of one axis in one described module."""
@@ -128,15 +137,15 @@ class Place:
         return self.module.get_submodule(self.units.reader)
 
     @cached_property
-    def spans(self) -> dict[str, tuple[int, int]]:
-        """Parameter names inside the module -> the dimension that is the axis, and how many matrices it stacks."""
+    def spans(self) -> list[Span]:
+        """Where the parameters have the axis, in the order of the description."""
         held = {name for name, _ in self.module.named_parameters()}
-        return {
-            parameter: (dimension, name.count("+") + 1)
+        return [
+            Span(parameter, dimension, name.count("+") + 1)
             for parameter, names in self.described.structure.dimensions.items()
             for dimension, name in enumerate(names)
             if parameter in held and axis_of(name) == self.name
-        }
+        ]
 
     @property
     def count(self) -> int:
@@ -144,8 +153,8 @@ class Place:
         if self.units.count:
             owner, _, attribute = self.units.count.rpartition(".")
             return getattr(self.module.get_submodule(owner), attribute)
-        parameter, (dimension, stacked) = next(iter(self.spans.items()))
-        return self.module.get_parameter(parameter).shape[dimension] // stacked
+        span = self.spans[0]
+        return self.module.get_parameter(span.parameter).shape[span.dimension] // span.stacked
 
     def open(self) -> None:
         """Let the module compute through its reader, with any number of units, where its class does not."""
@@ -153,12 +162,11 @@ class Place:
             home, _, name = self.units.opened.rpartition(".")
             self.module.__class__ = getattr(import_module(home), name)
 
-    def positions(self, parameter: str, kept: list[int]) -> Tensor:
-        """Indices that the kept units occupy on the axis of one of the parameters."""
-        dimension, stacked = self.spans[parameter]
-        held = self.module.get_parameter(parameter)
-        every = torch.arange(held.shape[dimension], device=held.device)
-        return every.view(stacked, self.count, -1)[:, kept].flatten()
+    def positions(self, span: Span, kept: list[int]) -> Tensor:
+        """Indices that the kept units occupy on the axis in one of the parameters."""
+        held = self.module.get_parameter(span.parameter)
+        every = torch.arange(held.shape[span.dimension], device=held.device)
+        return every.view(span.stacked, self.count, -1)[:, kept].flatten()
 
 
 def described(model: nn.Module) -> list[Described]:

@@ -19,11 +19,12 @@ Keep = Mapping[str, Sequence[int]]
 def axes(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Parameter name -> the axis of each dimension, for all parameters that a description covers.
 
-    "width" is the residual stream. Axes that can lose units bear the path of their module, and after a colon what
-    their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a dimension without a name.
+    A tied weight has one name. "width" is the residual stream. Axes that can lose units bear the path of their module,
+    and after a colon what their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a dimension without a name.
     ParameterError for a model without a known block.
     """
-    return {name: names for each in described(model) for name, names in each.dimensions().items()}
+    found = {name: names for each in described(model) for name, names in each.dimensions().items()}
+    return {name: found[name] for name, _ in model.named_parameters() if name in found}
 
 
 def units(model: nn.Module) -> dict[str, int]:
@@ -60,11 +61,11 @@ def mask_units(model: nn.Module, keep: Keep) -> dict[str, Tensor]:
     mask: dict[str, Tensor] = {}
     for axis, kept in checked(found, keep).items():
         place = found[axis]
-        for name, (dimension, _) in place.spans.items():
-            parameter = place.module.get_parameter(name)
+        for span in place.spans:
+            parameter = place.module.get_parameter(span.parameter)
             held = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
-            held.index_fill_(dimension, place.positions(name, kept), True)
-            full = place.described.under(name)
+            held.index_fill_(span.dimension, place.positions(span, kept), True)
+            full = place.described.under(span.parameter)
             mask[full] = mask[full] & held if full in mask else held
     return mask
 
@@ -107,11 +108,11 @@ def _indices(found: Mapping[str, Place], axis: str, kept: Sequence[int]) -> list
 def _cut(place: Place, kept: list[int]) -> None:
     """Leave only the kept units in a module."""
     before, module = place.count, place.module
-    positions = {name: place.positions(name, kept) for name in place.spans}
-    for name, (dimension, _) in place.spans.items():
-        owner, _, leaf = name.rpartition(".")
-        whole = module.get_parameter(name)
-        part = whole.detach().index_select(dimension, positions[name])
+    positions = [place.positions(span, kept) for span in place.spans]
+    for span, where in zip(place.spans, positions, strict=True):
+        owner, _, leaf = span.parameter.rpartition(".")
+        whole = module.get_parameter(span.parameter)
+        part = whole.detach().index_select(span.dimension, where)
         setattr(module.get_submodule(owner), leaf, nn.Parameter(part, requires_grad=whole.requires_grad))
         _tell_size(module.get_submodule(owner))
     for path in (place.units.count, *place.units.sizes):
@@ -124,12 +125,12 @@ def _cut(place: Place, kept: list[int]) -> None:
 
 def _count(place: Place, state: Mapping[str, Tensor]) -> int:
     """How many units of an axis the saved weights have."""
-    name, (dimension, _) = next(iter(place.spans.items()))
-    full, whole = place.described.under(name), place.module.get_parameter(name)
+    span = place.spans[0]
+    full, whole = place.described.under(span.parameter), place.module.get_parameter(span.parameter)
     saved = state.get(full)
     if saved is None:
         raise ParameterError(f"the saved weights lack {full}: give a model of their architecture")
-    return saved.shape[dimension] * place.count // whole.shape[dimension]
+    return saved.shape[span.dimension] * place.count // whole.shape[span.dimension]
 
 
 def _tell_size(layer: Any) -> None:

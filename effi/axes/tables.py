@@ -1,5 +1,8 @@
-"""Descriptions of the classes that the workbook trains; libraries are named, not imported.
+"""Descriptions of the classes that the workbook trains or grows; libraries are named, not imported.
 
+Our ViT, GPT and Swin's blocks; torch's attention; torchvision's ViT and Swin; transformers' GPT-2, BERT, RoBERTa,
+DistilBERT, ViT and CLIP; timm's ViT, which DeiT is, and CaiT. Heads are described where growing needs them; the axis
+"head" is what the transform of a masked-language head writes, of the width of the residual stream.
 BERT-like layers hold their feed-forward matrices in two submodules, which is why the layer itself has the neurons.
 Swin and CLIP have several residual streams, which differ in width and therefore bear no name.
 """
@@ -21,9 +24,14 @@ def _linears(up: str, down: str) -> dict[str, str]:
     }
 
 
-def _norms(*names: str) -> dict[str, str]:
-    """LayerNorms on the residual stream."""
-    return {f"{name}.{leaf}": "width" for name in names for leaf in ("weight", "bias")}
+def _norms(*names: str, axis: str = "width") -> dict[str, str]:
+    """LayerNorms, on the residual stream unless another axis is named."""
+    return {f"{name}.{leaf}": axis for name in names for leaf in ("weight", "bias")}
+
+
+def _head(name: str, rows: str) -> dict[str, str]:
+    """A linear layer that reads the residual stream."""
+    return {f"{name}.weight": f"{rows} width", f"{name}.bias": rows}
 
 
 def _nameless(dimensions: dict[str, str]) -> dict[str, str]:
@@ -45,8 +53,12 @@ def _ours() -> None:
     describe("effi.models.vit.FeedForward", _linears("0", "2"), neurons=Units("2"))
     describe("effi.models.vit.Block", _norms("norm1", "norm2"))
     stem = {"stem.weight": "width pixels", "stem.bias": "width", "cls": "- - width", "positions": "- tokens width"}
-    head = {"head.weight": "classes width", "head.bias": "classes"}
-    describe("effi.models.vit.ViT", stem | head | _norms("final_norm"))
+    describe("effi.models.vit.ViT", stem | _head("head", "classes") | _norms("final_norm"))
+    describe("effi.models.gpt.CausalSelfAttention", stacked, heads=Units("out", "heads"))
+    describe("effi.models.gpt.FeedForward", _linears("0", "2"), neurons=Units("2"))
+    describe("effi.models.gpt.Block", _norms("norm1", "norm2"))
+    tables = {"embedding.weight": "vocabulary width", "positions.weight": "positions width"}
+    describe("effi.models.gpt.GPT", tables | _head("lm_head", "vocabulary") | _norms("norm"))
 
 
 def _torch() -> None:
@@ -78,7 +90,40 @@ def _torchvision() -> None:
     describe(f"{module}.EncoderBlock", _norms("ln_1", "ln_2"))
     describe(f"{module}.Encoder", {"pos_embedding": "- tokens width"} | _norms("ln"))
     stem = {"class_token": "- - width", "conv_proj.weight": "width - - -", "conv_proj.bias": "width"}
-    describe(f"{module}.VisionTransformer", stem | {"heads.head.weight": "classes width", "heads.head.bias": "classes"})
+    describe(f"{module}.VisionTransformer", stem | _head("heads.head", "classes"))
+
+
+def _timm() -> None:
+    attention = {
+        "qkv.weight": f"{QKV} width",
+        "qkv.bias": QKV,
+        "proj.weight": "width heads:value",
+        "proj.bias": "width",
+    }
+    describe("timm.layers.attention.Attention", attention, heads=Units("proj", "num_heads", ("attn_dim",)))
+    describe("timm.layers.mlp.Mlp", _linears("fc1", "fc2"), neurons=Units("fc2"))
+    describe("timm.layers.layer_scale.LayerScale", {"gamma": "width"})
+    module = "timm.models.vision_transformer"
+    describe(f"{module}.Block", _norms("norm1", "norm2"))
+    stem = {"patch_embed.proj.weight": "width - - -", "patch_embed.proj.bias": "width"}
+    stem |= {"pos_embed": "- tokens width"} | {f"{each}_token": "- - width" for each in ("cls", "reg", "dist")}
+    ends = stem | _norms("norm_pre", "norm", "fc_norm") | _head("head", "classes")
+    describe(f"{module}.VisionTransformer", ends | _head("head_dist", "classes"))
+    _cait(attention, ends)
+
+
+def _cait(attention: dict[str, str], ends: dict[str, str]) -> None:
+    module, opened = "timm.models.cait", "effi.axes.talking"
+    mixing = {f"{each}.weight": "heads heads" for each in ("proj_l", "proj_w")}
+    mixing |= {f"{each}.bias": "heads" for each in ("proj_l", "proj_w")}
+    for name, described in (("TalkingHeadAttn", attention | mixing), ("ClassAttn", _separate("q", "k", "v", "proj"))):
+        heads = Units("proj", "num_heads", opened=f"{opened}.Open{name}")
+        for kind in (f"{module}.{name}", heads.opened):
+            describe(kind, described, heads=heads)
+    scales = {"gamma_1": "width", "gamma_2": "width"}
+    for name in ("LayerScaleBlock", "LayerScaleBlockClassAttn"):
+        describe(f"{module}.{name}", scales | _norms("norm1", "norm2"))
+    describe(f"{module}.Cait", ends)
 
 
 def _gpt2() -> None:
@@ -100,6 +145,8 @@ def _gpt2() -> None:
     describe(f"{module}.GPT2Block", _norms("ln_1", "ln_2"))
     tables = {"wte.weight": "vocabulary width", "wpe.weight": "positions width"}
     describe(f"{module}.GPT2Model", tables | _norms("ln_f"))
+    describe(f"{module}.GPT2LMHeadModel", _head("lm_head", "vocabulary"))
+    describe(f"{module}.GPT2ForSequenceClassification", _head("score", "classes"))
 
 
 def _bert(module: str, name: str) -> None:
@@ -112,6 +159,48 @@ def _bert(module: str, name: str) -> None:
     tables = {"word": "vocabulary", "position": "positions", "token_type": "types"}
     embeddings = {f"{table}_embeddings.weight": f"{rows} width" for table, rows in tables.items()}
     describe(f"{module}.{name}Embeddings", embeddings | _norms("LayerNorm"))
+    describe(f"{module}.{name}Pooler", _head("dense", "width"))
+
+
+def _bert_heads() -> None:
+    module = "transformers.models.bert.modeling_bert"
+    words = {"bias": "vocabulary", "decoder.weight": "vocabulary head", "decoder.bias": "vocabulary"}
+    describe(f"{module}.BertPredictionHeadTransform", _head("dense", "head") | _norms("LayerNorm", axis="head"))
+    describe(f"{module}.BertLMPredictionHead", words)
+    describe(f"{module}.BertForSequenceClassification", _head("classifier", "classes"))
+    module = "transformers.models.roberta.modeling_roberta"
+    describe(f"{module}.RobertaLMHead", _head("dense", "head") | _norms("layer_norm", axis="head") | words)
+    describe(f"{module}.RobertaClassificationHead", _head("dense", "width") | _head("out_proj", "classes"))
+
+
+def _distilbert() -> None:
+    module = "transformers.models.distilbert.modeling_distilbert"
+    attention = _separate("q_lin", "k_lin", "v_lin", "out_lin")
+    describe(f"{module}.DistilBertSelfAttention", attention, heads=Units("out_lin", "n_heads", ("dim",)))
+    describe(f"{module}.FFN", _linears("lin1", "lin2"), neurons=Units("lin2"))
+    describe(f"{module}.TransformerBlock", _norms("sa_layer_norm", "output_layer_norm"))
+    tables = {"word_embeddings.weight": "vocabulary width", "position_embeddings.weight": "positions width"}
+    describe(f"{module}.Embeddings", tables | _norms("LayerNorm"))
+    words = {"vocab_projector.weight": "vocabulary head", "vocab_projector.bias": "vocabulary"}
+    transform = _head("vocab_transform", "head") | _norms("vocab_layer_norm", axis="head")
+    describe(f"{module}.DistilBertForMaskedLM", transform | words)
+    classes = _head("pre_classifier", "width") | _head("classifier", "classes")
+    describe(f"{module}.DistilBertForSequenceClassification", classes)
+
+
+def _vit() -> None:
+    module = "transformers.models.vit.modeling_vit"
+    attention = _separate("q_proj", "k_proj", "v_proj", "o_proj")
+    describe(f"{module}.ViTAttention", attention, heads=Units("o_proj", "num_attention_heads"))
+    describe(f"{module}.ViTMLP", _linears("fc1", "fc2"), neurons=Units("fc2"))
+    describe(f"{module}.ViTLayer", _norms("layernorm_before", "layernorm_after"))
+    stem = {"projection.weight": "width - - -", "projection.bias": "width"}
+    describe(f"{module}.ViTPatchEmbeddings", stem)
+    tables = {"position_embeddings": "- tokens width", "cls_token": "- - width", "mask_token": "- - width"}
+    describe(f"{module}.ViTEmbeddings", tables)
+    describe(f"{module}.ViTPooler", _head("dense", "width"))
+    describe(f"{module}.ViTModel", _norms("layernorm"))
+    describe(f"{module}.ViTForImageClassification", _head("classifier", "classes"))
 
 
 def _clip() -> None:
@@ -124,7 +213,11 @@ def _clip() -> None:
 _ours()
 _torch()
 _torchvision()
+_timm()
 _gpt2()
 _bert("transformers.models.bert.modeling_bert", "Bert")
 _bert("transformers.models.roberta.modeling_roberta", "Roberta")
+_bert_heads()
+_distilbert()
+_vit()
 _clip()

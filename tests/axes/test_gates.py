@@ -31,15 +31,22 @@ def test_gates_at_one_change_nothing_and_come_off(tiny: Tiny):
 @every
 def test_a_zero_gate_equals_masking_its_unit(tiny: Tiny):
     model, inputs = scattered(tiny.make()), tiny.inputs()
-    gone = {axis: 1 if axis.endswith("heads") else 5 for axis in units(model)}
-    keep = {axis: [unit for unit in range(count) if unit != gone[axis]] for axis, count in units(model).items()}
+    # A coefficient on a talking head falls behind the mixing, in which the head still has a part.
+    counts = {axis: count for axis, count in units(model).items() if not _talks(tiny, axis)}
+    gone = {axis: 1 if axis.endswith("heads") else 5 for axis in counts}
+    keep = {axis: [unit for unit in range(count) if unit != gone[axis]] for axis, count in counts.items()}
     masked = copy.deepcopy(model)
     with torch.no_grad():
         for name, kept in mask_units(model, keep).items():
             masked.get_parameter(name).mul_(kept)
-        for axis, coefficients in with_gates(model).coefficients.items():
-            coefficients[gone[axis]] = 0.0
+        coefficients = with_gates(model).coefficients
+        for axis, unit in gone.items():
+            coefficients[axis][unit] = 0.0
         assert (model(*inputs) - masked(*inputs)).abs().max() < 1e-5
+
+
+def _talks(tiny: Tiny, axis: str) -> bool:
+    return axis.startswith(tiny.talking) and axis.endswith("heads")
 
 
 @every

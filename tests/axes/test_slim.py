@@ -13,10 +13,19 @@ from torch.nn import functional as F
 
 from effi.axes import axes, mask_units, restore, slim, units, with_gates
 from effi.errors import ParameterError
-from tests.axes.tiny import HEADS, HIDDEN, SHAPE, TINY, WIDTH, Tiny, gpt2, scattered, unequal, words
+from tests.axes.tiny import HEADS, HIDDEN, SHAPE, TINY, WIDTH, Tiny, gpt2, language, scattered, unequal, words
 
 # Models of block classes that another one has, left out where a test is slow.
-SAME_BLOCKS = ("CIFAR ViT", "our Swin", "GPT-2 classifier", "RoBERTa", "our GPT-2", "our RoBERTa", "our MiniLM")
+SAME_BLOCKS = (
+    "CIFAR ViT",
+    "our Swin",
+    "GPT-2 classifier",
+    "RoBERTa",
+    "our GPT-2",
+    "our RoBERTa",
+    "our MiniLM",
+    "timm DeiT",
+)
 every = pytest.mark.parametrize("tiny", TINY.values(), ids=list(TINY))
 
 
@@ -51,6 +60,7 @@ def test_parameters_fall_by_the_closed_form(tiny: Tiny):
     keep, counts = unequal(model), units(model)
     removed = sum(
         (counts[axis] - len(kept)) * (tiny.head(axis) if axis.endswith("heads") else tiny.neuron(axis))
+        + axis.endswith("heads") * (tiny.mixing(axis, counts[axis]) - tiny.mixing(axis, len(kept)))
         for axis, kept in keep.items()
     )
     smaller = slim(model, keep)
@@ -141,14 +151,14 @@ def test_weights_carry_their_flags_and_types():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
-def test_slim_on_a_gpu():
-    for tiny in TINY.values():
-        model, inputs = scattered(tiny.make()).cuda(), [x.cuda() for x in tiny.inputs()]
-        keep = unequal(model)
-        smaller = slim(model, keep)
-        assert {parameter.device.type for parameter in smaller.parameters()} == {"cuda"}
-        with torch.no_grad():
-            assert (smaller(*inputs) - masked(model, keep)(*inputs)).abs().max() < 1e-4
+@every
+def test_slim_on_a_gpu(tiny: Tiny):
+    model, inputs = scattered(tiny.make()).cuda(), [x.cuda() for x in tiny.inputs()]
+    keep = unequal(model)
+    smaller = slim(model, keep)
+    assert {parameter.device.type for parameter in smaller.parameters()} == {"cuda"}
+    with torch.no_grad():
+        assert (smaller(*inputs) - masked(model, keep)(*inputs)).abs().max() < 1e-4
 
 
 def test_order_and_repetition_of_kept_indices_do_not_matter():
@@ -182,7 +192,7 @@ def test_flops_follow_the_slim_sizes():
     assert less["blocks.1.mlp"] == 4 * 3 * SHAPE.tokens * WIDTH * 6
 
 
-@pytest.mark.parametrize("name", ["CIFAR ViT", "our Swin", "our GPT-2", "our MiniLM"])
+@pytest.mark.parametrize("name", ["CIFAR ViT", "our Swin", "our GPT", "our GPT-2", "our MiniLM"])
 def test_closed_forms_of_our_models_fall_by_what_was_removed(name: str):
     """Linear layers by their parameters, mixing by the heads: counted from units, not from layers."""
     model = TINY[name].make()
@@ -227,6 +237,33 @@ def test_axes_of_a_model_by_name():
         "transformer.h.0.attn.heads:query+key+value",
     )
     assert words_found["transformer.wte.weight"] == ("vocabulary", "width")
+
+
+UNNAMED = ("Swin", "CLIP")  # whose residual streams have several widths
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if not any(part in name for part in UNNAMED)])
+def test_every_parameter_has_axes(name: str):
+    model = TINY[name].make()
+    assert set(axes(model)) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["BertForMaskedLM", "RobertaForMaskedLM", "DistilBertForMaskedLM", "GPT2LMHeadModel"])
+def test_a_tied_head_has_the_name_of_the_embedding(kind: str):
+    model = language(kind)
+    found = axes(model)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    assert [names for names in found.values() if names == ("vocabulary", "width")] == [("vocabulary", "width")]
+
+
+def test_a_talking_head_leaves_both_mixing_matrices():
+    model = scattered(TINY["timm CaiT"].make())
+    before, after = model.blocks[0].attn, slim(model, {"blocks.0.attn.heads": [3, 1]}).blocks[0].attn
+    for layer in ("proj_l", "proj_w"):
+        whole, less = before.get_submodule(layer), after.get_submodule(layer)
+        assert torch.equal(less.weight, whole.weight[[1, 3]][:, [1, 3]])
+        assert torch.equal(less.bias, whole.bias[[1, 3]])
+        assert (less.in_features, less.out_features) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from effi.axes import units
+from effi.models.gpt import GPT
+from effi.models.language import TextSize
 from effi.models.swin import swin
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT, ViTShape
@@ -25,6 +28,7 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+VISION = {**SIZES, "image_size": 8, "patch_size": 4}
 
 
 class Adapter(nn.Module):
@@ -54,6 +58,15 @@ def gpt2(kind: str) -> nn.Module:
     return getattr(transformers, kind)(config)
 
 
+def language(kind: str) -> nn.Module:
+    """A language model of transformers, of any kind."""
+    import transformers
+
+    if kind.startswith("GPT2"):
+        return gpt2(kind)
+    return getattr(transformers, kind)(getattr(transformers, kind).config_class(**SIZES))
+
+
 def bert() -> nn.Module:
     import transformers
 
@@ -66,10 +79,31 @@ def roberta() -> nn.Module:
     return Adapter(transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**SIZES)))
 
 
+def distilbert() -> nn.Module:
+    import transformers
+
+    sizes = {"dim": WIDTH, "n_layers": DEPTH, "n_heads": HEADS, "hidden_dim": HIDDEN, "vocab_size": WORDS}
+    config = transformers.DistilBertConfig(**sizes, max_position_embeddings=20)
+    return Adapter(transformers.DistilBertForSequenceClassification(config))
+
+
+def hugging_vit() -> nn.Module:
+    import transformers
+
+    return Adapter(transformers.ViTForImageClassification(transformers.ViTConfig(**VISION, num_labels=5)))
+
+
+def timm(module: str, kind: str, **more: object) -> nn.Module:
+    """A model of timm; the test is left out where it is not installed."""
+    models = pytest.importorskip(f"timm.models.{module}", reason="timm is not installed: uv pip install timm")
+    sizes = {"img_size": 8, "patch_size": 4, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS, "num_classes": 5}
+    return getattr(models, kind)(**sizes, mlp_ratio=HIDDEN / WIDTH, **more)
+
+
 def clip() -> nn.Module:
     import transformers
 
-    vision = {**SIZES, "hidden_size": 2 * WIDTH, "image_size": 8, "patch_size": 4}
+    vision = {**VISION, "hidden_size": 2 * WIDTH}
     config = transformers.CLIPConfig(text_config=SIZES, vision_config=vision, projection_dim=8)
     return Adapter(transformers.CLIPModel(config), "logits_per_image")
 
@@ -88,20 +122,24 @@ def swin_t() -> nn.Module:
 
 
 def text(kind: str) -> nn.Module:
-    from effi.models.language import TextSize, classifier
+    from effi.models.language import classifier
 
-    return classifier(kind, 5, size=TextSize(WIDTH, DEPTH, HEADS, HIDDEN), vocabulary=WORDS, length=20, dropout=0.0)
+    return classifier(kind, 5, size=TEXT, vocabulary=WORDS, length=20, dropout=0.0)
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """A model, its inputs, and its closed form: parameters of a head and of a neuron of an axis."""
+    """A model, its inputs, and its closed form: parameters of a head and of a neuron of an axis.
+
+    `wide` is in the axes of layers of twice the width, and heads under `talking` mix with each other.
+    """
 
     make: Callable[[], nn.Module]
     inputs: Callable[[], tuple[Tensor, ...]]
     bias: bool = True
     table: int = 0
     wide: str = "no axis"
+    talking: str = "no axis"
 
     def width(self, axis: str) -> int:
         return 2 * WIDTH if self.wide in axis else WIDTH
@@ -111,12 +149,17 @@ class Tiny:
         width = self.width(axis)
         return (4 * width + 3 * self.bias) * (width // HEADS) + self.table
 
+    def mixing(self, axis: str, heads: int) -> int:
+        """Two layers over heads where they talk."""
+        return 2 * heads * (heads + 1) * axis.startswith(self.talking)
+
     def neuron(self, axis: str) -> int:
         """A row, its bias, a column."""
         return 2 * self.width(axis) + 1
 
 
 SHAPE = ViTShape(image_size=8, patch_size=4, channels=3, classes=5, width=WIDTH, depth=DEPTH, hidden=HIDDEN)
+TEXT = TextSize(WIDTH, DEPTH, HEADS, HIDDEN)
 SMALL = {"image_size": 8, "width": WIDTH, "heads": HEADS, "hidden": HIDDEN, "depth": DEPTH}
 TINY = {
     "our ViT": Tiny(partial(ViT, SHAPE, heads=HEADS), images),
@@ -128,6 +171,7 @@ TINY = {
         table=9,
         wide="stages.2",
     ),
+    "our GPT": Tiny(partial(GPT, WORDS, 20, TEXT, bias=True), words),
     "torchvision ViT": Tiny(vit_b, images),
     "torchvision Swin": Tiny(swin_t, partial(images, 28), table=15, wide="features.3"),
     "GPT-2": Tiny(lambda: Adapter(gpt2("GPT2LMHeadModel")), words),
@@ -137,6 +181,11 @@ TINY = {
     "our MiniLM": Tiny(partial(text, "minilm"), words),
     "BERT": Tiny(bert, words),
     "RoBERTa": Tiny(roberta, words),
+    "DistilBERT": Tiny(distilbert, words),
+    "transformers ViT": Tiny(hugging_vit, images),
+    "timm ViT": Tiny(partial(timm, "vision_transformer", "VisionTransformer", init_values=0.1), images),
+    "timm DeiT": Tiny(partial(timm, "deit", "VisionTransformerDistilled"), images),
+    "timm CaiT": Tiny(partial(timm, "cait", "Cait", mlp_ratio_token_only=HIDDEN / WIDTH), images, talking="blocks."),
     "CLIP": Tiny(clip, lambda: words() + images(), wide="vision"),
 }
 
