@@ -220,7 +220,7 @@ def _check_family(family: str, few: Form, many: Form) -> None:
     names = [[_kinds(axis) for axis in form.dimensions] for form in (few, many)]
     if names[0] != names[1]:
         raise ParameterError(f"{family} has other axes in the two models: give two models of one architecture")
-    sizes = zip(few.dimensions, few.parameter.shape, many.parameter.shape, strict=True)
+    sizes = zip(few.dimensions, few.shape, many.shape, strict=True)
     for axis, ours, theirs in sizes:
         name = axis.partition(":")[0].rpartition(".")[2]
         if _kinds(axis) == [""] and ours != theirs:
