@@ -69,10 +69,10 @@ class Unit(NamedTuple):
 
 
 def unit(metric: str, *, difference: bool = False) -> Unit:
-    """Accuracies, calibration errors and ratios are stored as fractions and shown in % (a difference in points)."""
+    """Accuracies, calibration errors, savings and ratios are stored as fractions, shown in % (differences in points)."""
     if " / " in metric:
         return Unit(100.0, "%", 2)
-    if metric.endswith(("accuracy", "calibration_error")):
+    if metric.endswith(("accuracy", "calibration_error")) or _saved(metric):
         return Unit(100.0, "points" if difference or " - " in metric else "%", 1)
     if metric.startswith("cost."):
         return Unit(1.0, _UNITS.get(metric, ""), 1)
@@ -83,8 +83,10 @@ def bounds(metric: str, *, difference: bool = False) -> tuple[float, float]:
     """What a shown value can be, whatever an interval of few seeds says.
 
     0 to 100 for a share in %, -100 to 100 for a difference of two, -1 to 1 for a correlation; losses, counts, costs and
-    ratios from 0 on; anything for other differences.
+    ratios from 0 on; anything for savings, which may be losses, and other differences.
     """
+    if _saved(metric):
+        return stats.ANYWHERE
     shown = unit(metric, difference=difference).name
     if difference or " - " in metric:
         return (-100.0, 100.0) if shown == "points" else stats.ANYWHERE
@@ -101,6 +103,11 @@ def counted(metric: str) -> bool:
 def timed(metric: str) -> bool:
     """Whether a clock measured the metric, or one of those of which it is made, so that a machine belongs to it."""
     return any(_found(part, (*_TIMED, *_patterns("timed"))) for part in _parts(metric))
+
+
+def _saved(metric: str) -> bool:
+    """Whether the metric, or both of which it is made, are shares of a cost that are saved."""
+    return all(_found(part, _patterns("saved")) for part in _parts(metric))
 
 
 def of_another(record: Record, metric: str) -> bool:

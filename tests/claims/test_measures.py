@@ -27,6 +27,10 @@ from tests.claims.synthetic import record
             "bytes that the structured ticket holds in training over those of the dense model (%)",
         ),
         ("never_heard_of", "never heard of"),
+        (
+            "net_saving_seconds/final/d/gpt/ligo",
+            "share of scratch's seconds saved with the source charged, final/d/gpt/ligo (%)",
+        ),
     ],
 )
 def test_titles_are_words_with_units(metric: str, text: str) -> None:
@@ -46,7 +50,7 @@ def test_the_longest_pattern_names_a_metric() -> None:
     assert measures.words("time_ratio/wikitext-2/gpt/mst") == "time of MST / dense training, wikitext-2"
 
 
-@pytest.mark.parametrize("paper", ["early_bird", "instant_soup", "minimal", "mixed_sparsity"])
+@pytest.mark.parametrize("paper", ["early_bird", "instant_soup", "ligo", "minimal", "mixed_sparsity"])
 def test_every_metric_that_a_paper_names_has_words(paper: str) -> None:
     loaded = papers.load(paper)
     named = {m for claim in loaded.claims for tests in claim.tests.values() for test in tests for m in test.metrics}
@@ -77,6 +81,8 @@ def test_values_are_metrics_costs_and_differences() -> None:
         ("test_loss - train_loss", False, (-math.inf, math.inf)),
         ("cost.seconds", False, (0.0, math.inf)),
         ("test_loss / train_loss", False, (0.0, math.inf)),
+        ("saving_flops/final/d/gpt/ligo", False, (-math.inf, math.inf)),
+        ("saving_flops/final/d/gpt/ligo - saving_flops/final/d/gpt/stack", False, (-math.inf, math.inf)),
     ],
 )
 def test_bounds_are_what_a_shown_value_can_be(metric: str, difference: bool, ends: tuple[float, float]) -> None:
