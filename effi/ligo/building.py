@@ -80,8 +80,9 @@ def build(model: Model, data: Data, seed: int, depth: int | None = None) -> nn.M
         return _vit(replace(model, size=size), data, seed).to(device)
     length = data.train.inputs.shape[1]
     if model.kind == "gpt":
-        return GPT(data.vocabulary, length, size, std=model.std, seed=seed).to(device)
-    own: dict[str, Any] = {"vocabulary": data.vocabulary, "length": length, "pad": max(0, data.pad)}
+        own: dict[str, Any] = {"bias": model.bias, "gelu": model.gelu, "std": model.std, "seed": seed}
+        return GPT(max(data.vocabulary, model.vocabulary), max(length, model.context), size, **own).to(device)
+    own = {"vocabulary": data.vocabulary, "length": length, "pad": max(0, data.pad)}
     return language_model("bert", size=size, dropout=model.dropout, seed=seed, **own).to(device)
 
 

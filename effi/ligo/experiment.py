@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
@@ -14,12 +14,14 @@ from effi.cost import Ledger
 from effi.data import Opened, TextDataset
 from effi.errors import ParameterError
 from effi.ligo.building import build, objective_of, windows
+from effi.ligo.masked import masked_corpus
 from effi.ligo.outcome import curves, outcome
 from effi.ligo.pieces import check_pair
 from effi.ligo.recipes import Scratch
 from effi.ligo.settings import Settings
 from effi.ligo.task import SOURCE, Data, Task, unwatched
 from effi.ligo.trained import Trained
+from effi.models.gpt import GPT
 from effi.training.checkpoint import Kept
 
 if TYPE_CHECKING:
@@ -97,13 +99,22 @@ class Experiment:
     def data(self, settings: Settings, seed: int) -> Data:
         """A seed's examples."""
         one: Data = self.opened[settings.data["name"]].of(seed)
-        return windows(one, settings.rows, seed) if isinstance(one, TextDataset) else one
+        if not isinstance(one, TextDataset):
+            return one
+        drawn = windows(one, settings.rows, seed)
+        if settings.model.kind != "bert":
+            return drawn
+        passes = -(-settings.training.all_steps(len(drawn.train)) * settings.training.batch_size // len(drawn.train))
+        return masked_corpus(drawn, passes, seed=seed)
 
     def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Mapping[str, float]]:
         """The trained small model of an arm that has one, and what is known of it."""
         if settings.source is None:
             return None, {}
         small = build(settings.source.model, data, seed)
+        if settings.source.checkpoint:
+            cast(GPT, small).load_gpt2(settings.source.checkpoint)
+            return small, {}
         if self.dry_run:
             return small, {}
         kept = self.sources.get(source_of(settings), seed)
@@ -113,7 +124,7 @@ class Experiment:
 
 def source_of(settings: Settings) -> Settings:
     """The arm that trains the small model of another."""
-    assert settings.source is not None
+    assert settings.source is not None and settings.source.training is not None
     own = {"model": settings.source.model, "training": settings.source.training, "recipe": Scratch(), "source": None}
     return replace(settings, **own)
 

@@ -31,7 +31,10 @@ class Partly(nn.Module):
         return cast(Any, self.model).forward_flops(*size)
 
     def train_flops(self, *size: int) -> int:
-        """FLOPs of forward and backward; of what rests the forward alone."""
+        """FLOPs of forward and backward; of what rests the forward alone.
+
+        Of a post-norm model gradients of what the lowest trained queries, keys and values read count, and are not made.
+        """
         flops = self.forward_flops(*size)
         below = tuple(f"{self.path}.{layer}." for layer in range(self.first))
         resting = sum(value for name, value in flops.items() if name.startswith(below))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from effi.ligo.trained import Recipe
+from effi.models.gpt import Gelu
 from effi.models.language import TextSize
 from effi.training import Training
 
@@ -17,13 +18,18 @@ Kind = Literal["gpt", "vit", "bert"]
 class Model:
     """A Transformer of a kind: `gpt` predicts the next token, `bert` hidden ones, `vit` the class of an image.
 
-    `std` is the deviation of new weights of a GPT, 0.02 for GPT-2's width of 768; `patch` the side of a ViT's patches;
-    `dropout` that of a BERT. `full`: of a published size.
+    Of a GPT `std` is the deviation of new weights, 0.02 for GPT-2's width of 768; `bias`, `gelu`, and as least ones
+    `context` and `vocabulary`, are those of a checkpoint. `patch` is the side of a ViT's patches, `dropout` that of a
+    BERT. `full`: of a published size.
     """
 
     kind: Kind
     size: TextSize
     std: float = 0.02
+    bias: bool = False
+    gelu: Gelu = "none"
+    context: int = 0
+    vocabulary: int = 0
     patch: int = 4
     dropout: float = 0.0
     full: bool = False
@@ -49,10 +55,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """A small model as it is found: trained by a schedule of its own, on the data of what is grown from it."""
+    """A small model as it is found: trained by a schedule of its own, on the data of what is grown from it.
+
+    Without a training it is a `checkpoint`, a folder whose weights have a `checksum`; what that one cost is not known.
+    """
 
     model: Model
-    training: Training
+    training: Training | None
+    checkpoint: str = ""
+    checksum: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tables and figures, always drawn from results; what only one paper shows is in the folder of its name."""
 
-from effi.report import early_bird, instant_soup, minimal, mixed_sparsity
+from effi.report import early_bird, instant_soup, ligo, minimal, mixed_sparsity
 from effi.report.arms import arms_table
 from effi.report.canvas import colour_of, save_figure, style
 from effi.report.checks import check
@@ -39,6 +39,7 @@ __all__ = [
     "findings",
     "headline",
     "instant_soup",
+    "ligo",
     "lines",
     "matched_table",
     "minimal",

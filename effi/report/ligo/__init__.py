@@ -1,0 +1,7 @@
+"""Figures and tables of paper 5: what growing saves, with its source paid or not, and what the operator learns."""
+
+from effi.report.ligo.curves import cost_curves
+from effi.report.ligo.depth import depth_maps
+from effi.report.ligo.savings import recommendation, savings_dots, savings_table
+
+__all__ = ["cost_curves", "depth_maps", "recommendation", "savings_dots", "savings_table"]

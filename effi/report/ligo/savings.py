@@ -1,0 +1,112 @@
+"""How much of scratch's cost growing saves until it is as good, for each target, gross and net of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from effi.claims import Results, stats
+from effi.errors import RecordError
+from effi.ligo.reaching import TARGETS
+from effi.report.canvas import SIZE, colour_of, dots, question
+from effi.report.tables import Table
+
+if TYPE_CHECKING:
+    from effi.records import Record
+
+Account = Literal["flops", "paper_flops", "seconds"]
+KINDS = {"saving": "gross", "net_saving": "net of the source"}
+
+
+def savings_table(results: Results, group: str, *, check: str, account: Account = "flops") -> Table:
+    """Each arm's saving beside scratch at every target, gross and net, in %: mean [95 % interval] over seeds.
+
+    "not reached" where no seed reached the target; the number of seeds that did stands behind. RecordError where the
+    check was not run.
+    """
+    records = _records(results, check)
+    told = [target for target in TARGETS if any(f"{target}/{group}/" in name for name in _names(records))]
+    columns = ("arm", *(f"{target}, {words}" for target in told for words in KINDS.values()))
+    rows = []
+    for arm in _arms(records, group):
+        cells = [_cell(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target in told for kind in KINDS]
+        rows.append((arm, *cells))
+    title = f"{group}: saved of scratch's {account.replace('_', ' ')} at its own loss, in %: mean [95 % interval] (seeds)"
+    return Table(title, columns, tuple(rows), ("Targets are scores of scratch after a half, three quarters and all of it.",))
+
+
+def savings_dots(
+    results: Results, group: str, arms: Sequence[str], *, title: str, check: str, target: str = "final"
+) -> Figure:
+    """Gross and net savings in FLOPs executed, in %, of some arms at one target: mean, interval and every seed.
+
+    Arms that no seed of which reached it are named so. RecordError where the check was not run or tells of none.
+    """
+    records = _records(results, check)
+    shown = [arm for arm in arms if arm in _arms(records, group)]
+    if not shown:
+        raise RecordError(f"{check} tells nothing of {', '.join(arms)} on {group}: run them beside scratch.")
+    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(1.3 * SIZE[0], 1.1 + 0.28 * len(shown)))
+    for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
+        for row, arm in enumerate(shown):
+            values = _values(records, f"{kind}_flops", f"{target}/{group}/{arm}")
+            if values:
+                dots(axes, row, values, f"{stats.interval(values).mean:.1f}", colour=colour_of(arm))
+            else:
+                axes.text(0, row, " not reached", va="center", fontsize=8, color="#757575")
+        axes.axvline(0, color="#666666", lw=1)
+        axes.margins(x=0.3, y=0.3 / len(shown))
+        axes.set(xlabel=f"saved of scratch's FLOPs, {words} (%)")
+        axes.grid(axis="y", visible=False)
+    panels[0].set_yticks(range(len(shown)), shown)
+    panels[0].invert_yaxis()
+    return question(figure, title)
+
+
+def recommendation(results: Results, group: str, arms: Sequence[str], *, check: str, sunk: bool = False) -> str:
+    """What to do with a small model and a wish for a larger one: the arm that saves most, if any surely saves.
+
+    By FLOPs at scratch's last loss, net of the source unless its cost is `sunk`. RecordError where the check was not
+    run.
+    """
+    records, kind = _records(results, check), "saving_flops" if sunk else "net_saving_flops"
+    found = {arm: _values(records, kind, f"final/{group}/{arm}") for arm in arms}
+    whole = {arm: values for arm, values in found.items() if len(values) == len(records)}
+    words = "the small model being there already" if sunk else "the small model's training paid"
+    if not whole:
+        return f"{group}: train the large model from scratch; nothing grown was as good as it at every seed."
+    best = max(whole, key=lambda arm: stats.interval(whole[arm]).mean)
+    span = stats.interval(whole[best])
+    said = f"{best} saves {stats.measured(span, len(whole[best]), ' %', 1)} of scratch's FLOPs, {words}"
+    if span.low > 0:
+        return f"{group}: grow. Of {len(whole)} ways that were as good at every seed {said}."
+    return f"{group}: no way of growing surely pays: the best, {said}. Train from scratch, or try more seeds."
+
+
+def _records(results: Results, check: str) -> list[Record]:
+    if check not in results:
+        raise RecordError(f"{check} has no finished record: run scratch and what is grown beside it.")
+    return list(results.seeds(check).values())
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record["metrics"]))
+
+
+def _arms(records: Sequence[Record], group: str) -> list[str]:
+    start = f"reached/final/{group}/"
+    return [name.removeprefix(start) for name in _names(records) if name.startswith(start)]
+
+
+def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
+    """In %, of the seeds that reached the target."""
+    found = [record["metrics"].get(f"{kind}/{name}") for record in records]
+    return [100 * value for value in found if value is not None]
+
+
+def _cell(records: Sequence[Record], kind: str, name: str) -> str:
+    values = _values(records, kind, name)
+    return f"{stats.measured(stats.interval(values), len(values), '', 1)} ({len(values)})" if values else "not reached"
