@@ -20,7 +20,8 @@ def axes(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Parameter name -> the axis of each dimension, for all parameters that a description covers.
 
     A tied weight has one name. "width" is the residual stream. Axes that can lose units bear the path of their module,
-    and after a colon what their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a dimension without a name.
+    and after a colon what their rows are: "blocks.0.attention.heads:query+key+value" stacks three matrices. "" is a
+    dimension without a name.
     ParameterError for a model without a known block.
     """
     found = {name: names for each in described(model) for name, names in each.dimensions().items()}
