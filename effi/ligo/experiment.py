@@ -25,7 +25,7 @@ from effi.models.gpt import GPT
 from effi.training.checkpoint import Kept
 
 if TYPE_CHECKING:
-    from effi.records import Arm, Run
+    from effi.records import Arm, Name, Run
     from effi.records.artefacts import Artefacts
 
 
@@ -48,7 +48,7 @@ class Experiment:
     def check(self, arms: Mapping[Any, Settings]) -> None:
         """ParameterError, which names the arm, where its small model cannot grow into its large one."""
         for name, settings in arms.items():
-            if settings.source is not None:
+            if settings.source is not None and settings.recipe.grows:
                 data = self.data(settings, 0)
                 small, large = (build(each, data, 0) for each in (settings.source.model, settings.model))
                 try:
@@ -109,7 +109,7 @@ class Experiment:
 
     def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Mapping[str, float]]:
         """The trained small model of an arm that has one, and what is known of it."""
-        if settings.source is None:
+        if settings.source is None or not settings.recipe.grows:
             return None, {}
         small = build(settings.source.model, data, seed)
         if settings.source.checkpoint:
@@ -120,6 +120,19 @@ class Experiment:
         kept = self.sources.get(source_of(settings), seed)
         small.load_state_dict(kept.tensors)
         return small, kept.facts
+
+
+def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:
+    """The arms that train small models: "source", and "source-WORD" for those that differ, by the arm's last word."""
+    found: dict[Name, Settings] = {}
+    for name, settings in arms.items():
+        if settings.recipe.grows and settings.source is not None and settings.source.training is not None:
+            small = source_of(settings)
+            group = {each: own for each, own in found.items() if (each.dataset, each.model) == (name.dataset, name.model)}
+            if small not in group.values():
+                word = f"source-{name.variant.rpartition('-')[2]}" if group else "source"
+                found[replace(name, variant=word)] = small
+    return found
 
 
 def source_of(settings: Settings) -> Settings:

@@ -22,6 +22,7 @@ class Distilled:
     a falls from `first` on a line to 0 at the share `until` of the steps. ParameterError for values outside (0, 1].
     """
 
+    grows: ClassVar[bool] = True
     first: float = 1.0
     until: float = 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from effi import spec
 from effi.errors import ParameterError
-from effi.ligo.operator import GrowthOperator
+from effi.ligo.operator import Growth
 from effi.ligo.recipes import Ligo
 from effi.models.language import TextSize
 from effi.training import Training
@@ -30,6 +30,6 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "sizes": spec.per({kind: spec.per(SIZES) for kind in ("gpt", "vit", "bert")}),
     "source": spec.between(0, 10),
     "growth": spec.options_of(Ligo, base={}),
-    "operator": spec.options_of(GrowthOperator),
+    "operator": spec.options_of(Growth, base={}),
     "training": _in_steps,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -39,6 +39,7 @@ class Progressive:
     ParameterError for stages that get shallower, do not end with all layers, or whose shares are not 1 together.
     """
 
+    grows: ClassVar[bool] = False
     stages: tuple[Stage, ...]
     copy: Copy = "all"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
-from effi.ligo.operator import GrowthOperator
+from effi.ligo.operator import Growth, GrowthOperator
 from effi.ligo.rivals import RIVALS
 from effi.ligo.task import GROWTH, Task, growing
 from effi.ligo.thrift import Thrift
@@ -25,6 +24,8 @@ DEPTH = "*depth*"
 class Scratch:
     """Ordinary training of new weights."""
 
+    grows: ClassVar[bool] = False
+
     def __call__(self, task: Task) -> Trained:
         return Trained(ordinary(task))
 
@@ -36,6 +37,7 @@ class Rival:
     ParameterError for a name that is not among RIVALS.
     """
 
+    grows: ClassVar[bool] = True
     name: str
     thrift: Thrift | None = None
 
@@ -52,16 +54,17 @@ class Rival:
 class Ligo:
     """The operator is learned for so many `steps` on the task's loss, the small weights frozen; then all is trained.
 
-    `operator` has options of GrowthOperator. `lr` is the highest rate of width maps, `depth_lr` that of depth weights;
-    it rises over `warmup`, as of Training, and falls to 0. With 0 steps the operator stays as it begins.
+    `operator` is what is learned, its seed that of the task. `lr` is the highest rate of width maps, `depth_lr` that of
+    depth weights; it rises over `warmup`, as of Training, and falls to 0. With 0 steps the operator stays as it begins.
     ParameterError for fewer.
     """
 
+    grows: ClassVar[bool] = True
     steps: int = 100
     lr: float = 1e-3
     depth_lr: float = 1e-2
     warmup: float = 10
-    operator: Mapping[str, Any] = field(default_factory=dict)
+    operator: Growth = Growth()
     thrift: Thrift | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +73,7 @@ class Ligo:
 
     def __call__(self, task: Task) -> Trained:
         with task.ledger.phase(GROWTH):
-            operator = GrowthOperator(task.need_small(), task.model, **{"seed": task.seed, **self.operator})
+            operator = GrowthOperator(task.need_small(), task.model, **asdict(replace(self.operator, seed=task.seed)))
         begun, kind = depths(operator, "depth_initial"), self.kind(task)
         if self.steps:
             self._learn(task, operator, kind)
@@ -85,7 +88,8 @@ class Ligo:
 
     def kind(self, task: Task) -> str:
         """What steps of growth are called: the two models, and options of the operator that change what it computes."""
-        words = [f"{name}_{value}" for name, value in self.operator.items() if name in ("share", "full", "order")]
+        usual, own = asdict(Growth()), asdict(self.operator)
+        words = [f"{name}_{own[name]}" for name in ("share", "full", "tie", "head") if own[name] != usual[name]]
         return "-".join([task.kind(task.model), "from", task.kind(task.need_small()), *words])
 
     def _learn(self, task: Task, operator: GrowthOperator, kind: str) -> None:
@@ -101,8 +105,8 @@ class Ligo:
 
         All coefficients decay, as in the official code.
         """
-        how = {"weight_decay": main.weight_decay}
-        groups = (Group(DEPTH, lr=self.depth_lr, **how), Group("*", **how))
+        depth_weights = (Group(DEPTH, lr=self.depth_lr, weight_decay=main.weight_decay),)
+        groups = depth_weights if self.operator.tune_depth else ()
         rates = {"lr": self.lr, "warmup": self.warmup, "schedule": "linear", "floor": 0.0}
         length = {"epochs": None, "steps": self.steps, "eval_every": f"{self.steps} steps"}
         return replace(main, groups=groups, **rates, **length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ class Trained:
 
 
 class Recipe(Protocol):
-    """Settings that can be applied."""
+    """Settings that can be applied; `grows` says whether they want a trained small model, which is then paid for."""
+
+    grows: ClassVar[bool]
 
     def __call__(self, task: Task) -> Trained:
         """Train the task's model and leave it with its last weights."""
