@@ -88,6 +88,12 @@ def test_savings_of_table_3_and_net_of_the_source() -> None:
     assert SMALL.step(256) / step == pytest.approx(0.3303, abs=5e-5)
 
 
+def test_an_evaluation_every_thousand_steps_tells_savings_to_a_quarter_of_a_point() -> None:
+    step, reference = BASE.step(256), SCRATCH / BASE.step(256)
+    steps = [savings(count, reference, step) for count in (215_000, 216_000)]
+    assert 100 * (steps[0] - steps[1]) == pytest.approx(0.257, abs=5e-4)
+
+
 def test_an_arm_that_takes_longer_saves_less_than_nothing() -> None:
     assert savings(150, 100, 7.0) == pytest.approx(-0.5)
     assert savings(100, 100, 7.0) == 0
@@ -107,6 +113,24 @@ def test_sizes_are_those_of_models() -> None:
     assert sizes(vit) == Sizes(2, 12, 3, 20, 5, patch=48, classes=5)
     made = language_model("bert", size=TextSize(16, 2, 4, 24), vocabulary=60, length=8)
     assert sizes(made, 8) == Sizes(2, 16, 4, 24, 8, vocabulary=60)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "vit", "bert"])
+def test_products_of_layers_are_those_that_the_model_counts_itself(kind: str) -> None:
+    if kind == "vit":
+        model, path = ViT(ViTShape(8, 4, 3, 5, width=12, depth=2, hidden=20, pool="cls"), heads=3), "blocks."
+        forward = model.forward_flops(1)
+    elif kind == "gpt":
+        model, path = GPT(50, 16, TextSize(12, 3, 2, 30)), "blocks."
+        forward = model.forward_flops(1, 9)
+    else:
+        size = TextSize(16, 2, 4, 24)
+        model, path = language_model("bert", size=size, vocabulary=60, length=9), "net.bert.encoder."
+        forward = model.forward_flops(1, 9)
+    own = sizes(model, 9)
+    counted = sum(flops for name, flops in forward.items() if name.startswith(path))
+    elementwise = 10 * own.heads * own.tokens + 20 * own.width + 9 * own.hidden + 5
+    assert counted == own.layers * (own.block() - own.tokens * elementwise)
 
 
 def test_an_image_model_counts_patches_and_classes_alone() -> None:
