@@ -93,6 +93,16 @@ def forms(model: nn.Module) -> dict[str, Form]:
     return found
 
 
+def shapes(found: Mapping[str, Form]) -> dict[str, torch.Size]:
+    """Family -> shape of one layer's matrix or vector."""
+    made = ((form, form.matrices(torch.empty(form.shape, device="meta"))) for form in found.values())
+    return {
+        piece.family: matrix.shape
+        for form, matrices in made
+        for piece, matrix in zip(form.pieces, matrices, strict=True)
+    }
+
+
 def pieces(model: nn.Module) -> list[Piece]:
     """All pieces of a model, in the order of its parameters. Errors as `forms`."""
     return [piece for form in forms(model).values() for piece in form.pieces]
@@ -169,7 +179,7 @@ def check_pair(small: nn.Module, large: nn.Module) -> None:
             f"a {type(small).__name__} does not grow into a {type(large).__name__}: give two models of one architecture"
         )
     ours, theirs = forms(small), forms(large)
-    if _tied(ours) != _tied(theirs):
+    if tied_head(ours) != tied_head(theirs):
         raise ParameterError(
             "the head of one model is its embedding and that of the other is not, so that what is exported would not "
             "be what was tuned: make both tied or both untied"
@@ -183,8 +193,8 @@ def check_pair(small: nn.Module, large: nn.Module) -> None:
     _check_heads(small, large)
 
 
-def _tied(found: Mapping[str, Form]) -> bool:
-    """Whether words have one matrix."""
+def tied_head(found: Mapping[str, Form]) -> bool:
+    """Whether words have one matrix, which is embedding and head."""
     return sum(len(form.dimensions) == 2 and "vocabulary" in form.dimensions for form in found.values()) == 1
 
 
