@@ -67,10 +67,8 @@ def rules(small: nn.Module, large: nn.Module, choice: Choice, sharing: Sharing) 
     heads = {stack: choice(few[stack], many[stack]) for stack in few}
     made = {}
     for (stack, kind), old in _sizes(small).items():
-        if kind in _OF_HEADS:
-            source = _units_of(heads[stack], old // few[stack])
-        else:
-            source = choice(old, wide[stack, kind])
+        whole = kind in _OF_HEADS
+        source = _units_of(heads[stack], old // few[stack]) if whole else choice(old, wide[stack, kind])
         made[stack, kind] = Rule(source, sharing(source), old)
     # A tied matrix reads what the transform of a masked-language head writes, and is a table of the residual stream.
     return made | {("", "head"): made["", "width"]} if ("", "head") in made else made

@@ -94,13 +94,13 @@ def _lossless(small: nn.Module, large: nn.Module, made: Rules) -> dict[str, Tens
         raise ParameterError(f"{fixed[0]} is a fixed table, which does not grow: make both models with learned ones")
     if (stream.source < 0).any() and norms_follow(small):
         raise ParameterError(
-            f"width {old} to {new} cannot keep the function of a model whose norms follow the sum: tile it a whole "
-            'number of times, or take the rival "fpi"'
+            f"width {old} to {new} cannot keep the function of a model whose norms follow the sum: take the rival "
+            f'"hyperclone", which does where the width is a multiple of {old}'
         )
     if (stream.source < 0).any() and "scale" in uses(small).values():
         raise ParameterError(
-            f"width {old} to {new} cannot keep the function of a model with LayerScale, which would scale means: tile "
-            'it a whole number of times, or take the rival "fpi"'
+            f"width {old} to {new} cannot keep the function of a model with LayerScale, which would scale means: take "
+            f'the rival "hyperclone", which does where the width is a multiple of {old}'
         )
     return _kept(small, large, made)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from effi.ligo.copying import Rules, drawn, equally, grown, maps_by, rules, wholly
 from effi.ligo.layers import interpolated, stacked_by
-from effi.ligo.maps import Maps, grow, stacked
+from effi.ligo.maps import Map, Maps, grow, stacked
 from effi.ligo.pieces import Piece, check_pair, forms, join, split
 from effi.ligo.preserving import fpi, hyperclone, lemon, zero_pad, zero_pad_fixed
 from effi.seeds import generator
@@ -98,9 +98,10 @@ def _copies(small: nn.Module, large: nn.Module, seed: int) -> Rules:
 def _rows(maps_of: Callable[[Piece], Maps], *, new: bool) -> Callable[[Piece], Maps]:
     """The same maps with only the new rows, or only the old ones."""
 
-    def some(map_: Tensor) -> Tensor:
-        is_new = torch.arange(len(map_), device=map_.device) >= map_.shape[1]
-        return map_ * (is_new == new)[:, None]
+    def some(map_: Map) -> Tensor:
+        whole = map_ if isinstance(map_, Tensor) else map_.dense()
+        is_new = torch.arange(len(whole), device=whole.device) >= whole.shape[1]
+        return whole * (is_new == new)[:, None]
 
     def maps_of_some(piece: Piece) -> Maps:
         maps = maps_of(piece)
