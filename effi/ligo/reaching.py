@@ -90,13 +90,17 @@ def saved(records: Sequence[Record]) -> dict[str, float]:
     `net_saving_ACCOUNT/...` with the source charged, `main_steps/...` its steps without growth, `evaluations/...`
     the same in intervals of its evaluation. Of METHOD `lead_ACCOUNT/TARGET/DATASET/MODEL` is its saving less that of
     the best of OWN_RIVALS that reached the target, `net_lead_ACCOUNT/...` net and of all RIVALS; `own_rivals/...` and
-    `rivals/...` say how many there are. Groups without scratch are left out.
+    `rivals/...` say how many there are. `time_ratio/ARM` is of the seconds of whole trainings, growth included and the
+    source not, to scratch's. Groups without scratch are left out.
     """
     metrics = dict[str, float]()
     for group, arms in _groups(records).items():
         bills = {name: _bills(arm, _prices(records, group)) for name, arm in arms.items()}
         metrics |= {f"own_rivals/{group}": len(arms.keys() & {*OWN_RIVALS})}
         metrics |= {f"rivals/{group}": len(arms.keys() & {*RIVALS})}
+        times = {name: bill["seconds"].own[-1] for name, bill in bills.items() if "seconds" in bill}
+        if whole := times.get(SCRATCH):
+            metrics |= {f"time_ratio/{group}/{name}": seconds / whole for name, seconds in times.items()}
         for target in TARGETS:
             for name, arm in arms.items():
                 metrics |= _saving(

@@ -136,6 +136,15 @@ def test_seconds_want_every_kind_of_step_timed_alone() -> None:
     assert not [name for name in saved([SCRATCH, grown, clock("d/vit")]) if "seconds" in name]
 
 
+def test_whole_trainings_are_told_in_seconds_of_scratch() -> None:
+    grown, longer = curve("d/gpt/ligo", [4.0, 2.0], growth=10, source=50), curve("d/gpt/copy", [5.0] * 6)
+    found = saved([SCRATCH, grown, longer, clock()])
+    told = {name: value for name, value in found.items() if name.startswith("time_ratio/")}
+    ratios = {"scratch": 1.0, "ligo": 430 / 800, "copy": 1.5}
+    assert told == pytest.approx({f"time_ratio/d/gpt/{name}": ratio for name, ratio in ratios.items()})
+    assert not [name for name in saved([SCRATCH, longer]) if name.startswith("time_ratio/")]
+
+
 def test_the_lead_is_over_the_best_rival_that_reached() -> None:
     own = curve("d/gpt/ligo", [4.0, 2.0], growth=10, source=50)
     arms = [SCRATCH, own, curve("d/gpt/mslt", [5.0, 3.0, 2.0]), curve("d/gpt/aki", [5.0, 4.0, 4.0], source=50)]
