@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from effi import paths
 from effi.errors import DataError, ParameterError
 from effi.ligo.operator import GrowthOperator
 
@@ -17,10 +18,10 @@ OPTIONS = "growth"  # where the file's header keeps them, as JSON
 
 def save(operator: GrowthOperator, file: str | Path) -> None:
     """Write the coefficients as safetensors with the operator's options; no weight of either model is among them."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as content_of
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in operator.named_parameters()}
-    save_file(tensors, file, {OPTIONS: json.dumps(asdict(operator.options))})
+    paths.replace(Path(file), content_of(tensors, {OPTIONS: json.dumps(asdict(operator.options))}))
 
 
 def load(file: str | Path, small: nn.Module, large: nn.Module) -> GrowthOperator:
