@@ -46,15 +46,14 @@ class Clocked(Task):
 def step_seconds(
     work: Experiment, arms: Mapping[Name, Settings], *, seed: int, steps: int, budget_s: float
 ) -> dict[str, float]:
-    """`step_seconds/DATASET/MODEL/KIND`: median seconds of a step, of arms of one data set and model.
+    """`step_seconds/DATASET/MODEL/KIND`: median seconds of a step of every kind that the arms make.
 
     All kinds are timed in every one of `steps` rounds, as far as `budget_s` goes; a first one of each does not count.
     """
-    found: dict[str, Step] = {}
-    for settings in arms.values():
-        ledger = Ledger(dry_run=True)
-        task = work.task(settings, seed, ledger)
-        settings.recipe(Clocked(**vars(task), steps_of=found))
-    (group,) = {f"{name.dataset}/{name.model}" for name in arms}
-    timed = measure(found, repeats=steps, budget_s=budget_s)
-    return {f"step_seconds/{group}/{kind}": median(seconds) for kind, seconds in timed.items()}
+    found: dict[str, dict[str, Step]] = {}
+    for name, settings in arms.items():
+        task = work.task(settings, seed, Ledger(dry_run=True))
+        own = found.setdefault(f"{name.dataset}/{name.model}", {})
+        settings.recipe(Clocked(**vars(task), steps_of=own))
+    every = {f"step_seconds/{group}/{kind}": step for group, own in found.items() for kind, step in own.items()}
+    return {name: median(seconds) for name, seconds in measure(every, repeats=steps, budget_s=budget_s).items()}
