@@ -1,1 +1,43 @@
-"""LiGO: learning to grow a trained Transformer into a larger one."""
+"""LiGO: learning to grow a trained Transformer into a larger one, beside other ways to begin a large model."""
+
+from effi.ligo.building import open_data
+from effi.ligo.experiment import Experiment, source_of, sources_of
+from effi.ligo.inheritance import Distilled
+from effi.ligo.operator import Growth, GrowthOperator
+from effi.ligo.progressive import Progressive, Stage
+from effi.ligo.reaching import reached, saved
+from effi.ligo.recipes import Ligo, Rival, Scratch
+from effi.ligo.rivals import RIVALS
+from effi.ligo.savings import savings
+from effi.ligo.settings import Model, Pair, Settings, Source
+from effi.ligo.thrift import LayerDrop, SubNetworks, TokenDrop
+from effi.ligo.tuning import Grown, export, two_stage_gradients
+
+__all__ = [
+    "RIVALS",
+    "Distilled",
+    "Experiment",
+    "Grown",
+    "Growth",
+    "GrowthOperator",
+    "LayerDrop",
+    "Ligo",
+    "Model",
+    "Pair",
+    "Progressive",
+    "Rival",
+    "Scratch",
+    "Settings",
+    "Source",
+    "Stage",
+    "SubNetworks",
+    "TokenDrop",
+    "export",
+    "open_data",
+    "reached",
+    "saved",
+    "savings",
+    "source_of",
+    "sources_of",
+    "two_stage_gradients",
+]

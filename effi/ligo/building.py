@@ -57,7 +57,7 @@ def _corpus(name: str, subset: Mapping[str, Any]) -> TextDataset:
 
 
 def windows(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
-    """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError for too many."""
+    """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError: too many."""
     if rows is None:
         return data
     count = len(data.train)

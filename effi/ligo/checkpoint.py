@@ -18,7 +18,7 @@ def tokenizer_of(folder: str | Path) -> Path:
     """The tokenizer.json beside the weights; DataError without it, as no other text has the same ids."""
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
-        raise DataError(f"{folder} has no tokenizer.json, without which no text has its ids: save it beside the weights")
+        raise DataError(f"{folder} has no tokenizer.json, without which no text has its ids: put it beside the weights")
     return file
 
 
@@ -39,11 +39,12 @@ def own_pair(folder: str | Path, large: TextSize) -> tuple[Pair, Source]:
 
 
 def _check(folder: str | Path, config: Any) -> None:
-    wanted = {"layer_norm_epsilon": (EPSILON,), "activation_function": ("gelu", "gelu_new"), "scale_attn_weights": (True,)}
-    wanted |= {"scale_attn_by_inverse_layer_idx": (False,), "tie_word_embeddings": (True,)}
+    wanted: dict[str, tuple[object, ...]] = {"layer_norm_epsilon": (EPSILON,), "tie_word_embeddings": (True,)}
+    wanted |= {"activation_function": ("gelu", "gelu_new"), "scale_attn_weights": (True,)}
+    wanted |= {"scale_attn_by_inverse_layer_idx": (False,)}
     for name, values in wanted.items():
         if (theirs := getattr(config, name)) not in values:
-            raise DataError(f"{folder} has {name}={theirs}, and what is grown here has {values[0]}: give another checkpoint")
+            raise DataError(f"{folder} has {name}={theirs}, and what is grown here has {values[0]}: give another one")
 
 
 def _checksum(folder: Path) -> str:

@@ -128,9 +128,9 @@ def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:
     for name, settings in arms.items():
         if settings.recipe.grows and settings.source is not None and settings.source.training is not None:
             small = source_of(settings)
-            group = {each: own for each, own in found.items() if (each.dataset, each.model) == (name.dataset, name.model)}
-            if small not in group.values():
-                word = f"source-{name.variant.rpartition('-')[2]}" if group else "source"
+            beside = [own for each, own in found.items() if (each.dataset, each.model) == (name.dataset, name.model)]
+            if small not in beside:
+                word = f"source-{name.variant.rpartition('-')[2]}" if beside else "source"
                 found[replace(name, variant=word)] = small
     return found
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
 
 from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
@@ -64,7 +64,7 @@ class Ligo:
     lr: float = 1e-3
     depth_lr: float = 1e-2
     warmup: float = 10
-    operator: Growth = Growth()
+    operator: Growth = field(default_factory=Growth)
     thrift: Thrift | None = None
 
     def __post_init__(self) -> None:

@@ -119,13 +119,12 @@ class Task:
         train, held = self.data.train, self.data.validation
         first = Examples(train.inputs[: len(held)], train.labels[: len(held)])
         with self.ledger.phase(EVALUATE, aside=True):
-            scores = {
+            return {
                 f"{split}_{name}": value
                 for split, part in (("train", first), ("validation", held))
                 for name, value in evaluate(model, part, self.data, self.objective).items()
                 if name != "perplexity"
             }
-        return scores
 
 
 def beside(checkpoint: Path | None, name: str) -> Path | None:

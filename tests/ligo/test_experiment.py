@@ -37,9 +37,10 @@ TOY = Opened("toy", text(), {"length": TOKENS + 1, "whole": 1})
 DOTS = Opened("dots", images(), {"whole": 1})
 BOTH = {"toy": TOY, "dots": DOTS}
 SHORT = replace(TRAINING, steps=12)
+SCRATCH = Scratch()
 
 
-def settings(kind: Any, recipe: Any = Scratch(), **own: Any) -> Settings:
+def settings(kind: Any, recipe: Any = SCRATCH, **own: Any) -> Settings:
     one = DOTS if kind == "vit" else TOY
     pair = PAIRS[kind]
     return Settings(one.settings, pair.large, TRAINING, recipe, Source(pair.small, SHORT), **own)
@@ -271,7 +272,7 @@ def test_a_checkpoint_is_grown_as_a_source_is(mine) -> None:
 
 
 def test_a_folder_that_cannot_be_grown_is_refused(mine, tmp_path) -> None:
-    folder, net = mine
+    _, net = mine
     with pytest.raises(DataError, match=r"has no tokenizer\.json, without which no text has its ids"):
         tokenizer_of(tmp_path)
     with pytest.raises(DataError, match=r"is no checkpoint with config\.json and safetensors"):

@@ -65,7 +65,7 @@ def test_a_rival_begins_with_its_weights_and_leaves_the_small_model(name) -> Non
 
 
 def test_an_unknown_rival_is_refused_by_name() -> None:
-    with pytest.raises(ParameterError, match="unknown rival 'stak'.*stack"):
+    with pytest.raises(ParameterError, match=r"unknown rival 'stak'.*stack"):
         Rival("stak")
 
 

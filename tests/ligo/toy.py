@@ -48,7 +48,8 @@ def images() -> Dataset:
     pixels = torch.randint(0, 128, (ROWS + 40, 1, 8, 8), generator=generator)
     pixels[labels == 1, :, :4] += 100
     pixels[labels == 0, :, 4:] += 100
-    parts = [Examples(*each) for each in zip(pixels.to(torch.uint8).split([ROWS, 20, 20]), labels.split([ROWS, 20, 20]))]
+    cut = [ROWS, 20, 20]
+    parts = [Examples(*each) for each in zip(pixels.to(torch.uint8).split(cut), labels.split(cut), strict=True)]
     named: dict[str, Any] = {"classes": ("a", "b"), "checksum": "sha256:dots", "variant": "made here"}
     return Dataset("dots", *parts, **named, mean=(0.5,), std=(0.3,))
 

@@ -1,4 +1,4 @@
-"""What an arm reaches for what it spends: with its source for nothing, as the paper counts, and with its source paid."""
+"""What an arm reaches for what it spends: with its source for nothing, as the paper has it, and with it paid."""
 
 from __future__ import annotations
 

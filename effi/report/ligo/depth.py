@@ -52,10 +52,10 @@ def _weights(results: Results, arm: str, name: str) -> np.ndarray:
 
 
 def _heat(axes: Axes, weights: np.ndarray, kind: str) -> None:
-    """One map, its highest number written where it is."""
+    """One map; of a change the scale, which is its own, is written into it."""
     most = max(1e-9, float(np.abs(weights).max()))
-    scale = {"cmap": "RdBu", "vmin": -most, "vmax": most} if kind == "change" else {"cmap": "Blues", "vmin": 0, "vmax": 1}
-    axes.imshow(weights, aspect="auto", **scale)
+    colours, low, high = ("RdBu", -most, most) if kind == "change" else ("Blues", 0.0, 1.0)
+    axes.imshow(weights, aspect="auto", cmap=colours, vmin=low, vmax=high)
     axes.set_xticks(range(weights.shape[1]))
     axes.set_yticks(range(weights.shape[0]))
     axes.grid(visible=False)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from effi.records import Record
 
 Account = Literal["flops", "paper_flops", "seconds"]
+WORDS: dict[Account, str] = {"flops": "FLOPs", "paper_flops": "FLOPs as the paper counts", "seconds": "seconds"}
+NOTE = "Targets are scores that scratch has after a half, three quarters and all of its steps."
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
 
 
@@ -34,8 +36,8 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
     for arm in _arms(records, group):
         cells = [_cell(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target in told for kind in KINDS]
         rows.append((arm, *cells))
-    title = f"{group}: saved of scratch's {account.replace('_', ' ')} at its own loss, in %: mean [95 % interval] (seeds)"
-    return Table(title, columns, tuple(rows), ("Targets are scores of scratch after a half, three quarters and all of it.",))
+    title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval] (seeds that reached the target)"
+    return Table(title, columns, tuple(rows), (NOTE,))
 
 
 def savings_dots(
