@@ -53,7 +53,8 @@ def _corpus(name: str, subset: Mapping[str, Any]) -> TextDataset:
     one = load_corpus(name, **{key: value for key, value in subset.items() if key not in ("whole", *HELD)})
     most = {split: min(len(one.splits[split]), subset.get(split, len(one.splits[split]))) for split in HELD}
     places = {split: torch.arange(count) * len(one.splits[split]) // count for split, count in most.items()}
-    return replace(one, **{split: one.splits[split].take(rows) for split, rows in places.items()})
+    parts: dict[str, Any] = {split: one.splits[split].take(rows) for split, rows in places.items()}
+    return replace(one, **parts)
 
 
 def windows(data: TextDataset, rows: int | None, seed: int) -> TextDataset:

@@ -138,8 +138,8 @@ def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:
 def source_of(settings: Settings) -> Settings:
     """The arm that trains the small model of another."""
     assert settings.source is not None and settings.source.training is not None
-    own = {"model": settings.source.model, "training": settings.source.training, "recipe": Scratch(), "source": None}
-    return replace(settings, **own)
+    small, training = settings.source.model, settings.source.training
+    return replace(settings, model=small, training=training, recipe=Scratch(), source=None)
 
 
 def _kept(task: Task, found: Trained) -> Kept:

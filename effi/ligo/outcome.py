@@ -39,7 +39,7 @@ def costs(ledger: Ledger) -> dict[str, float]:
 
 def sizes(task: Task) -> dict[str, float]:
     """Parameters and layers, the steps of the training and what each takes."""
-    found = {
+    found: dict[str, float] = {
         "parameters": sum(each.numel() for each in task.model.parameters()),
         "layers_large": task.sizes(task.model).layers,
         "steps": task.steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
@@ -107,9 +107,9 @@ class Ligo:
         """
         depth_weights = (Group(DEPTH, lr=self.depth_lr, weight_decay=main.weight_decay),)
         groups = depth_weights if self.operator.tune_depth else ()
-        rates = {"lr": self.lr, "warmup": self.warmup, "schedule": "linear", "floor": 0.0}
-        length = {"epochs": None, "steps": self.steps, "eval_every": f"{self.steps} steps"}
-        return replace(main, groups=groups, **rates, **length)
+        own: dict[str, Any] = {"lr": self.lr, "warmup": self.warmup, "schedule": "linear", "floor": 0.0}
+        own |= {"epochs": None, "steps": self.steps, "eval_every": f"{self.steps} steps"}
+        return replace(main, groups=groups, **own)
 
 
 def depths(operator: GrowthOperator, kind: str) -> dict[str, list[float]]:

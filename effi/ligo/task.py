@@ -105,7 +105,7 @@ class Task:
         )
         curves = history.curves
         spent = curves.get("flops", [])
-        paper = [before.paper_flops + round(share * (flops - before.flops)) for flops in spent]
+        paper: list[float] = [before.paper_flops + round(share * (flops - before.flops)) for flops in spent]
         history.curves |= {"spent_flops": spent, "spent_paper_flops": paper, f"steps/{kind}": curves.get("step", [])}
         return history
 
