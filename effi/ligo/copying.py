@@ -76,7 +76,8 @@ def rules(small: nn.Module, large: nn.Module, choice: Choice, sharing: Sharing) 
 
 def grown(small: nn.Module, large: nn.Module, made: Rules, depth_of: Callable[[Piece], Tensor]) -> dict[str, Tensor]:
     """All parameters of the large model by name, by these rules and depth weights."""
-    return grow(stacked(split(small)), forms(large), maps_by(small, made), depth_of)
+    # Width first: there are fewer layers to widen before they are copied.
+    return grow(stacked(split(small)), forms(large), maps_by(small, made), depth_of, "width")
 
 
 def place(piece: Piece, kind: str) -> Place:

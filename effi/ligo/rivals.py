@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effi.ligo.copying import Rules, drawn, equally, grown, maps_by, rules, wholly
-from effi.ligo.layers import interpolated, stacked_by
+from effi.ligo.layers import Depths, interpolated, stacked_by
 from effi.ligo.maps import Map, Maps, grow, stacked
 from effi.ligo.pieces import Piece, check_pair, forms, join, split
 from effi.ligo.preserving import fpi, hyperclone, lemon, zero_pad, zero_pad_fixed
@@ -53,17 +53,17 @@ def aki(small: nn.Module, large: nn.Module, seed: int) -> dict[str, Tensor]:
     The last layer takes its own; depth is stacked. Layers change their new units' meaning, so that the function is not
     kept. One choice of copies serves all layers. ParameterError as `check_pair`.
     """
-    made = _copies(small, large, seed)
-    weights, maps_of, depth_of = stacked(split(small)), maps_by(small, made), stacked_by(small, large)
-    target = forms(large)
-    plain = grow(weights, target, maps_of, depth_of)
-    inner = {name: form for name, form in target.items() if form.pieces[0].layer is not None}
-    layers = {piece: weight for piece, weight in weights.items() if piece.layer is not None}
-    halves = (
-        grow(layers, inner, _rows(maps_of, new=False), depth_of),
-        grow(layers, inner, _rows(maps_of, new=True), _above(small, depth_of)),
-    )
-    return plain | {name: halves[0][name] + halves[1][name] for name in inner}
+    weights, target = stacked(split(small)), forms(large)
+    maps_of, depth_of = maps_by(small, _copies(small, large, seed)), stacked_by(small, large)
+
+    def part(inside: bool, maps: Callable[[Piece], Maps], depths: Depths) -> dict[str, Tensor]:
+        some = {piece: weight for piece, weight in weights.items() if (piece.layer is not None) == inside}
+        named = {name: form for name, form in target.items() if (form.pieces[0].layer is not None) == inside}
+        return grow(some, named, maps, depths, "width")
+
+    own = part(True, _rows(maps_of, new=False), depth_of)
+    above = part(True, _rows(maps_of, new=True), _above(depth_of))
+    return part(False, maps_of, depth_of) | {name: own[name] + above[name] for name in own}
 
 
 def select(small: nn.Module, large: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ def _rows(maps_of: Callable[[Piece], Maps], *, new: bool) -> Callable[[Piece], M
     return maps_of_some
 
 
-def _above(small: nn.Module, depth_of: Callable[[Piece], Tensor]) -> Callable[[Piece], Tensor]:
+def _above(depth_of: Depths) -> Depths:
     """Depth weights that give each layer what belongs to the one above it, and the last its own."""
 
     def depth_of_above(piece: Piece) -> Tensor:
