@@ -82,7 +82,7 @@ def recommendation(results: Results, group: str, arms: Sequence[str], *, check: 
         return f"{group}: train the large model from scratch; nothing grown was as good as it at every seed."
     best = max(whole, key=lambda arm: stats.interval(whole[arm]).mean)
     span = stats.interval(whole[best])
-    said = f"{best} saves {stats.measured(span, len(whole[best]), ' %', 1)} of scratch's FLOPs, {words}"
+    said = f"{best} saves {stats.measured(span, len(whole[best]), '%', 1)} of scratch's FLOPs, {words}"
     if span.low > 0:
         return f"{group}: grow. Of {len(whole)} ways that were as good at every seed {said}."
     return f"{group}: no way of growing surely pays: the best, {said}. Train from scratch, or try more seeds."

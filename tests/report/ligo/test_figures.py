@@ -1,0 +1,99 @@
+"""What growing saves as a table, a picture and a sentence, courses with the source paid or not, and depth weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effi.claims import Results
+from effi.errors import RecordError
+from effi.report import ligo
+from tests.claims import synthetic
+
+CHECK = "check/savings"
+ARMS = {"scratch": 0.0, "ligo": 0.2, "stack": 0.1}  # arm -> the share of scratch's cost that it saves
+
+
+def record(arm: str, seed: int) -> dict[str, Any]:
+    """Losses that fall from 4 to 2 at a cost of 100, sooner by what the arm saves; a source of 30 for what grows."""
+    cost = 100 * (1 - ARMS[arm])
+    found = synthetic.record(f"d/gpt/{arm}", seed, test_loss=2.0 + 0.01 * seed, layers_small=2.0)
+    if arm != "scratch":
+        found["metrics"]["source_flops"] = 30.0
+    spent = np.linspace(0, cost, 6).tolist()
+    found["history"] = {"spent_flops": spent, "validation_loss": [4.0, 3.0, 2.6, 2.3, 2.1, 2.0 + 0.01 * seed]}
+    if arm == "ligo":
+        begun = [0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.9]
+        learned = [each + 0.1 * seed for each in begun]
+        for role in ("mlp.0", "mlp.0.bias"):
+            found["history"] |= {f"depth_initial/{role}": begun, f"depth/{role}": learned}
+    return found
+
+
+def check(seed: int) -> dict[str, Any]:
+    metrics = {}
+    for arm, saved in ARMS.items():
+        metrics |= {f"reached/final/d/gpt/{arm}": 1.0, f"saving_flops/final/d/gpt/{arm}": saved + 0.01 * seed}
+        metrics[f"net_saving_flops/final/d/gpt/{arm}"] = saved - 0.3 * (arm != "scratch") + 0.01 * seed
+    metrics["reached/final/d/gpt/copy"] = 0.0
+    return synthetic.record(CHECK, seed, **metrics) | {"dataset": None, "model": None, "variant": None, "ratio": None}
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return Results([record(arm, seed) for arm in ARMS for seed in range(3)] + [check(seed) for seed in range(3)])
+
+
+def test_savings_are_told_gross_and_net_and_never_where_a_target_was_not_reached(results) -> None:
+    table = ligo.savings_table(results, "d/gpt", check=CHECK)
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert table.columns == ("arm", "final, gross", "final, net of the source")
+    assert rows["ligo"][0].startswith("21.0 [") and rows["ligo"][0].endswith("(3)")
+    assert rows["ligo"][1].startswith("-9.0 [") and rows["copy"] == ("not reached", "not reached")
+
+
+def test_a_picture_of_savings_has_a_panel_for_each_account(results) -> None:
+    figure = ligo.savings_dots(results, "d/gpt", ["ligo", "copy", "stack"], title="What is saved?", check=CHECK)
+    gross, net = figure.axes
+    assert [text.get_text() for text in gross.get_yticklabels()] == ["ligo", "copy", "stack"]
+    assert any(text.get_text() == " not reached" for text in net.texts)
+    means = [line.get_xdata()[0] for line in gross.lines if line.get_marker() == "o" and line.get_markersize() == 6]
+    assert means == pytest.approx([21.0, 11.0])
+
+
+def test_the_advice_hangs_on_who_pays_for_the_source(results) -> None:
+    said = ligo.recommendation(results, "d/gpt", ["ligo", "stack", "copy"], check=CHECK, sunk=True)
+    assert said.startswith("d/gpt: grow. Of 2 ways") and "ligo saves 21.0 % [" in said
+    paid = ligo.recommendation(results, "d/gpt", ["ligo", "stack", "copy"], check=CHECK)
+    assert "no way of growing surely pays: the best, ligo saves -9.0 %" in paid
+    assert "train the large model from scratch" in ligo.recommendation(results, "d/gpt", ["copy"], check=CHECK)
+
+
+def test_courses_begin_behind_the_source_where_it_is_paid(results) -> None:
+    arms = [f"d/gpt/{arm}" for arm in ARMS]
+    figure = ligo.cost_curves(results, arms, title="What does a FLOP buy?", levels=["d/gpt/scratch"])
+    free, paid = figure.axes
+    starts = [[line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 6] for axes in (free, paid)]
+    assert starts == [[0, 0, 0], [0, 30, 30]]
+    low, high = free.get_ylim()
+    assert 1.8 < low < 2.0 and 3.0 < high < 3.2, "the first loss is cut off"
+    assert any(text.get_text() == "scratch at its end" for text in free.texts)
+
+
+def test_depth_weights_are_shown_as_begun_learned_and_changed(results) -> None:
+    figure = ligo.depth_maps(results, "d/gpt/ligo", title="Which layers?")
+    begun, learned, change = (axes.images[0].get_array() for axes in figure.axes)
+    assert begun.shape == (4, 2) and np.allclose(begun[0], [0.9, 0.1])
+    assert np.allclose(learned - begun, 0.1) and np.allclose(change, 0.1)
+    assert figure.axes[0].get_title() == "mlp.0", "biases have weights of their own, which are left out"
+    with pytest.raises(RecordError, match="d/gpt/stack keeps no depth weights"):
+        ligo.depth_maps(results, "d/gpt/stack", title="Which layers?")
+
+
+def test_what_was_not_run_is_named(results) -> None:
+    with pytest.raises(RecordError, match="check/else has no finished record: run scratch"):
+        ligo.savings_table(results, "d/gpt", check="check/else")
+    with pytest.raises(RecordError, match="tells nothing of aki on d/gpt"):
+        ligo.savings_dots(results, "d/gpt", ["aki"], title="What is saved?", check=CHECK)
