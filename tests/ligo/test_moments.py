@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,9 +14,9 @@ from effi.cost import Ledger
 from effi.errors import ParameterError
 from effi.ligo.moments import Inherited, grow_moments, moments
 from effi.ligo.operator import GrowthOperator
-from effi.training import Training, fit
+from effi.training import Step, Training, fit
 from tests.ligo.beginnings import DEEPER, LARGER, inputs, pair
-from tests.ligo.toy import text
+from tests.ligo.toy import ROWS, text
 
 
 def stepped(model: nn.Module, steps: int = 3) -> torch.optim.Optimizer:
@@ -53,23 +56,30 @@ def test_moments_are_stacked_with_the_layers():
 
 
 def test_a_training_goes_on_from_them():
-    """A model with its own moments makes the step that it would have made."""
-    gone_on, begun = pair("GPT", LARGER)[1], pair("GPT", LARGER)[1]
-    optimizer = stepped(gone_on)
-    begun.load_state_dict(gone_on.state_dict())
-    listener = Inherited(moments(optimizer, gone_on))
-    training = Training(steps=1, batch_size=8, lr=1e-3, optimizer="adamw", eval_every="1 step")
-    fit(begun, text(), training, seeds=[0], ledger=Ledger(), before_step=[listener])
-    state = {}
-    keep = lambda step: state.update(moments(step.optimizer, step.model))  # noqa: E731
-    fit(begun, text(), training, seeds=[0], ledger=Ledger(), before_step=[listener], after_step=[keep])
-    assert {float(value) for value in state["step"].values()} == {4.0}
-    untouched = listener.of["exp_avg"]["embedding.weight"]
-    assert torch.equal(untouched, moments(optimizer, gone_on)["exp_avg"]["embedding.weight"])
+    """Two steps on all rows at once are one step, and another that begins with the moments of the first."""
+    model = pair("GPT", LARGER)[1]
+    whole, parted, kept = model, copy.deepcopy(model), {}
+
+    def keep(step: Step) -> None:
+        kept.update(moments(step.optimizer, step.model))
+
+    def trained(model: nn.Module, steps: int, **listeners: Any) -> None:
+        how = Training(steps=steps, batch_size=ROWS, lr=1e-2, optimizer="adamw", eval_every=f"{steps} steps")
+        fit(model, text(), how, seeds=[0], ledger=Ledger(), **listeners)
+
+    trained(whole, 2)
+    trained(parted, 1, after_step=[keep])
+    before = kept["exp_avg"]["embedding.weight"].clone()
+    listener = Inherited(dict(kept))
+    trained(parted, 1, before_step=[listener], after_step=[keep])
+    for (name, one), two in zip(whole.named_parameters(), parted.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-5), name
+    assert {float(value) for value in kept["step"].values()} == {2.0}
+    assert torch.equal(listener.of["exp_avg"]["embedding.weight"], before), "what is inherited may be used again"
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_only_moments_that_are_there_can_be_grown(optimizer):
     model, _ = pair("GPT", LARGER)
-    with pytest.raises(ParameterError, match="embedding.weight has no exp_avg: only moments of Adam"):
+    with pytest.raises(ParameterError, match=r"embedding\.weight has no exp_avg: only moments of Adam"):
         moments(optimizer(model.parameters(), lr=1e-3), model)

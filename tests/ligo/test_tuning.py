@@ -19,9 +19,6 @@ from tests.axes.tiny import TINY, scattered
 from tests.ligo.beginnings import LARGER, MODELS, SMALL, inputs, pair, words
 from tests.ligo.toy import text
 
-# Growth, seen through every kind of model: tied and untied, transposed and stacked, before and behind norms.
-NAMES = list(MODELS)
-
 
 def loss_of(name: str) -> Callable[[nn.Module], Tensor]:
     x = inputs(name)
@@ -33,24 +30,24 @@ def loss_of(name: str) -> Callable[[nn.Module], Tensor]:
     return loss
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_what_is_exported_has_the_loss_of_what_was_tuned(name: str):
     small, large = pair(name, LARGER)
     operator, loss = GrowthOperator(small, large), loss_of(name)
     functional = loss(Grown(operator, large).eval())
     export(operator, large)
-    assert float(loss(large)) == pytest.approx(float(functional), abs=1e-6)
+    assert loss(large).item() == pytest.approx(functional.item(), abs=1e-6)
     assert all(parameter.is_leaf and parameter.grad is None for parameter in large.parameters())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_two_stages_are_the_direct_ones(name: str):
     small, large = pair(name, LARGER)
     operator, loss = GrowthOperator(small, large, head="own"), loss_of(name)
     direct = loss(Grown(operator, large))
     direct.backward()
     value, gradients = two_stage_gradients(operator, large.requires_grad_(False), loss)
-    assert float(value) == pytest.approx(float(direct), abs=1e-6)
+    assert value.item() == pytest.approx(direct.item(), abs=1e-6)
     assert gradients.keys() == dict(operator.named_parameters()).keys()
     for key, parameter in operator.named_parameters():
         assert torch.allclose(gradients[key], parameter.grad, atol=1e-6, rtol=1e-4), key
@@ -81,8 +78,8 @@ def test_the_mode_is_that_of_the_large_model():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
     model, loss = Grown(GrowthOperator(scattered(words("bert", SMALL)), large), large), loss_of("BERT")
-    assert float(loss(model.train())) != float(loss(model)) and large.training
-    assert float(loss(model.eval())) == float(loss(model)) and not large.training
+    assert loss(model.train()).item() != loss(model).item() and large.training
+    assert loss(model.eval()).item() == loss(model).item() and not large.training
 
 
 def test_weights_kept_in_evaluation_follow_the_operator():
