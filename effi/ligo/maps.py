@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ def expand(piece: Piece, weight: Tensor, maps: Maps) -> Tensor:
     if piece.into is None:
         return weight if rows is None else _rows(rows, weight[..., None])[..., 0]
     columns = maps.into.get(piece.into)
+    if isinstance(rows, Extended) and isinstance(columns, Extended):
+        return _extended(rows, columns, weight)
     if rows is None or columns is None or _columns_first(rows, columns):
         weight = weight if columns is None else _columns(columns, weight)
         return weight if rows is None else _rows(rows, weight)
@@ -123,6 +125,46 @@ def _columns(columns: Map, weight: Tensor) -> Tensor:
     if isinstance(columns, Tensor):
         return weight @ columns.mT
     return torch.cat([weight, weight @ columns.new.mT], -1)
+
+
+def _extended(rows: Extended, columns: Extended, weight: Tensor) -> Tensor:
+    """B_out W B_in^T; rows first are columns first of the transposed matrix."""
+    if _columns_first(rows, columns):
+        return cast(Tensor, _Extension.apply(weight, rows.new, columns.new, False))
+    return cast(Tensor, _Extension.apply(weight.mT, columns.new, rows.new, True)).mT
+
+
+class _Extension(torch.autograd.Function):
+    """[I; rows] W [I; columns]^T, columns first; with `turned`, laid out so that its transpose is contiguous.
+
+    What a backward pass needs of the steps between lies in the result: nothing is kept beside it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor, columns: Tensor, turned: bool) -> Tensor:
+        (out, into), layers = weight.shape[-2:], weight.shape[:-2]
+        large = out + rows.shape[-2], into + columns.shape[-2]
+        whole = weight.new_empty(*layers, *large[::-1]).mT if turned else weight.new_empty(*layers, *large)
+        whole[..., :out, :into] = weight
+        whole[..., :out, into:] = weight @ columns.mT
+        whole[..., out:, :] = rows @ whole[..., :out, :]
+        ctx.save_for_backward(whole, rows, columns)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        whole, rows, columns = ctx.saved_tensors
+        out, into = rows.shape[-1], columns.shape[-1]
+        top, bottom = gradients[0][..., :out, :], gradients[0][..., out:, :]
+        made = top + rows.mT @ bottom
+        old, new = made[..., :into], made[..., into:]
+        for_weight, for_rows, for_columns, _ = ctx.needs_input_grad
+        return (
+            old + new @ columns if for_weight else None,
+            (bottom @ whole[..., :out, :].mT).sum_to_size(rows.shape) if for_rows else None,
+            (new.mT @ whole[..., :out, :into]).sum_to_size(columns.shape) if for_columns else None,
+            None,
+        )
 
 
 def _columns_first(rows: Map, columns: Map) -> bool:

@@ -80,9 +80,11 @@ class Site(NamedTuple):
 class GrowthOperator(nn.Module):
     """All weights of `large` from those of `small`, with the operator's own coefficients as only parameters.
 
-    `options` are those of Growth. Weights of the small model are copied, as buffers that are not saved; the large
-    one gives its shapes alone. Parameters are called "width.AXIS" and "depth.ROLE" with "/" for dots; an axis that does
-    not grow has none. They are drawn on the CPU from the "growth" stream of the seed.
+    `options` are those of Growth. Weights of the small model are copied, as buffers that are not saved; the large one
+    gives its shapes alone. Parameters are called "width.AXIS" and "depth.ROLE" with "/" for dots; an axis that does not
+    grow has none. They are drawn on the CPU from the "growth" streams of the seed.
+    The paper leaves CaiT open. Here matrices that mix heads have a map of heads for rows and columns, scales of layers
+    that of the residual stream, and layers of class attention are mixed among themselves.
     ParameterError for models that are no pair (`effi.ligo.pieces.check_pair`).
     """
 

@@ -73,6 +73,41 @@ def test_an_extended_map_keeps_old_units_to_the_bit():
     assert Extended(drawn(2, 4, 3)).dense().shape == (2, 7, 3)
 
 
+@pytest.mark.parametrize("large", [(5, 30), (40, 5)])
+@pytest.mark.parametrize("layers", [(), (2,)])
+@pytest.mark.parametrize("learned", list(product((True, False), repeat=3))[:-1])
+def test_gradients_of_extended_maps_are_those_of_dense_ones(large, layers, learned):
+    """Rows first and columns first, maps of all layers and of each, and whatever of the three is learned."""
+    given = [drawn(2, 3, 4), drawn(*layers, large[0] - 3, 3, seed=1), drawn(*layers, large[1] - 4, 4, seed=2)]
+    tensors = [each.requires_grad_(wanted) for each, wanted in zip(given, learned, strict=True)]
+    maps, aim = [Extended(each) for each in tensors[1:]], drawn(2, *large, seed=3)
+    found, expected = (
+        torch.autograd.grad(
+            expand(MATRIX, tensors[0], Maps({"neurons": out}, {"width": into})),
+            [each for each in tensors if each.requires_grad],
+            aim,
+        )
+        for out, into in (maps, [each.dense() for each in maps])
+    )
+    assert all(torch.allclose(one, two) for one, two in zip(found, expected, strict=True))
+
+
+def test_the_backward_pass_of_extended_maps_holds_the_result_alone():
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    weight, out, into = (each.requires_grad_() for each in (drawn(2, 30, 40), drawn(60, 30), drawn(20, 40)))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        grown = expand(MATRIX, weight, Maps({"neurons": Extended(out)}, {"width": Extended(into)}))
+    assert grown.is_contiguous()
+    assert {each.untyped_storage().data_ptr() for each in kept} == {
+        each.untyped_storage().data_ptr() for each in (grown, out, into)
+    }
+
+
 def test_vectors_take_the_map_of_rows_and_other_kinds_stay():
     vector, out = drawn(2, 3), drawn(2, 5, 3, seed=1)
     grown = expand(VECTOR, vector, tied({"neurons": out}))
