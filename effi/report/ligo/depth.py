@@ -34,7 +34,6 @@ def depth_maps(results: Results, arm: str, roles: Sequence[str] = (), *, title: 
         for axes, kind, weights in zip(column, KINDS, (begun, learned, learned - begun), strict=True):
             _heat(axes, weights, kind)
         column[0].set_title(role, fontsize=8, weight="normal", loc="center")
-        column[-1].set_xlabel("small layer", fontsize=8)
     for axes, kind in zip(grid[:, 0], KINDS, strict=True):
         axes.set_ylabel(f"{kind}\nlarge layer", fontsize=8)
     return question(figure, title)
@@ -52,7 +51,7 @@ def _weights(results: Results, arm: str, name: str) -> np.ndarray:
 
 
 def _heat(axes: Axes, weights: np.ndarray, kind: str) -> None:
-    """One map; of a change the scale, which is its own, is written into it."""
+    """One map; of a change the scale, which is its own, is written below."""
     most = max(1e-9, float(np.abs(weights).max()))
     colours, low, high = ("RdBu", -most, most) if kind == "change" else ("Blues", 0.0, 1.0)
     axes.imshow(weights, aspect="auto", cmap=colours, vmin=low, vmax=high)
@@ -60,4 +59,4 @@ def _heat(axes: Axes, weights: np.ndarray, kind: str) -> None:
     axes.set_yticks(range(weights.shape[0]))
     axes.grid(visible=False)
     if kind == "change":
-        axes.text(0.98, 0.02, f"±{most:.2g}", transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
+        axes.set_xlabel(f"small layer\n(up to ±{most:.2g})", fontsize=8)

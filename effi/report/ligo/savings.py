@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from effi.records import Record
 
 Account = Literal["flops", "paper_flops", "seconds"]
+SOURCE = "source"
 WORDS: dict[Account, str] = {"flops": "FLOPs", "paper_flops": "FLOPs as the paper counts", "seconds": "seconds"}
 NOTE = "Targets are scores that scratch has after a half, three quarters and all of its steps."
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
@@ -99,8 +100,10 @@ def _names(records: Sequence[Record]) -> list[str]:
 
 
 def _arms(records: Sequence[Record], group: str) -> list[str]:
+    """Arms that train a large model."""
     start = f"reached/final/{group}/"
-    return [name.removeprefix(start) for name in _names(records) if name.startswith(start)]
+    told = (name.removeprefix(start) for name in _names(records) if name.startswith(start))
+    return [arm for arm in told if arm.partition("-")[0] != SOURCE]
 
 
 def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
