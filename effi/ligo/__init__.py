@@ -10,6 +10,7 @@ from effi.ligo.recipes import Ligo, Rival, Scratch
 from effi.ligo.rivals import RIVALS
 from effi.ligo.savings import savings
 from effi.ligo.settings import Model, Pair, Settings, Source
+from effi.ligo.storage import load, save
 from effi.ligo.thrift import LayerDrop, SubNetworks, TokenDrop
 from effi.ligo.tuning import Grown, export, two_stage_gradients
 
@@ -33,8 +34,10 @@ __all__ = [
     "SubNetworks",
     "TokenDrop",
     "export",
+    "load",
     "open_data",
     "reached",
+    "save",
     "saved",
     "savings",
     "source_of",
