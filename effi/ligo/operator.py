@@ -121,7 +121,7 @@ class GrowthOperator(nn.Module):
             return Maps(out, into)
 
         def depth_of(piece: Piece) -> Tensor:
-            return self.depth[self._mixing(piece)] ** power
+            return _power(self.depth[self._mixing(piece)], power)
 
         return grow(families, self.target, maps_of, depth_of, self.options.order)
 
@@ -182,7 +182,8 @@ class GrowthOperator(nn.Module):
         return _key(piece.family if self.options.bias_depth else piece.module)
 
     def _map(self, key: str, power: int = 1) -> Map:
-        return self.width[key] ** power if self.options.full else Extended(self.width[key] ** power)
+        coefficients = _power(self.width[key], power)
+        return coefficients if self.options.full else Extended(coefficients)
 
     def _sites(self, families: Mapping[Piece, Tensor]) -> dict[str, Site]:
         """The axes that grow, by name."""
@@ -222,6 +223,11 @@ class GrowthOperator(nn.Module):
             for key, stack in {self._mixing(p): p.stack for p in self.families if p.layer is not None}.items()
         }
         return {"width": width, "depth": weights}
+
+
+def _power(coefficients: Tensor, power: int) -> Tensor:
+    """Every coefficient to a power; the first is no copy."""
+    return coefficients if power == 1 else coefficients**power
 
 
 def _key(name: str) -> str:
