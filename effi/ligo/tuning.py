@@ -83,19 +83,25 @@ def two_stage_gradients(
     """
     grown = operator()
     _place(large, grown)
-    wanted = {name: parameter.requires_grad for name, parameter in large.named_parameters()}
-    large.requires_grad_(True).zero_grad()
-    loss = loss_of(large)
-    loss.backward()
-    pairs = [(grown[name], p.grad) for name, p in large.named_parameters() if p.grad is not None]
-    large.zero_grad()
-    for name, parameter in large.named_parameters():
-        parameter.requires_grad_(wanted[name])
-    learned = {name: parameter for name, parameter in operator.named_parameters() if parameter.requires_grad}
-    reached = [(value, gradient) for value, gradient in pairs if value.requires_grad]
+    loss, found = _backward(large, loss_of)
+    reached = [(grown[name], gradient) for name, gradient in found.items() if grown[name].requires_grad]
     values, gradients = zip(*reached, strict=True)
-    found = torch.autograd.grad(values, list(learned.values()), gradients, allow_unused=True, materialize_grads=True)
-    return loss.detach(), dict(zip(learned, found, strict=True))
+    learned = {name: parameter for name, parameter in operator.named_parameters() if parameter.requires_grad}
+    through = torch.autograd.grad(values, list(learned.values()), gradients, allow_unused=True, materialize_grads=True)
+    return loss, dict(zip(learned, through, strict=True))
+
+
+def _backward(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and gradients of all weights that it hangs on by name; frozen ones are frozen again afterwards."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    model.requires_grad_(True).zero_grad()
+    loss = loss_of(model)
+    loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return loss.detach(), found
 
 
 def export(operator: GrowthOperator, large: nn.Module) -> None:
