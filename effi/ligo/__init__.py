@@ -1,6 +1,6 @@
 """LiGO: learning to grow a trained Transformer into a larger one, beside other ways to begin a large model."""
 
-from effi.ligo.building import open_data
+from effi.ligo.building import open_data, readers
 from effi.ligo.experiment import Experiment, source_of, sources_of
 from effi.ligo.inheritance import Distilled
 from effi.ligo.operator import Growth, GrowthOperator
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "open_data",
     "reached",
+    "readers",
     "save",
     "saved",
     "savings",

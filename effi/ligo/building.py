@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from effi.data import Dataset, Opened, TextDataset, catalogue, load_corpus, open_parts
 from effi.data.opening import SMALL, TINY
 from effi.errors import ParameterError
-from effi.ligo.settings import Model
+from effi.ligo.settings import Kind, Model
 from effi.ligo.task import Data
 from effi.models.gpt import GPT
 from effi.models.language import language_model
@@ -46,6 +46,18 @@ def open_data(
             one = _corpus(name, subset).to(device)
             opened[one.name] = Opened(name, one, subset)
     return opened
+
+
+def readers(opened: Mapping[str, Opened], kinds: Sequence[Kind]) -> list[tuple[Opened, Kind]]:
+    """Each data set with the kinds of models that read it, kind by kind. ParameterError where none does."""
+    found = [
+        (one, kind) for kind in kinds for one in opened.values() if isinstance(one.data, Dataset) == (kind == "vit")
+    ]
+    if not found:
+        raise ParameterError(
+            f"no {' or '.join(kinds)} reads {', '.join(opened)}: take vit for images, gpt or bert for text"
+        )
+    return found
 
 
 def _corpus(name: str, subset: Mapping[str, Any]) -> TextDataset:

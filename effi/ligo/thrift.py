@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from effi.errors import ParameterError
 from effi.ligo.clock import Clock
-from effi.models.gpt import GPT
-from effi.models.vit import ViT
 
 SQUARED = (".scores", ".mix")  # parts of a block whose FLOPs go with the square of the tokens
 
@@ -100,17 +98,11 @@ def _check_share(name: str, share: float) -> None:
 class Thrifty(nn.Module):
     """A model that leaves out, in training, what a rule says; FLOPs of a step are those of what its forward read.
 
-    The stack of layers is at `path` of the model. ParameterError for tokens to be set aside in a model whose layers
-    read a mask beside them.
+    The stack of layers is at `path` of the model.
     """
 
     def __init__(self, model: nn.Module, path: str, rule: Thrift, clock: Clock) -> None:
         super().__init__()
-        if isinstance(rule, TokenDrop) and not isinstance(model, GPT | ViT):
-            raise ParameterError(
-                "layers of this model read a mask beside their tokens, so that none can be set aside: drop layers "
-                "instead (LayerDrop), or take a GPT or ViT"
-            )
         self.model, self.path, self.rule, self.clock = model, path, rule, clock
         self.read = [1.0] * len(self.layers)
 
@@ -196,5 +188,14 @@ class _Part(nn.Module):
         if not self.draw.shares[self.place]:
             return x_BTN
         tokens = self.draw.tokens(self.place, x_BTN)
-        read_BTN = self.layer(x_BTN[:, tokens], *more, **named)
+        masks = (_of(tokens, each, x_BTN.shape[1]) for each in more)
+        read_BTN = self.layer(x_BTN[:, tokens], *masks, **named)
         return x_BTN.index_copy(1, tokens, read_BTN.to(x_BTN.dtype))
+
+
+def _of(tokens: Tensor, mask: Any, count: int) -> Any:
+    """A mask of attention (..., T or 1, T) for these tokens of so many; anything else as it is."""
+    if not isinstance(mask, Tensor) or mask.shape[-1] != count:
+        return mask
+    columns = mask[..., tokens]
+    return columns[..., tokens, :] if mask.shape[-2] == count else columns

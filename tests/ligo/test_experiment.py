@@ -14,7 +14,7 @@ from effi.cost import Ledger
 from effi.data import IGNORED
 from effi.data.opening import Opened
 from effi.errors import DataError, ParameterError
-from effi.ligo.building import build, open_data, windows
+from effi.ligo.building import build, open_data, readers, windows
 from effi.ligo.checkpoint import own_pair, tokenizer_of
 from effi.ligo.experiment import Experiment, source_of, sources_of
 from effi.ligo.inheritance import Distilled
@@ -230,6 +230,9 @@ def test_models_read_the_data_that_they_are_for() -> None:
         with pytest.raises(ParameterError, match=f"a {kind} does not read {one.name}: take vit for images, gpt or"):
             build(PAIRS[kind].large, one, 0)
     assert len(build(PAIRS["gpt"].large, text(), 0, 2).blocks) == 2
+    assert readers(BOTH, ["vit", "gpt", "bert"]) == [(DOTS, "vit"), (TOY, "gpt"), (TOY, "bert")]
+    with pytest.raises(ParameterError, match="no vit reads toy: take vit for images, gpt or bert for text"):
+        readers({"toy": TOY}, ["vit"])
 
 
 # --- a checkpoint of one's own -------------------------------------------------------------------------------

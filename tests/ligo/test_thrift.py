@@ -23,7 +23,7 @@ def thrifty(kind: str, rule: Thrift, passed: float = 1.0) -> Thrifty:
     return Thrifty(model, stack(model), rule, Clock(passed))
 
 
-@pytest.mark.parametrize("kind", ["gpt", "vit"])
+@pytest.mark.parametrize("kind", ["gpt", "vit", "bert"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_flops_are_those_that_a_counter_sees(kind, rule) -> None:
     one, x = thrifty(kind, rule, 0.1), task(kind).data
@@ -40,8 +40,7 @@ def test_flops_are_those_that_a_counter_sees(kind, rule) -> None:
 
 @pytest.mark.parametrize("kind", ["gpt", "vit", "bert"])
 def test_nothing_is_left_out_of_an_evaluation_and_layers_are_back_in_their_places(kind) -> None:
-    rule = SubNetworks(0.5) if kind == "bert" else TokenDrop(0.5)
-    one = thrifty(kind, rule, 0.0)
+    one = thrifty(kind, TokenDrop(0.5), 0.0)
     layers, data = list(one.layers), task(kind).data
     x = data.prepare(data.train.inputs[:4])
     one.train()
@@ -68,14 +67,15 @@ def test_a_sub_network_is_the_lowest_layers_until_its_share_has_passed() -> None
     assert rule.shares(8, 0.25) == [1.0] * 8
 
 
-def test_tokens_that_are_set_aside_pass_by_the_middle_alone() -> None:
+@pytest.mark.parametrize("kind", ["gpt", "bert"])
+def test_tokens_that_are_set_aside_pass_by_the_middle_alone(kind) -> None:
     torch.manual_seed(0)
-    one = thrifty("gpt", TokenDrop(0.25))
+    one = thrifty(kind, TokenDrop(0.25))
     assert one.rule.shares(4, 0.5) == [1, 1, 0.75, 1]
     seen = {}
     for place, layer in enumerate(one.layers):
         layer.register_forward_pre_hook(lambda _, read, place=place: seen.update({place: read[0].shape[1]}))
-    data = task("gpt").data
+    data = task(kind).data
     one(data.prepare(data.train.inputs[:4]))
     assert seen == {0: 16, 1: 16, 2: 12, 3: 16} and one.read == [1, 1, 0.75, 1]
 
@@ -94,5 +94,3 @@ def test_what_cannot_be_left_out_is_refused() -> None:
     for rule in (LayerDrop, TokenDrop, SubNetworks):
         with pytest.raises(ParameterError, match="of what a step leaves out: give more than 0 and less than 1"):
             rule(1.0)
-    with pytest.raises(ParameterError, match="drop layers instead"):
-        thrifty("bert", TokenDrop())
