@@ -69,7 +69,7 @@ class Unit(NamedTuple):
 
 
 def unit(metric: str, *, difference: bool = False) -> Unit:
-    """Accuracies, calibration errors, savings and ratios are stored as fractions, shown in % (differences in points)."""
+    """Accuracies, calibration errors, savings and ratios are fractions, shown in % (differences in points)."""
     if " / " in metric:
         return Unit(100.0, "%", 2)
     if metric.endswith(("accuracy", "calibration_error")) or _saved(metric):
