@@ -20,13 +20,9 @@ BEHIND = "records claims report workbook bench cli"
 AT_MOST = 16
 
 
-# Rooms that stand before the notebook of their paper does.
-TO_COME: set[str] = {"ligo"}
-
-
 def papers() -> set[str]:
     """Rooms of papers; between themselves they share nothing."""
-    return {notebook.paper for notebook in notebooks()} | TO_COME
+    return {notebook.paper for notebook in notebooks()}
 
 
 def level(room: str) -> int:
