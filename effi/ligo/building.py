@@ -9,18 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from effi.data import Dataset, Opened, TextDataset, catalogue, load_corpus, open_parts
-from effi.data.opening import SMALL, TINY
+from effi.data import Dataset, Opened, catalogue, open_parts
+from effi.data.windows import open_corpora
 from effi.errors import ParameterError
 from effi.ligo.settings import Kind, Model
 from effi.ligo.task import Data
 from effi.models.gpt import GPT
 from effi.models.language import language_model
 from effi.models.vit import ViT, ViTShape
-from effi.seeds import generator
 from effi.training import Classification, LanguageModelling, Objective
-
-HELD = ("validation", "test")
 
 
 def open_data(
@@ -33,18 +30,15 @@ def open_data(
 ) -> dict[str, Opened]:
     """Name in records -> images or a corpus: of named ones the part that `parts` has at small scales, else the whole.
 
-    Rows of `parts`, and of `whole` by kind ("images" or "text"), hold options of `effi.data.load` or `load_corpus`;
-    those of a corpus also, as `validation` and `test`, the most windows of these. Errors of both.
+    Rows of `parts`, and of `whole` by kind ("images" or "text"), hold options of `effi.data.load` or
+    `open_corpora`. Errors of both.
     """
     opened: dict[str, Opened] = {}
     for name in names:
         if catalogue.kind(name) == "images":
             opened |= open_parts([name], parts, scale=scale, device=device, whole=whole)
         else:
-            small = name in parts and (scale in SMALL or name in TINY)
-            subset = {**(parts[name] if small else whole["text"]), "whole": int(not small)}
-            one = _corpus(name, subset).to(device)
-            opened[one.name] = Opened(name, one, subset)
+            opened |= open_corpora([name], parts, scale=scale, device=device, whole=whole.get("text", {}))
     return opened
 
 
@@ -58,26 +52,6 @@ def readers(opened: Mapping[str, Opened], kinds: Sequence[Kind]) -> list[tuple[O
             f"no {' or '.join(kinds)} reads {', '.join(opened)}: take vit for images, gpt or bert for text"
         )
     return found
-
-
-def _corpus(name: str, subset: Mapping[str, Any]) -> TextDataset:
-    """A corpus whose validation and test windows, where there are too many, are evenly spaced over their text."""
-    one = load_corpus(name, **{key: value for key, value in subset.items() if key not in ("whole", *HELD)})
-    most = {split: min(len(one.splits[split]), subset.get(split, len(one.splits[split]))) for split in HELD}
-    places = {split: torch.arange(count) * len(one.splits[split]) // count for split, count in most.items()}
-    parts: dict[str, Any] = {split: one.splits[split].take(rows) for split, rows in places.items()}
-    return replace(one, **parts)
-
-
-def windows(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
-    """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError: too many."""
-    if rows is None:
-        return data
-    count = len(data.train)
-    if not 0 < rows <= count:
-        raise ParameterError(f"{data.name} has {count:,} training windows, and {rows:,} are asked for; give fewer")
-    chosen = torch.randperm(count, generator=generator(seed, "corpus"))[:rows]
-    return replace(data, train=data.train.take(chosen.to(data.train.inputs.device)))
 
 
 def build(model: Model, data: Data, seed: int, depth: int | None = None) -> nn.Module:

@@ -12,8 +12,9 @@ from torch import nn
 
 from effi.cost import Ledger
 from effi.data import Opened, TextDataset
+from effi.data.windows import drawn
 from effi.errors import ParameterError
-from effi.ligo.building import build, objective_of, windows
+from effi.ligo.building import build, objective_of
 from effi.ligo.masked import masked_corpus
 from effi.ligo.outcome import curves, outcome
 from effi.ligo.pieces import check_pair
@@ -101,11 +102,11 @@ class Experiment:
         one: Data = self.opened[settings.data["name"]].of(seed)
         if not isinstance(one, TextDataset):
             return one
-        drawn = windows(one, settings.rows, seed)
+        own = drawn(one, settings.rows, seed)
         if settings.model.kind != "bert":
-            return drawn
-        passes = -(-settings.training.all_steps(len(drawn.train)) * settings.training.batch_size // len(drawn.train))
-        return masked_corpus(drawn, passes, seed=seed)
+            return own
+        passes = -(-settings.training.all_steps(len(own.train)) * settings.training.batch_size // len(own.train))
+        return masked_corpus(own, passes, seed=seed)
 
     def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Mapping[str, float]]:
         """The trained small model of an arm that has one, and what is known of it."""

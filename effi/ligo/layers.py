@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effi.axes import depth
+from effi.ligo.initial import SOURCES
 from effi.ligo.pieces import Piece, pieces
 from effi.ligo.uses import norms_follow, uses
 
@@ -16,12 +17,12 @@ Depths = Callable[[Piece], Tensor]
 
 def stacked_by(small: nn.Module, large: nn.Module) -> Depths:
     """Layer i is the small model's i mod L1 (StackBERT, Gong et al. 2019, in one hop)."""
-    return _chosen(small, large, lambda layer, old, new: layer % old)
+    return _chosen(small, large, "stackbert")
 
 
 def interpolated(small: nn.Module, large: nn.Module) -> Depths:
     """Layer i is the small model's floor(i / k) with k = L2 / L1 (Chang et al. 2017)."""
-    return _chosen(small, large, lambda layer, old, new: layer * old // new)
+    return _chosen(small, large, "interlace")
 
 
 def identities(small: nn.Module, large: nn.Module) -> Depths:
@@ -69,12 +70,12 @@ def _moved(large: nn.Module, stack: str, old: int, grown: Mapping[str, Tensor]) 
     return moved
 
 
-def _chosen(small: nn.Module, large: nn.Module, choose: Callable[[int, int, int], int]) -> Depths:
+def _chosen(small: nn.Module, large: nn.Module, source: str) -> Depths:
     few, many, like = depth(small), depth(large), next(small.parameters())
 
     def depth_of(piece: Piece) -> Tensor:
         old, new = few[piece.stack], many[piece.stack]
-        rows = [choose(layer, old, new) for layer in range(new)]
+        rows = [SOURCES[source](layer, new, old) for layer in range(new)]
         return torch.eye(old, device=like.device, dtype=like.dtype)[rows]
 
     return depth_of

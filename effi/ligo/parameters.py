@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from effi import spec
-from effi.errors import ParameterError
 from effi.ligo.operator import Growth
 from effi.ligo.recipes import Ligo
 from effi.models.language import TextSize
@@ -14,14 +12,6 @@ from effi.training import Training
 
 SIZE = {"width": 64, "depth": 1, "heads": 1, "hidden": 1}
 SIZES = {name: spec.options_of(TextSize, base=SIZE) for name in ("small", "large")}
-
-
-def _in_steps(name: str, given: Any) -> None:
-    """Options of a training that the notebook counts in steps, of which arms take shares."""
-    if isinstance(given, dict) and given.get("epochs") is not None:
-        raise ParameterError(f"{name} is counted in steps here; give steps instead of epochs.")
-    spec.options_of(Training, base={"steps": 1})(name, given)
-
 
 PARAMETERS: Mapping[str, spec.Rule] = {
     "dataset": spec.holding("images", "corpus", "texts"),
@@ -31,5 +21,5 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "source": spec.between(0, 10),
     "growth": spec.options_of(Ligo, base={}),
     "operator": spec.options_of(Growth, base={}),
-    "training": _in_steps,
+    "training": spec.in_steps(spec.options_of(Training, base={"steps": 1})),
 }

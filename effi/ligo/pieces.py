@@ -131,6 +131,14 @@ def joined(target: Mapping[str, Form], tensors: Mapping[Piece, Tensor]) -> dict[
     return {name: form.value(tensors) for name, form in target.items()}
 
 
+@torch.no_grad()
+def place(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a model these weights by name, all that it has; a tied one has one name."""
+    own = dict(model.named_parameters())
+    for name in own.keys() | weights.keys():
+        own[name].copy_(weights[name])
+
+
 def _form(model: nn.Module, name: str, parameter: nn.Parameter, dimensions: tuple[str, ...], place: Layered) -> Form:
     # transformers' Conv1D stores its matrix as (in, out) and has the number of outputs as `nf`.
     transposed = parameter.ndim == 2 and hasattr(model.get_submodule(name.rpartition(".")[0]), "nf")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from effi.axes import depth, layered
 from effi.errors import ParameterError
 from effi.ligo.partly import Partly
+from effi.ligo.pieces import place
 from effi.ligo.task import Task
-from effi.ligo.trained import Trained, before, begun, joined, place, stack
+from effi.ligo.trained import Trained, before, begun, joined, stack
 from effi.training import History, Training
 
 Copy = Literal["all", "top"]

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
 from effi.ligo.operator import Growth, GrowthOperator
+from effi.ligo.pieces import place
 from effi.ligo.rivals import RIVALS
 from effi.ligo.task import GROWTH, Task, growing
 from effi.ligo.thrift import Thrift
-from effi.ligo.trained import Trained, ordinary, place
+from effi.ligo.trained import Trained, ordinary
 from effi.ligo.tuning import Grown, export
 from effi.spec.options import choose
 from effi.training import Group, Training
@@ -39,7 +40,6 @@ class Rival:
 
     grows: ClassVar[bool] = True
     name: str
-    thrift: Thrift | None = None
 
     def __post_init__(self) -> None:
         choose("rival", self.name, RIVALS)
@@ -47,7 +47,7 @@ class Rival:
     def __call__(self, task: Task) -> Trained:
         with task.ledger.phase(GROWTH):
             place(task.model, RIVALS[self.name](task.need_small(), task.model, task.seed))
-        return Trained(ordinary(task, self.thrift))
+        return Trained(ordinary(task))
 
 
 @dataclass(frozen=True)

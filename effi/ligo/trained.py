@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from effi.axes import depth
 from effi.ligo.clock import Clock
@@ -81,11 +80,3 @@ def stack(model: nn.Module) -> str:
     """Path of the model's only stack of layers."""
     (path,) = depth(model)
     return path
-
-
-@torch.no_grad()
-def place(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a model these weights by name, all that it has; a tied one has one name."""
-    own = dict(model.named_parameters())
-    for name in own.keys() | weights.keys():
-        own[name].copy_(weights[name])

@@ -6,13 +6,14 @@ the model whose gradients then go back through the operator (`two_stage_gradient
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from effi.ligo.operator import GrowthOperator
+from effi.ligo.pieces import place
 
 
 class Grown(nn.Module):
@@ -82,7 +83,7 @@ def two_stage_gradients(
     gradients go on through the operator. Works with whatever an ordinary training step works with.
     """
     grown = operator()
-    _place(large, grown)
+    place(large, grown)
     loss, found = _backward(large, loss_of)
     reached = [(grown[name], gradient) for name, gradient in found.items() if grown[name].requires_grad]
     values, gradients = zip(*reached, strict=True)
@@ -107,10 +108,4 @@ def _backward(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> tuple
 def export(operator: GrowthOperator, large: nn.Module) -> None:
     """Copy the grown weights into the large model, which is ordinary from then on; no gradient is kept."""
     with torch.no_grad():
-        _place(large, operator())
-
-
-@torch.no_grad()
-def _place(large: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in large.named_parameters():
-        parameter.copy_(weights[name])
+        place(large, operator())

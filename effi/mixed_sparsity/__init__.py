@@ -1,7 +1,8 @@
 """Mixed Sparsity Training: where weights may live, how many of them when, which ones move, and what a step costs."""
 
+from effi.data.windows import open_corpora
 from effi.mixed_sparsity.blocks import BlockSparseLinear, Layout, block_linear, block_mask, block_scores, whole_mask
-from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, gpt_size, open_corpora, smaller, zero_shot
+from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, gpt_size, smaller, zero_shot
 from effi.mixed_sparsity.cold_start import ColdStart, adam_move, moments_left
 from effi.mixed_sparsity.densities import erdos_renyi, uniform
 from effi.mixed_sparsity.equal_loss import LADDER, at_equal_loss, equal_loss_ratio, flops_at_equal_loss, has_ladder

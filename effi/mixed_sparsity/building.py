@@ -1,4 +1,4 @@
-"""Corpora as a notebook opens them, to train on or to predict unseen, and the sizes of models that are compared."""
+"""Corpora that models are to predict unseen, and the sizes of models that are compared."""
 
 from __future__ import annotations
 
@@ -6,72 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from effi.data import Examples, Opened, TextDataset, catalogue, causal, files, load_corpus
+from effi.data import Examples, Opened, catalogue, causal, files
 from effi.data.examples import checksum
-from effi.data.opening import SMALL, TINY
 from effi.data.sources import Corpus
-from effi.errors import DataError, ParameterError
+from effi.data.windows import places
+from effi.errors import DataError
 from effi.mixed_sparsity.flops import Accounting, GPTSize
 from effi.models.language import TextSize
-from effi.seeds import generator
 
-HELD = ("validation", "test")
 # What GPT-2 was measured on (Radford et al. 2019, Table 3); not all of it can be read here.
 ZERO_SHOT = ("lambada", "ptb", "wikitext-2", "wikitext-103", "lm1b")
-
-
-def open_corpora(
-    names: Iterable[str],
-    parts: Mapping[str, Mapping[str, Any]],
-    *,
-    scale: str,
-    device: str | torch.device,
-    whole: Mapping[str, Any],
-) -> dict[str, Opened]:
-    """Name in records -> the corpus: of named ones the part that `parts` has at small scales, else `whole` options.
-
-    Both hold options of `load_corpus`, and as `validation` and `test` the most windows of these; models read `length`
-    - 1 tokens, and learn the one after each. Errors of `load_corpus`.
-    """
-    opened = {}
-    for name in names:
-        small = name in parts and (scale in SMALL or name in TINY)
-        subset = {**(parts[name] if small else whole), "whole": int(not small)}
-        options = {key: value for key, value in subset.items() if key not in ("whole", *HELD)}
-        one = spaced(load_corpus(name, **options), subset).to(device)
-        opened[one.name] = Opened(name, one, subset)
-    return opened
-
-
-def spaced(data: TextDataset, most: Mapping[str, Any]) -> TextDataset:
-    """A corpus with at most so many windows of `validation` and of `test`, evenly spaced over each text."""
-    parts: dict[str, Any] = {}
-    for split in HELD:
-        examples, count = data.splits[split], most.get(split)
-        if count is not None and count < len(examples):
-            parts[split] = examples.take(_places(len(examples), count).to(examples.inputs.device))
-    return replace(data, **parts)
-
-
-def _places(of: int, count: int) -> torch.Tensor:
-    """So many places among others, evenly spaced."""
-    return torch.arange(count) * of // count
-
-
-def drawn(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
-    """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError for too many.
-
-    Validation and test windows stay.
-    """
-    if rows is None:
-        return data
-    count = len(data.train)
-    if not 0 < rows <= count:
-        raise ParameterError(f"{rows:,} training windows of {data.name} are asked for, which has {count:,}; give fewer")
-    chosen = torch.randperm(count, generator=generator(seed, "corpus"))[:rows]
-    return replace(data, train=data.train.take(chosen.to(data.train.inputs.device)))
 
 
 def at_hand(names: Iterable[str]) -> tuple[tuple[str, ...], str | None]:
@@ -118,7 +62,7 @@ def _windows(name: str, text: Corpus, of: Any, most: int | None) -> Unseen:
     length = of.train.inputs.shape[1] + 1
     rows = of.tokenizer.pack(text.test, length, None, running=text.running)
     if most is not None and most < rows.numel():
-        rows = rows[_places(len(rows), most // length)]
+        rows = rows[places(len(rows), most // length)]
     if not len(rows):
         raise DataError(f"the test text of {name} fills no window of {length} tokens: leave it out, or ask for more")
     windows, none = causal(rows), causal(rows[:0])

@@ -12,8 +12,9 @@ import torch
 from effi import masks
 from effi.cost import Ledger
 from effi.data import Opened, TextDataset
+from effi.data.windows import drawn
 from effi.errors import ParameterError
-from effi.mixed_sparsity.building import Unseen, drawn, gpt_size
+from effi.mixed_sparsity.building import Unseen, gpt_size
 from effi.mixed_sparsity.course import head_of
 from effi.mixed_sparsity.outcome import curves, outcome
 from effi.mixed_sparsity.recipes import Sparse, Task

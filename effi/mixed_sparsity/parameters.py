@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from effi import spec
-from effi.errors import ParameterError
 from effi.mixed_sparsity.evolution import Evolution
 from effi.mixed_sparsity.positions import Pattern
 from effi.mixed_sparsity.schedule import Phases
@@ -14,13 +12,6 @@ from effi.models.language import TextSize
 from effi.training import Training
 
 SIZE = {"width": 64, "depth": 1, "heads": 1, "hidden": 1}
-
-
-def _in_steps(name: str, given: Any) -> None:
-    """Options of a training that the notebook counts in steps, of which arms take shares."""
-    if isinstance(given, dict) and given.get("epochs") is not None:
-        raise ParameterError(f"{name} is counted in steps here; give steps instead of epochs.")
-    spec.options_of(Training, base={"steps": 1})(name, given)
 
 
 PARAMETERS: Mapping[str, spec.Rule] = {
@@ -31,5 +22,5 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "phases": spec.options_of(Phases, base={"ultra": 0.8}),
     "evolution": spec.options_of(Evolution, base={}),
     "attention": spec.options_of(Pattern),
-    "training": _in_steps,
+    "training": spec.in_steps(spec.options_of(Training, base={"steps": 1})),
 }

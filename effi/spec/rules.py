@@ -118,6 +118,17 @@ def in_epochs(rule: Rule) -> Rule:
     return counted
 
 
+def in_steps(rule: Rule) -> Rule:
+    """Options of a training that the notebook counts in steps, of which arms take shares."""
+
+    def counted(name: str, given: Any) -> None:
+        if isinstance(given, dict) and given.get("epochs") is not None:
+            raise ParameterError(f"{name} is counted in steps here; give steps instead of epochs.")
+        rule(name, given)
+
+    return counted
+
+
 def per(rules: Mapping[str, Rule]) -> Rule:
     """A dict whose keys are these names and whose values keep the rule of their key."""
 

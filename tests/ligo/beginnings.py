@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effi.ligo.pieces import place
 from effi.ligo.rivals import RIVALS
-from effi.ligo.trained import place
 from effi.models.gpt import GPT
 from effi.models.language import TextSize, language_model
 from effi.models.vit import ViT, ViTShape

@@ -14,7 +14,7 @@ from effi.cost import Ledger
 from effi.data import IGNORED
 from effi.data.opening import Opened
 from effi.errors import DataError, ParameterError
-from effi.ligo.building import build, open_data, readers, windows
+from effi.ligo.building import build, open_data, readers
 from effi.ligo.checkpoint import own_pair, tokenizer_of
 from effi.ligo.experiment import Experiment, source_of, sources_of
 from effi.ligo.inheritance import Distilled
@@ -208,8 +208,8 @@ def test_each_seed_has_windows_of_its_own_and_bert_reads_them_masked() -> None:
     assert hidden.train.inputs.shape == (200, TOKENS + 1)
     share = (hidden.train.labels != IGNORED).float().mean()
     assert 0.08 < share < 0.17
-    with pytest.raises(ParameterError, match=f"toy has {ROWS} training windows, and {ROWS + 1} are asked for"):
-        windows(text(), ROWS + 1, 0)
+    with pytest.raises(ParameterError, match=f"{ROWS + 1} training windows of toy are asked for, which has {ROWS}"):
+        work.data(replace(of_gpt, rows=ROWS + 1), 0)
 
 
 def test_corpora_and_images_are_opened_in_part_or_whole(tmp_path) -> None:

@@ -12,10 +12,11 @@ from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
 from effi.ligo.operator import Growth, GrowthOperator
 from effi.ligo.outcome import curves, outcome
+from effi.ligo.pieces import place
 from effi.ligo.recipes import Ligo, Rival, Scratch
 from effi.ligo.rivals import RIVALS
 from effi.ligo.thrift import LayerDrop
-from effi.ligo.trained import joined, place
+from effi.ligo.trained import joined
 from effi.ligo.tuning import Grown
 from effi.training import History, Training, evaluate
 from tests.ligo.toy import BATCH, STEPS, TOKENS, task

@@ -12,8 +12,9 @@ from effi import paths, spec
 from effi.cost import Ledger
 from effi.data import files
 from effi.data.opening import Opened
+from effi.data.windows import drawn, open_corpora
 from effi.errors import DataError, ParameterError
-from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, drawn, gpt_size, open_corpora, smaller, zero_shot
+from effi.mixed_sparsity.building import ZERO_SHOT, at_hand, gpt_size, smaller, zero_shot
 from effi.mixed_sparsity.experiment import Experiment, build, prunable
 from effi.mixed_sparsity.flops import Accounting
 from effi.mixed_sparsity.parameters import PARAMETERS
