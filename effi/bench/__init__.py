@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from effi.bench import gpts, gpu, soups, sparsity, suites, tickets
+from effi.bench import gpts, gpu, growth, soups, sparsity, suites, tickets
 from effi.bench.rounds import Case, timed
-from effi.bench.shown import newest, save, table
+from effi.bench.shown import newest, now, save, table
 from effi.errors import ParameterError, did_you_mean
 
 BENCHES: Mapping[str, Callable[[], list[Case]]] = {
@@ -19,6 +19,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "early_bird": tickets.early_bird,
     "instant_soup": soups.instant_soup,
     "mixed_sparsity": sparsity.mixed_sparsity,
+    "ligo": growth.ligo,
     "gpu": gpu.timed_by_events,
 }
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
@@ -27,7 +28,7 @@ NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measu
 def main(
     name: str | None = None, *, results_dir: str | Path = "results", stored: bool = False, budget_s: float = 20.0
 ) -> None:
-    """Time one benchmark, or all of them, append the rows to results/bench/<name>.jsonl and print what lies there.
+    """Time one benchmark, or all of them, append each case's rows to results/bench/<name>.jsonl and print them.
 
     `stored` only prints. `budget_s` is the time of one competitor beside the reference, but for the least number of
     rounds. ParameterError for an unknown name.
@@ -39,11 +40,10 @@ def main(
 
 
 def _measured(name: str, results_dir: str | Path, budget_s: float) -> str:
-    rows = [row for case in BENCHES[name]() for row in timed(case, budget_s)]
-    if not rows:
-        return NOTHING
-    save(name, rows, results_dir)
-    return _stored(name, results_dir)
+    cases, written = BENCHES[name](), now()
+    for case in cases:
+        save(name, timed(case, budget_s), results_dir, written=written)
+    return _stored(name, results_dir) if cases else NOTHING
 
 
 def _stored(name: str, results_dir: str | Path) -> str:

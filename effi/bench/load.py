@@ -16,11 +16,22 @@ def spent() -> tuple[float, float]:
     """CPU seconds that other processes have taken so far, and the seconds of a wall clock."""
     everyone, own = psutil.cpu_times(), os.times()
     taken = sum(getattr(everyone, kind, 0.0) for kind in BUSY)
-    return taken - (own.user + own.system + own.children_user + own.children_system), time.perf_counter()
+    ended = own.user + own.system + own.children_user + own.children_system
+    return taken - ended - _living(), time.perf_counter()
+
+
+def _living() -> float:
+    """CPU seconds of this process's children that still work."""
+    seconds = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = child.cpu_times()
+            seconds += times.user + times.system
+    return seconds
 
 
 def others(start: tuple[float, float]) -> float:
-    """Cores that others kept busy on average since `start`, as `spent` gave it; this process's ended children are own.
+    """Cores that others kept busy on average since `start`, as `spent` gave it; this process's children are own.
 
     The system counts in hundredths of a second: below that, nothing is known.
     """

@@ -15,7 +15,7 @@ from effi.cost import measure
 
 # With 9 values the interval of a median leaves out the lowest and the highest.
 FEWEST, MOST = 9, 100
-CALLS = 10
+CALLS, LONG_S = 10, 3.0  # calls in a round, and the seconds beyond which none is repeated
 CONFIDENCE = 0.95
 FORM = 2
 # Others' share of all cores, a median over the fastest reading, the upper bound of a ratio over the lower. Seconds may
@@ -117,11 +117,12 @@ def _beside(
 ) -> Row:
     """A competitor in rounds of its own with the reference; the quicker of the two is called often in each.
 
-    A round gives both alike time, so that what disturbs the machine falls on both.
+    A round gives both alike time, so that what disturbs the machine falls on both, unless one call is long already.
     """
     pair = dict.fromkeys((case.reference, name))
     longest = max(first[each] for each in pair)
-    calls = {each: min(CALLS, round(longest / first[each])) for each in pair}
+    repeats = {each: min(CALLS, max(1, int(LONG_S / first[each]))) for each in pair}
+    calls = {each: min(repeats[each], round(longest / first[each])) for each in pair}
     rounds = int(budget_s / sum(calls[each] * first[each] for each in pair))
     start, turns = load.spent(), {each: repeated(steps[each], calls[each]) for each in pair}
     measured = measure(turns, repeats=min(MOST, max(FEWEST, rounds)), budget_s=math.inf, clock=case.clock)

@@ -22,9 +22,14 @@ HOW = (
 OLDER = "older form: all competitors had as many rounds as the slowest one allowed, and a ratio had no interval"
 
 
-def save(name: str, rows: Sequence[Row], results_dir: str | Path) -> None:
+def now() -> str:
+    """The time that all rows of one measurement are written under, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def save(name: str, rows: Sequence[Row], results_dir: str | Path, *, written: str) -> None:
     """Append one JSON line per row, with provenance. RecordError when the file cannot be written."""
-    header = {"bench": name, "written": datetime.now(UTC).isoformat(timespec="seconds"), "provenance": provenance()}
+    header = {"bench": name, "written": written, "provenance": provenance()}
     store.append(paths.bench_file(results_dir, name), [header | asdict(row) for row in rows])
 
 

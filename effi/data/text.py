@@ -75,8 +75,9 @@ def load_corpus(
     sizes = ((source.train, corpus), (source.validation, rest), (source.test, rest))
     parts = [words.pack(texts, length, most, running=source.running) for texts, most in sizes]
     if not all(map(len, parts)):
+        has = ", ".join(str(len(part)) for part in parts)
         raise DataError(
-            f"{name} has {sum(map(len, parts))} rows of {length} tokens, too few to train, validate and test on: "
+            f"{name} has {has} rows of {length} tokens to train, validate and test on, and each needs one: "
             "add text, or ask for more tokens or shorter rows"
         )
     views = [_view(part, objective, words.vocabulary, seed + k, words.special) for k, part in enumerate(parts)]

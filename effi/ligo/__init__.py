@@ -12,6 +12,7 @@ from effi.ligo.savings import savings
 from effi.ligo.settings import Model, Pair, Settings, Source
 from effi.ligo.storage import load, save
 from effi.ligo.thrift import LayerDrop, SubNetworks, TokenDrop
+from effi.ligo.transfer import Transfer
 from effi.ligo.tuning import Grown, export, two_stage_gradients
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Stage",
     "SubNetworks",
     "TokenDrop",
+    "Transfer",
     "export",
     "load",
     "open_data",

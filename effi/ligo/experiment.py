@@ -16,6 +16,7 @@ from effi.data.windows import drawn
 from effi.errors import ParameterError
 from effi.ligo.building import build, objective_of
 from effi.ligo.masked import masked_corpus
+from effi.ligo.moments import flat, nested
 from effi.ligo.outcome import curves, outcome
 from effi.ligo.pieces import check_pair
 from effi.ligo.recipes import Scratch
@@ -28,6 +29,8 @@ from effi.training.checkpoint import Kept
 if TYPE_CHECKING:
     from effi.records import Arm, Name, Run
     from effi.records.artefacts import Artefacts
+
+NOTHING = Kept({}, {})
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Experiment:
     def train_source(self, arm: Arm) -> None:
         """Train a small model, and keep its weights for the arms that grow from it."""
         task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
-        found = arm.settings.recipe(task)
+        found = _trained(task, arm.settings)
         if not arm.dry_run:
             self.sources.keep(arm.settings, arm.seed, _kept(task, found))
             _record(arm, task, found)
@@ -70,7 +73,7 @@ class Experiment:
     def train(self, arm: Arm) -> None:
         """Apply an arm's recipe to a new model, and record what became of it."""
         task = self.task(arm.settings, arm.seed, arm.ledger, arm.checkpoint)
-        found = arm.settings.recipe(task)
+        found = _trained(task, arm.settings)
         if not arm.dry_run:
             _record(arm, task, found)
 
@@ -79,20 +82,22 @@ class Experiment:
     def source(self, settings: Settings, seed: int) -> Kept:
         """Weights of a small model and what they cost, for arms that find no file of them."""
         task = self.task(settings, seed, Ledger(str(self.data(settings, seed).train.inputs.device)))
-        return _kept(task, settings.recipe(task))
+        return _kept(task, _trained(task, settings))
 
     # --- parts of these ------------------------------------------------------------------------------------------
 
     def task(self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None) -> Task:
         """The new model of an arm, the small one that it grows from, and what it is trained on."""
         data = self.data(settings, seed)
-        small, facts = self._small(settings, data, seed)
+        small, kept = self._small(settings, data, seed)
+        facts, moments = kept.facts, nested(kept.tensors)
         if facts:
             with ledger.phase(SOURCE, aside=True):
                 flops, paper_flops = round(facts["flops"]), round(facts["paper_flops"])
             ledger.charge(SOURCE, flops, facts["seconds"], paper_flops=paper_flops)
         of_depth = partial(build, settings.model, data, seed)
-        own: dict[str, Any] = {"small": small, "source": facts, "checkpoint": checkpoint}
+        own: dict[str, Any] = {"small": small, "source": facts, "moments": moments, "checkpoint": checkpoint}
+        own["transfer"] = settings.transfer
         return Task(
             of_depth(None), data, settings.training, objective_of(data), seed, unwatched(ledger), of_depth, **own
         )
@@ -108,19 +113,19 @@ class Experiment:
         passes = -(-settings.training.all_steps(len(own.train)) * settings.training.batch_size // len(own.train))
         return masked_corpus(own, passes, seed=seed)
 
-    def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Mapping[str, float]]:
-        """The trained small model of an arm that has one, and what is known of it."""
+    def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Kept]:
+        """The trained small model of an arm that has one, and what is kept of it."""
         if settings.source is None or not settings.recipe.grows:
-            return None, {}
+            return None, NOTHING
         small = build(settings.source.model, data, seed)
         if settings.source.checkpoint:
             cast(GPT, small).load_gpt2(settings.source.checkpoint)
-            return small, {}
+            return small, NOTHING
         if self.dry_run:
-            return small, {}
+            return small, NOTHING
         kept = self.sources.get(source_of(settings), seed)
-        small.load_state_dict(kept.tensors)
-        return small, kept.facts
+        small.load_state_dict({name: value for name, value in kept.tensors.items() if ":" not in name})
+        return small, Kept(*kept)
 
 
 def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:
@@ -139,19 +144,28 @@ def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:
 def source_of(settings: Settings) -> Settings:
     """The arm that trains the small model of another."""
     assert settings.source is not None and settings.source.training is not None
-    small, training = settings.source.model, settings.source.training
-    return replace(settings, model=small, training=training, recipe=Scratch(), source=None)
+    small, training, transfer = settings.source.model, settings.source.training, settings.source.transfer
+    return replace(settings, model=small, training=training, recipe=Scratch(), source=None, transfer=transfer)
+
+
+def _trained(task: Task, settings: Settings) -> Trained:
+    """What a recipe makes of a task's model, with its worth on other tasks."""
+    found = settings.recipe(task)
+    found.facts.update(task.transferred("transfer"))
+    return found
 
 
 def _kept(task: Task, found: Trained) -> Kept:
-    """Weights, and what growing models are told: cost, steps by their kind, last scores."""
+    """Weights, moments, and what growing models are told: cost, steps by kind, last scores, worth on other tasks."""
     facts = outcome(task, found).metrics
     scores = {name: facts[f"validation_{name}"] for name in ("loss", "accuracy")} | {"test_loss": facts["test_loss"]}
     ended = {name: values[-1] for name, values in found.history.curves.items()}
     cost = {"flops": ended["spent_flops"], "paper_flops": ended["spent_paper_flops"], "seconds": ended["seconds"]}
     steps = {name: value for name, value in ended.items() if name.startswith("steps/")}
+    elsewhere = {name: value for name, value in found.facts.items() if name.startswith("transfer/")}
     weights = {name: value.detach().cpu().clone() for name, value in task.model.state_dict().items()}
-    return Kept(weights, scores | cost | steps)
+    weights |= {name: value.cpu() for name, value in flat(found.moments).items()}
+    return Kept(weights, scores | cost | steps | elsewhere)
 
 
 def _record(arm: Arm, task: Task, found: Trained) -> None:

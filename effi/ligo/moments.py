@@ -7,6 +7,7 @@ weighted sum of their squares. Neither is exact, as gradients of the grown model
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,41 @@ def grow_moments(operator: GrowthOperator, small: nn.Module, of: Moments) -> dic
     grown = {kind: operator.grown(stacked(split(small, of[kind])), power) for kind, power in POWERS.items()}
     step = next(iter(of["step"].values()))
     return {**grown, "step": {name: step.clone() for name in grown["exp_avg"]}}
+
+
+class Last:
+    """Adam's moments after the last step of a training, which a listener takes; none of another optimiser."""
+
+    def __init__(self) -> None:
+        self.found: Moments = {}
+
+    def __call__(self, step: Step) -> None:
+        """After the last step, take them."""
+        if step.index == step.steps and isinstance(step.optimizer, torch.optim.Adam | torch.optim.AdamW):
+            self.found = moments(step.optimizer, step.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return flat(self.found)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.found = nested(state)
+
+
+def flat(of: Moments) -> dict[str, Tensor]:
+    """Moments as one table, by "KIND:PARAMETER"."""
+    return {f"{kind}:{name}": value for kind, table in of.items() for name, value in table.items()}
+
+
+def nested(table: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What `flat` made of moments, among other names or not."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in table.items():
+        kind, _, name = key.partition(":")
+        if name:
+            found.setdefault(kind, {})[name] = value
+    return found
 
 
 class Inherited:

@@ -21,5 +21,6 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "source": spec.between(0, 10),
     "growth": spec.options_of(Ligo, base={}),
     "operator": spec.options_of(Growth, base={}),
+    "tasks": spec.several(spec.text),
     "training": spec.in_steps(spec.options_of(Training, base={"steps": 1})),
 }

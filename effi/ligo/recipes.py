@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from effi.errors import ParameterError
 from effi.ligo.flops import growth_step
+from effi.ligo.moments import Last, Moments, grow_moments
 from effi.ligo.operator import Growth, GrowthOperator
 from effi.ligo.pieces import place
 from effi.ligo.rivals import RIVALS
@@ -28,7 +29,8 @@ class Scratch:
     grows: ClassVar[bool] = False
 
     def __call__(self, task: Task) -> Trained:
-        return Trained(ordinary(task))
+        history = ordinary(task, last=(last := Last()))
+        return Trained(history, moments=last.found)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Ligo:
 
     `operator` is what is learned, its seed that of the task. `lr` is the highest rate of width maps, `depth_lr` that of
     depth weights; it rises over `warmup`, as of Training, and falls to 0. With 0 steps the operator stays as it begins.
-    ParameterError for fewer.
+    With `moments` the optimiser's moments are grown, too (`effi.ligo.moments`). ParameterError for fewer steps, and for
+    a small model without moments.
     """
 
     grows: ClassVar[bool] = True
@@ -66,10 +69,13 @@ class Ligo:
     warmup: float = 10
     operator: Growth = field(default_factory=Growth)
     thrift: Thrift | None = None
+    moments: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ParameterError(f"steps={self.steps} of growth: give 0 or more")
+        if self.moments and self.thrift:
+            raise ParameterError("moments=True does not go with what leaves out parts of a step: give thrift=None")
 
     def __call__(self, task: Task) -> Trained:
         with task.ledger.phase(GROWTH):
@@ -81,10 +87,20 @@ class Ligo:
             export(operator, task.model)
         facts = {f"moved/{name}": value for name, value in operator.moved().items()}
         facts["operator_parameters"] = sum(each.numel() for each in operator.parameters())
-        history = ordinary(task, self.thrift)
+        facts |= task.transferred("grown_transfer")
+        history = ordinary(task, self.thrift, self._moments(task, operator))
         if self.steps:
             history.curves[f"steps/{kind}"] = [self.steps] * len(history.curves["spent_flops"])
         return Trained(history, facts, begun | depths(operator, "depth"))
+
+    def _moments(self, task: Task, operator: GrowthOperator) -> Moments:
+        """The small model's moments, grown; a dry run has none."""
+        if not self.moments or task.ledger.dry_run:
+            return {}
+        if not task.moments:
+            raise ParameterError("moments=True grows those of Adam, and the small model has none: train it with adamw")
+        with task.ledger.phase(GROWTH):
+            return grow_moments(operator, task.need_small(), task.moments)
 
     def kind(self, task: Task) -> str:
         """What steps of growth are called: the two models, and options of the operator that change what it computes."""

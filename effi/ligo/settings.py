@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from effi.ligo.trained import Recipe
+from effi.ligo.transfer import Transfer
 from effi.models.gpt import Gelu
 from effi.models.language import TextSize
 from effi.training import Training
@@ -58,19 +59,22 @@ class Source:
     """A small model as it is found: trained by a schedule of its own, on the data of what is grown from it.
 
     Without a training it is a `checkpoint`, a folder whose weights have a `checksum`; what that one cost is not known.
+    `transfer` are other tasks that it is tried on.
     """
 
     model: Model
     training: Training | None
     checkpoint: str = ""
     checksum: str = ""
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
     """One arm on the data that `data` describes: a large model, how it begins, and how it is trained.
 
-    Each seed trains on `rows` windows of its own, None: on all. `source` is what a recipe grows or learns from.
+    Each seed trains on `rows` windows of its own, None: on all. `source` is what a recipe grows or learns from,
+    `transfer` other tasks that the large model is tried on.
     """
 
     data: Mapping[str, Any]
@@ -79,3 +83,4 @@ class Settings:
     recipe: Recipe
     source: Source | None = None
     rows: int | None = None
+    transfer: Transfer | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
@@ -15,6 +15,10 @@ from effi.data import Dataset, Examples, TextDataset
 from effi.errors import ParameterError
 from effi.ligo.flops import Sizes, sizes
 from effi.training import History, Listener, Objective, Training, evaluate, fit
+
+if TYPE_CHECKING:
+    from effi.ligo.moments import Moments
+    from effi.ligo.transfer import Transfer
 
 Data = Dataset | TextDataset
 GROWTH, SOURCE, EVALUATE = "growth", "source", "evaluate"
@@ -31,7 +35,8 @@ class Spent(NamedTuple):
 class Task:
     """A new model of its `seed` and its data; `of_depth` makes one like it with so many layers, and new weights.
 
-    `small` is the trained model that it may grow from, and `source` holds that one's cost and losses.
+    `small` is the trained model that it may grow from, `moments` are its optimiser's, and `source` holds its cost and
+    losses. `transfer` are other tasks that the model is tried on.
     """
 
     model: nn.Module
@@ -43,7 +48,9 @@ class Task:
     of_depth: Callable[[int], nn.Module]
     small: nn.Module | None = None
     source: Mapping[str, float] = field(default_factory=dict)
+    moments: Moments = field(default_factory=dict)
     checkpoint: Path | None = None
+    transfer: Transfer | None = None
 
     @property
     def steps(self) -> int:
@@ -84,6 +91,7 @@ class Task:
         name: str = "",
         objective: Objective | None = None,
         ledger: Ledger | None = None,
+        before_step: Sequence[Listener] = (),
         after_step: Sequence[Listener] = (),
     ) -> History:
         """Train a model in steps of a `kind`, of which one takes `paper_step` FLOPs to the paper, others in proportion.
@@ -99,6 +107,7 @@ class Task:
             objective=objective or self.objective,
             seeds=[self.seed],
             ledger=ledger or self.ledger,
+            before_step=before_step,
             after_step=after_step,
             paper_flops=lambda _, executed: round(share * executed),
             checkpoint=beside(self.checkpoint, name),
@@ -125,6 +134,16 @@ class Task:
                 for name, value in evaluate(model, part, self.data, self.objective).items()
                 if name != "perplexity"
             }
+
+    def transferred(self, moment: str) -> dict[str, float]:
+        """Points of the model as it is now on other tasks, as "MOMENT/TASK"; nothing where none are asked for.
+
+        Nothing in a dry run, which would not forecast it.
+        """
+        if self.transfer is None or self.ledger.dry_run:
+            return {}
+        points = self.transfer.points(self.model, self.data, self.seed, self.ledger)
+        return {f"{moment}/{name}": value for name, value in points.items()}
 
 
 def beside(checkpoint: Path | None, name: str) -> Path | None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from effi.axes import depth
 from effi.ligo.clock import Clock
+from effi.ligo.moments import Inherited, Last, Moments
 from effi.ligo.task import Task
 from effi.ligo.thrift import Thrift, Thrifty
 from effi.training import History
@@ -17,7 +18,7 @@ from effi.training import History
 
 @dataclass(frozen=True)
 class Trained:
-    """The history of an arm's training, numbers about its growth, and curves that figures need.
+    """The history of an arm's training, numbers about its growth, curves that figures need, and moments of Adam's end.
 
     The task's model has its last weights. The first point of the history is the model before its first step.
     """
@@ -25,6 +26,7 @@ class Trained:
     history: History
     facts: dict[str, float] = field(default_factory=dict)
     drawn: dict[str, list[float]] = field(default_factory=dict)
+    moments: Moments = field(default_factory=dict)
 
 
 class Recipe(Protocol):
@@ -36,13 +38,24 @@ class Recipe(Protocol):
         """Train the task's model and leave it with its last weights."""
 
 
-def ordinary(task: Task, thrift: Thrift | None = None) -> History:
-    """Train the task's model by its settings, with what a rule leaves out of each step."""
+def ordinary(
+    task: Task, thrift: Thrift | None = None, moments: Moments | None = None, last: Last | None = None
+) -> History:
+    """Train the task's model by its settings, with what a rule leaves out of each step.
+
+    Adam begins with `moments`, if there are any, and `last` takes those of its end.
+    """
     first, clock = before(task, task.model), Clock()
     model, kind = task.model, task.kind(task.model)
     if thrift is not None:
         model, kind = Thrifty(model, stack(model), thrift, clock), f"{kind}-{type(thrift).__name__}"
-    history = task.fit(model, kind=kind, paper_step=task.paper_step(task.model), after_step=[clock])
+    history = task.fit(
+        model,
+        kind=kind,
+        paper_step=task.paper_step(task.model),
+        before_step=[Inherited(moments)] if moments else [],
+        after_step=[clock, last] if last else [clock],
+    )
     return begun(history, first)
 
 

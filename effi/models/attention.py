@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -15,29 +14,30 @@ from torch import Tensor, nn
 
 from effi.errors import ParameterError
 
-_FUSED = ContextVar("effi_fused_attention", default=True)
+_asked_plain = False  # no context variable, which torch.compile cannot trace
 PLAIN_TOKENS_BF16, PLAIN_TOKENS, NARROW = 512, 64, 16
 
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
     """Compute attention with plain matrix products inside the block: vmap and FLOP counters need it."""
-    token = _FUSED.set(False)
+    global _asked_plain
+    before, _asked_plain = _asked_plain, True
     try:
         yield
     finally:
-        _FUSED.reset(token)
+        _asked_plain = before
 
 
 def prefers_plain(q_BHTD: Tensor) -> bool:
-    """Whether plain matrix products beat scaled_dot_product_attention here, which happens on CPUs.
+    """Whether plain matrix products are asked for, or beat scaled_dot_product_attention here, which happens on CPUs.
 
     In bf16 up to 512 tokens, because the fused backward takes half of a training step; else up to 64 tokens with one
     head, which needs no transposing, or with heads too narrow for vector instructions. The rule is static, not
     probed, so that the same machine computes the same bits.
     """
-    if q_BHTD.device.type != "cpu":
-        return False
+    if _asked_plain or q_BHTD.device.type != "cpu":
+        return _asked_plain
     heads, tokens, width = q_BHTD.shape[-3:]
     if q_BHTD.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
         return tokens <= PLAIN_TOKENS_BF16
@@ -46,7 +46,7 @@ def prefers_plain(q_BHTD: Tensor) -> bool:
 
 def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """softmax(scale q k^T) v with the faster of two equal computations; result BHTD of v's width."""
-    if _FUSED.get() and not prefers_plain(q_BHTD):
+    if not prefers_plain(q_BHTD):
         return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p=dropout, scale=scale)
     weights_BHTT = _scores(q_BHTD, k_BHTD, scale).softmax(-1)
     return F.dropout(weights_BHTT, dropout) @ v_BHTD if dropout else weights_BHTT @ v_BHTD

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effi.errors import ParameterError
-from effi.models.attention import _FUSED, SelfAttention, join_heads, prefers_plain, split_heads
+from effi.models.attention import SelfAttention, join_heads, prefers_plain, split_heads
 from effi.models.language import BASE, TextSize
 from effi.models.library import silent, stored_config, stored_net
 from effi.seeds import seeded
@@ -55,7 +55,7 @@ def causal_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: floa
 
     The rule of `prefers_plain` holds for causal attention, too, although the fused kernel skips half of the scores.
     """
-    if _FUSED.get() and not prefers_plain(q_BHTD):
+    if not prefers_plain(q_BHTD):
         return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
     scores_BHTT = (q_BHTD * scale) @ k_BHTD.mT
     tokens = scores_BHTT.shape[-1]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from itertools import chain, cycle, repeat
 from statistics import median
 
 import numpy as np
+import psutil
 import pytest
 
 from effi.bench import load, rounds
@@ -49,6 +52,13 @@ def test_the_quicker_of_a_pair_is_called_as_long_as_the_other(machine: Machine, 
     _, row = timed(Case("case", "a", takes, clock=machine.clock), budget_s=0.0)
     assert 1000 - len(list(left)) == 2 + calls * (1 + rounds.FEWEST)
     assert row.seconds == pytest.approx([seconds] * rounds.FEWEST)
+
+
+def test_a_long_call_is_not_repeated(machine: Machine) -> None:
+    left = repeat(0.6 * rounds.LONG_S, 100)
+    takes = {"a": machine.takes(left), "b": machine.takes(repeat(5 * rounds.LONG_S))}
+    timed(Case("case", "a", takes, clock=machine.clock), budget_s=0.0)
+    assert 100 - len(list(left)) == 2 + 1 + rounds.FEWEST
 
 
 def test_rounds_end_at_the_most(machine: Machine) -> None:
@@ -177,3 +187,17 @@ def test_the_load_average_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> Non
     assert load.average() == 1.5
     monkeypatch.delattr(load.os, "getloadavg")
     assert load.average() is None
+
+
+def test_a_living_child_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has worked so far is taken off what everyone has."""
+    code = "import time\nwhile time.process_time() < 1.0: pass\nprint(flush=True)\ninput()"
+    everyone = psutil.cpu_times()
+    monkeypatch.setattr(psutil, "cpu_times", lambda: everyone)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        before = load.spent()[0]
+        assert child.stdout is not None
+        child.stdout.readline()
+        after = load.spent()[0]
+        child.communicate(b"\n")
+    assert 0.8 < before - after < 1.5

@@ -26,7 +26,7 @@ def case(machine: Machine) -> Case:
 def test_rows_carry_what_is_needed_to_repeat_them(case: Case, tmp_path: Path) -> None:
     rows = timed(case, budget_s=0.0)
     for _ in range(2):
-        save("naps", rows, tmp_path)
+        save("naps", rows, tmp_path, written="2020-01-01")
     held = store.rows(paths.bench_file(tmp_path, "naps"))
     assert [row["competitor"] for row in held] == ["short", "long", "gone"] * 2
     assert (held[1]["seconds"], held[1]["beside"], held[1]["form"]) == (rows[1].seconds, rows[1].beside, FORM)
@@ -54,10 +54,20 @@ def test_a_table_is_drawn_from_the_newest_rows(case: Case, tmp_path: Path) -> No
 
 def test_a_worthless_row_shows_no_seconds_and_says_why(machine: Machine, case: Case, tmp_path: Path) -> None:
     machine.busy = 100.0
-    save("naps", timed(case, budget_s=0.0), tmp_path)
+    save("naps", timed(case, budget_s=0.0), tmp_path, written="2020-01-01")
     shown = table("naps", newest("naps", tmp_path))
     assert shown.rows[1] == ("naps", "long", "", "", "noisy: repeat", "9", "1,234", "5.00", "")
     assert shown.notes[3].startswith("naps, long: noisy: repeat: others kept 100.00 of ")
+
+
+def test_what_was_timed_before_a_case_that_fails_is_kept(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [case, replace(case, title="more naps"), replace(case, title="broken", reference="absent")]
+    monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: cases})
+    with pytest.raises(KeyError):
+        bench.main("naps", results_dir=tmp_path, budget_s=0.0)
+    assert [row["case"] for row in newest("naps", tmp_path)] == ["naps"] * 3 + ["more naps"] * 3
 
 
 def older(row: Row) -> dict[str, object]:

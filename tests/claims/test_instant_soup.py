@@ -104,9 +104,11 @@ def test_the_mean_of_five_tasks_and_of_the_soups_gives_their_second_lines() -> N
     assert (round(gain, 2), round(mended, 2)) == (0.44, 0.24) and refuted("C4") == {0.22}
     assert [task for task in source if task != "value" and source[task] != bert["LTH"][task]] == ["RTE"]
     soups = {row["model"]: row for row in rows("soups")}
-    for names, half, lead in ((("Cars", "CIFAR-10", "CIFAR-100"), 0.51, 0.30), (("MNLI", "QNLI"), 0.61, 0.605)):
-        gained = statistics.mean(soups["IMS"][name] - soups["plain fine-tune"][name] for name in names)
-        assert gained / 2 == pytest.approx(half, abs=0.0051) and half in refuted("C10")
+    cifar = soups["IMS"]["CIFAR-10"] - soups["plain fine-tune"]["CIFAR-10"]
+    texts = statistics.mean(soups["IMS"][name] - soups["plain fine-tune"][name] for name in ("MNLI", "QNLI"))
+    assert refuted("C10") == {0.205, 0.61}
+    assert [cifar / 2, texts / 2] == pytest.approx([0.205, 0.61], abs=0.0051)
+    for names, lead in ((("Cars", "CIFAR-10", "CIFAR-100"), 0.30), (("MNLI", "QNLI"), 0.605)):
         ahead = statistics.mean(soups["IMS"][name] - soups["greedy soup (8)"][name] for name in names)
         assert ahead == pytest.approx(lead, abs=0.0051)
 
@@ -333,7 +335,7 @@ def test_the_denoiser_is_judged_on_images_and_on_texts() -> None:
     [(0.8, 0.79, "for"), (0.78, 0.79, "for"), (0.81, 0.79, "against"), (0.8, 0.8, "against")],
 )
 def test_few_nets_suffice_where_more_are_no_better_and_none_is_worse(more: float, none: float, here: str) -> None:
-    records = at((0.7,), isp=0.8, isp_n16=more, isp_c50=0.8, isp_c100=0.78, isp_plain=none) + at((0.5, 0.9), isp=0.85)
+    records = at((0.9,), isp=0.8, isp_n16=more, isp_c50=0.8, isp_c100=0.78, isp_plain=none) + at((0.5, 0.7), isp=0.85)
     assert judged("C6", [row | {"scale": "hours"} for row in records]).as_in_the_paper.here == here
 
 

@@ -165,7 +165,8 @@ def test_a_corpus_without_text(tmp_path: Path) -> None:
 
 def test_a_corpus_too_short_for_its_rows(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a few words\n" * 20)
-    assert "too few to train, validate and test on: add text" in refused(tmp_path, data.load_corpus)
+    words = refused(tmp_path, data.load_corpus)
+    assert "has 0, 0, 0 rows of 128 tokens to train, validate and test on, and each needs one: add text" in words
     assert torch.is_tensor(data.load_corpus(f"text:{tmp_path}", length=4, vocabulary=300).corpus)
 
 

@@ -18,6 +18,7 @@ from effi.ligo.building import build, open_data, readers
 from effi.ligo.checkpoint import own_pair, tokenizer_of
 from effi.ligo.experiment import Experiment, source_of, sources_of
 from effi.ligo.inheritance import Distilled
+from effi.ligo.moments import nested
 from effi.ligo.operator import Growth
 from effi.ligo.parameters import PARAMETERS
 from effi.ligo.progressive import Progressive, Stage
@@ -55,6 +56,7 @@ GPT_ARMS = {
     "ligo": Ligo(3),
     "ligo-small": Ligo(3, operator=Growth("per_small")),
     "ligo-tokendrop": Ligo(3, thrift=TokenDrop()),
+    "ligo-moments": Ligo(3, moments=True),
 }
 ARMS = {Name("toy", "gpt", name): settings("gpt", recipe) for name, recipe in GPT_ARMS.items()}
 ARMS |= {
@@ -141,6 +143,31 @@ def test_what_is_grown_from_is_the_trained_source_set_aside(records) -> None:
 def test_learning_an_operator_helps_the_start(records) -> None:
     start = {name: records[f"toy/gpt/{name}"]["metrics"]["start_loss"] for name in ("scratch", "ligo-0", "ligo")}
     assert start["ligo"] < start["ligo-0"] < start["scratch"]
+
+
+def test_moments_of_the_small_models_end_are_grown_and_change_the_training(records, folder) -> None:
+    plain, grown = (records[f"toy/gpt/{name}"]["metrics"] for name in ("ligo", "ligo-moments"))
+    assert grown["start_loss"] == plain["start_loss"] and grown["growth_flops"] == plain["growth_flops"]
+    assert grown["test_loss"] != plain["test_loss"]
+    work = Experiment(BOTH)
+    work.share(run(folder))
+    source = source_of(ARMS[Name("toy", "gpt", "ligo")])
+    found = nested(work.sources.get(source, 0).tensors)
+    model = build(source.model, BOTH["toy"].data, 0)
+    assert set(found) == {"exp_avg", "exp_avg_sq", "step"} and set(map(float, found["step"].values())) == {12.0}
+    assert {name: each.shape for name, each in found["exp_avg"].items()} == {
+        name: each.shape for name, each in model.named_parameters()
+    }
+    assert all(bool((each >= 0).all()) for each in found["exp_avg_sq"].values())
+
+
+def test_moments_of_another_optimiser_are_refused(tmp_path) -> None:
+    sgd = replace(SHORT, optimizer="sgd")
+    arm = replace(settings("gpt", Ligo(3, moments=True)), source=Source(PAIRS["gpt"].small, sgd))
+    with pytest.raises(ParameterError, match="the small model has none: train it with adamw"):
+        train(run(tmp_path), {Name("toy", "gpt", "ligo-moments"): arm})
+    with pytest.raises(ParameterError, match="moments=True does not go with"):
+        Ligo(moments=True, thrift=TokenDrop())
 
 
 def test_what_is_recorded_is_not_trained_again(records, folder) -> None:

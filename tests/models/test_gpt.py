@@ -155,6 +155,15 @@ def test_fused_and_plain_causal_attention_agree(width):
         assert all(torch.allclose(one, other, atol=1e-5) for one, other in grads)
 
 
+def test_a_forward_is_one_graph_for_torch_compile():
+    """fullgraph refuses what would break it in two; plain attention asked for afterwards is seen."""
+    model, ids = scattered(gpt()), texts()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.allclose(compiled(ids), model(ids), atol=1e-5)
+    with plain_attention():
+        assert torch.allclose(compiled(ids), model(ids), atol=1e-5)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
 def test_bf16_autocast_is_near_fp32(attention):
     model = scattered(gpt())

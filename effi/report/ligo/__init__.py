@@ -2,6 +2,7 @@
 
 from effi.report.ligo.curves import cost_curves
 from effi.report.ligo.depth import depth_maps
+from effi.report.ligo.elsewhere import transfer_table
 from effi.report.ligo.savings import recommendation, savings_dots, savings_table
 
-__all__ = ["cost_curves", "depth_maps", "recommendation", "savings_dots", "savings_table"]
+__all__ = ["cost_curves", "depth_maps", "recommendation", "savings_dots", "savings_table", "transfer_table"]

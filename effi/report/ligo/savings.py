@@ -27,8 +27,8 @@ KINDS = {"saving": "gross", "net_saving": "net of the source"}
 def savings_table(results: Results, group: str, *, check: str, account: Account = "flops") -> Table:
     """Each arm's saving beside scratch at every target, gross and net, in %: mean [95 % interval] over seeds.
 
-    "not reached" where no seed reached the target; the number of seeds that did stands behind. RecordError where the
-    check was not run.
+    "not reached" where no seed reached the target; where some did not, how many did stands before. RecordError where
+    the check was not run.
     """
     records = _records(results, check)
     told = [target for target in TARGETS if any(f"{target}/{group}/" in name for name in _names(records))]
@@ -37,7 +37,7 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
     for arm in _arms(records, group):
         cells = [_cell(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target in told for kind in KINDS]
         rows.append((arm, *cells))
-    title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval] (seeds that reached the target)"
+    title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval] of seeds that reached the target"
     return Table(title, columns, tuple(rows), (NOTE,))
 
 
@@ -46,7 +46,7 @@ def savings_dots(
 ) -> Figure:
     """Gross and net savings in FLOPs executed, in %, of some arms at one target: mean, interval and every seed.
 
-    Arms that no seed of which reached it are named so. RecordError where the check was not run or tells of none.
+    How many seeds reached it is told where not all did. RecordError where the check was not run or tells of none.
     """
     records = _records(results, check)
     shown = [arm for arm in arms if arm in _arms(records, group)]
@@ -57,7 +57,8 @@ def savings_dots(
         for row, arm in enumerate(shown):
             values = _values(records, f"{kind}_flops", f"{target}/{group}/{arm}")
             if values:
-                dots(axes, row, values, f"{stats.interval(values).mean:.1f}", colour=colour_of(arm))
+                some = f" ({len(values)} of {len(records)})" if len(values) < len(records) else ""
+                dots(axes, row, values, f"{stats.interval(values).mean:.1f}{some}", colour=colour_of(arm))
             else:
                 axes.text(0, row, " not reached", va="center", fontsize=8, color="#757575")
         axes.axvline(0, color="#666666", lw=1)
@@ -114,4 +115,7 @@ def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
 
 def _cell(records: Sequence[Record], kind: str, name: str) -> str:
     values = _values(records, kind, name)
-    return f"{stats.measured(stats.interval(values), len(values), '', 1)} ({len(values)})" if values else "not reached"
+    if not values:
+        return "not reached"
+    some = f"{len(values)} of {len(records)} seeds: " if len(values) < len(records) else ""
+    return some + stats.measured(stats.interval(values), len(values), "", 1)

@@ -20,8 +20,11 @@ def record(arm: str, seed: int) -> dict[str, Any]:
     """Losses that fall from 4 to 2 at a cost of 100, sooner by what the arm saves; a source of 30 for what grows."""
     cost = 100 * (1 - ARMS[arm])
     found = synthetic.record(f"d/gpt/{arm}", seed, test_loss=2.0 + 0.01 * seed, layers_small=2.0)
+    found["metrics"]["transfer/rte"] = 50.0 + seed + 10 * (arm == "ligo")
     if arm != "scratch":
         found["metrics"]["source_flops"] = 30.0
+    if arm == "ligo":
+        found["metrics"] |= {"source_transfer/rte": 40.0 + seed, "grown_transfer/rte": 45.0}
     spent = np.linspace(0, cost, 6).tolist()
     found["history"] = {"spent_flops": spent, "validation_loss": [4.0, 3.0, 2.6, 2.3, 2.1, 2.0 + 0.01 * seed]}
     if arm == "ligo":
@@ -37,7 +40,9 @@ def check(seed: int) -> dict[str, Any]:
     for arm, saved in ARMS.items():
         metrics |= {f"reached/final/d/gpt/{arm}": 1.0, f"saving_flops/final/d/gpt/{arm}": saved + 0.01 * seed}
         metrics[f"net_saving_flops/final/d/gpt/{arm}"] = saved - 0.3 * (arm != "scratch") + 0.01 * seed
-    metrics["reached/final/d/gpt/copy"] = 0.0
+    metrics |= {"reached/final/d/gpt/copy": 0.0, "reached/final/d/gpt/mslt": float(seed > 0)}
+    if seed:
+        metrics["saving_flops/final/d/gpt/mslt"] = 0.25
     return synthetic.record(CHECK, seed, **metrics) | {"dataset": None, "model": None, "variant": None, "ratio": None}
 
 
@@ -50,7 +55,7 @@ def test_savings_are_told_gross_and_net_and_never_where_a_target_was_not_reached
     table = ligo.savings_table(results, "d/gpt", check=CHECK)
     rows = {row[0]: row[1:] for row in table.rows}
     assert table.columns == ("arm", "final, gross", "final, net of the source")
-    assert rows["ligo"][0].startswith("21.0 [") and rows["ligo"][0].endswith("(3)")
+    assert rows["ligo"][0].startswith("21.0 [") and rows["mslt"][0] == "2 of 3 seeds: 25.0"
     assert rows["ligo"][1].startswith("-9.0 [") and rows["copy"] == ("not reached", "not reached")
 
 
@@ -61,6 +66,18 @@ def test_a_picture_of_savings_has_a_panel_for_each_account(results) -> None:
     assert any(text.get_text() == " not reached" for text in net.texts)
     means = [line.get_xdata()[0] for line in gross.lines if line.get_marker() == "o" and line.get_markersize() == 6]
     assert means == pytest.approx([21.0, 11.0])
+    told = ligo.savings_dots(results, "d/gpt", ["mslt"], title="What is saved?", check=CHECK).axes[0].texts
+    assert [text.get_text().strip() for text in told] == ["25.0 (2 of 3)"]
+
+
+def test_points_on_other_tasks_stand_side_by_side(results) -> None:
+    table = ligo.transfer_table(results, "d/gpt")
+    assert table.columns == ("task", "the small model", "right after growth", "grown and trained", "from scratch")
+    ((task, small, at_once, grown, scratch),) = table.rows
+    assert (task, at_once) == ("rte", "45.0") and small.startswith("41.0 [")
+    assert grown.startswith("61.0 [") and scratch.startswith("51.0 [")
+    with pytest.raises(RecordError, match="d/bert: no other task was tried; name some"):
+        ligo.transfer_table(results, "d/bert")
 
 
 def test_the_advice_hangs_on_who_pays_for_the_source(results) -> None:
