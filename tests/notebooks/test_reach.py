@@ -29,7 +29,7 @@ LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
     },
     "instant_soup": {},
     "mixed_sparsity": {(".training.eval_every", "20 steps"): OFTEN},
-    "ligo": {(f"{whose}.training.eval_every", "14 steps"): OFTEN for whose in ("", ".source")},
+    "ligo": {(f"{whose}.training.eval_every", "20 steps"): OFTEN for whose in ("", ".source")},
 }
 # What an arm is trained on is no method, and differs by design.
 DATA = (".data", ".group")
