@@ -113,7 +113,7 @@ def _seen(found: Sequence[Finding], paper: Paper, results: Results) -> Iterator[
     for finding in found:
         judged = look(finding, paper, results)
         if judged.here == "for" and judged.deciding:
-            least = "Least sure of its tests: " if len(judged.evidence) > 1 else ""
+            least = "Of its tests that which holds most narrowly: " if len(judged.evidence) > 1 else ""
             yield f"{finding.text} *{least}{judged.deciding.clause}{judged.deciding.number}.*"
 
 

@@ -20,7 +20,8 @@ from tests.claims.synthetic import REPORT, paper
 from tests.report.synthetic import trained
 
 SCORED = REPORT | {"baseline": "dense", "score": "test_accuracy", "margin": "accuracy"}
-PAPER = paper(report=SCORED, margins={"accuracy": {"e": 0.3, "other": 1.0}, "loss": {"other": 1.0}})
+MARGINS = {"accuracy": {"e": 0.3, "other": 1.0}, "loss": {"other": 1.0}}
+PAPER = paper(report=SCORED, margins=MARGINS)
 
 
 def arm(name: str, accuracies: Sequence[float], validation: float | None = None, **cost: Any) -> list[dict[str, Any]]:
@@ -204,6 +205,17 @@ def test_without_a_validation_metric_nothing_is_chosen() -> None:
 def test_seeds_that_agree_by_chance_are_not_sure() -> None:
     told = found([*arm("d/dense", [0.8] * 3), *arm("d/small", [0.8] * 3, flops=20.0)])
     assert told.decision == "cannot tell" and told.why.endswith("more seeds would tell")
+
+
+def test_a_group_with_another_score_is_advised_by_that() -> None:
+    """All arms cost what dense training does, which no score is needed to say."""
+    records = [record for record in runs() if record["variant"] in ("dense", "near")]
+    for record in records:
+        record["metrics"]["test_pearson"] = record["metrics"].pop("test_accuracy")
+        record["cost"]["flops"] = 100.0
+    of_numbers = paper(report=SCORED | {"other_scores": ["test_pearson"]}, margins=MARGINS)
+    (told,) = choose(Results(records), of_numbers, baseline="dense")
+    assert (told.decision, told.why) == ("stay", "stay with dense: no arm on offer saves FLOPs")
 
 
 def test_arms_that_were_never_drawn_are_not_on_offer() -> None:

@@ -38,6 +38,16 @@ def test_the_arm_is_chosen_on_validation_and_told_on_test() -> None:
     assert second[1:3] == ("90 %", "snip-0.9")
 
 
+def test_where_validation_has_no_correlation_the_best_on_test_is_taken_and_said_to_be() -> None:
+    """Of two arms that of less validation loss knows nothing."""
+    records = [*arm("d/clip/dense", (0.5, 0.5), 1.0), *arm("d/clip/isp-0.9", (0.0, 0.1), 1.1, 0.1)]
+    records += arm("d/clip/random-0.9", (0.2, 0.3), 1.4, 0.1)
+    for record in records:
+        record["metrics"]["test_pearson"] = record["metrics"].pop("test_accuracy")
+    (row,) = kept_table(Results(records), baseline="dense").rows
+    assert row[2] == "random-0.9 (best on test)" and row[3].startswith("test Pearson correlation: -0.250")
+
+
 def test_arms_of_fewer_seeds_are_compared_at_their_own() -> None:
     """0.75 at an easy seed is less beside its dense model than 0.72 in the mean of an easy and a hard one."""
     dense = [*arm("d/clip/dense", (0.9, 0.6), 1.0)]
