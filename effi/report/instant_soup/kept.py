@@ -30,7 +30,7 @@ def kept_table(results: Results, *, baseline: str) -> Table:
             at.setdefault((results.group(arm), ratio), {})[arm] = pairs
     rows = (_row(results, group, ratio, arms) for (group, ratio), arms in sorted(at.items()))
     note = (
-        "The arm is chosen on validation, by accuracy; of correlations on the test split itself, which flatters it. Its "
+        "The arm is chosen on validation, by accuracy; by a correlation on the test split itself, which flatters. Its "
         "change beside dense is that of the test split: mean [95 % interval]. Bytes: four for each weight left, "
         "and one bit for each that may be pruned."
     )
