@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from effi.bench.gpts import Shape, texts
+from effi.bench.gpts import Shape, effi, trained
 from effi.bench.rounds import Case, Competitor
-from effi.bench.suites import step_on
 from effi.ligo import Grown, GrowthOperator
 from effi.ligo.maps import Extended, expand, mix, tied
 from effi.ligo.pieces import Piece
-from effi.models.gpt import GPT
 from effi.models.language import TextSize, language_model
 from effi.seeds import generator
 
@@ -143,23 +142,11 @@ def step(small: TextSize = PAIR[0], large: TextSize = PAIR[1], *, batch: int = 1
     """A step that learns the operator beside one of the large model, each with fused AdamW, on one batch."""
     shape = Shape(large, LENGTH, 4096)
 
-    @cache
-    def model() -> GPT:
-        return GPT(shape.vocabulary, shape.context, shape.size).to(device)
+    def grown(to: Shape) -> Grown:
+        wide, narrow = effi(to), effi(replace(to, size=small))
+        return Grown(GrowthOperator(narrow.to(device), wide.to(device)), wide)
 
-    def trained(net: torch.nn.Module, flops: int) -> Competitor:
-        examples = texts(shape, batch).to(device)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-        run = step_on(net, optimizer, examples.inputs.long(), examples.labels, "fp32")
-        return Competitor(run, sum(each.numel() for each in net.parameters()), flops)
-
-    def ordinary() -> Competitor:
-        return trained(model(), model().train_flops(batch, LENGTH))
-
-    def growth() -> Competitor:
-        grown = Grown(GrowthOperator(GPT(shape.vocabulary, shape.context, small).to(device), model()), model())
-        assert grown.train_flops is not None
-        return trained(grown, grown.train_flops(batch, LENGTH))
-
+    made = {"an ordinary step": effi, "a growth step": grown}
+    makers = {name: partial(trained, make, shape, batch, "fp32", device, compiled=False) for name, make in made.items()}
     title = f"GPT {small.depth} x {small.width} to {large.depth} x {large.width}, batch {batch} of {LENGTH}, fp32"
-    return Case(title, "an ordinary step", {"an ordinary step": ordinary, "a growth step": growth})
+    return Case(title, "an ordinary step", makers)

@@ -121,8 +121,7 @@ def _beside(
     """
     pair = dict.fromkeys((case.reference, name))
     longest = max(first[each] for each in pair)
-    repeats = {each: min(CALLS, max(1, int(LONG_S / first[each]))) for each in pair}
-    calls = {each: min(repeats[each], round(longest / first[each])) for each in pair}
+    calls = {each: min(CALLS, max(1, int(LONG_S / first[each])), round(longest / first[each])) for each in pair}
     rounds = int(budget_s / sum(calls[each] * first[each] for each in pair))
     start, turns = load.spent(), {each: repeated(steps[each], calls[each]) for each in pair}
     measured = measure(turns, repeats=min(MOST, max(FEWEST, rounds)), budget_s=math.inf, clock=case.clock)

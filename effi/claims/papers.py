@@ -287,7 +287,7 @@ def _display(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ParameterError(f"The margin of [report] {mistake}: add it.")
     for name in sorted(set(report["headline"]) - {finding["id"] for finding in content.get("findings", ())}):
         raise ParameterError(f"The headline of [report] names {name}, which is none of the findings: use one of them.")
-    for metric in (report["score"], *report.get("other_scores", ()), *report["metrics"]):
+    for metric in (report["score"], *report["metrics"]):
         for mistake in _unknown(metric, content):
             raise ParameterError(f"[report] {mistake}")
     return report

@@ -16,7 +16,7 @@ from effi.data.windows import drawn
 from effi.errors import ParameterError
 from effi.ligo.building import build, objective_of
 from effi.ligo.masked import masked_corpus
-from effi.ligo.moments import flat, nested
+from effi.ligo.moments import Moments, flat, nested
 from effi.ligo.outcome import curves, outcome
 from effi.ligo.pieces import check_pair
 from effi.ligo.recipes import Scratch
@@ -29,8 +29,6 @@ from effi.training.checkpoint import Kept
 if TYPE_CHECKING:
     from effi.records import Arm, Name, Run
     from effi.records.artefacts import Artefacts
-
-NOTHING = Kept({}, {})
 
 
 @dataclass
@@ -89,15 +87,14 @@ class Experiment:
     def task(self, settings: Settings, seed: int, ledger: Ledger, checkpoint: Path | None = None) -> Task:
         """The new model of an arm, the small one that it grows from, and what it is trained on."""
         data = self.data(settings, seed)
-        small, kept = self._small(settings, data, seed)
-        facts, moments = kept.facts, nested(kept.tensors)
+        small, facts, moments = self._small(settings, data, seed)
         if facts:
             with ledger.phase(SOURCE, aside=True):
                 flops, paper_flops = round(facts["flops"]), round(facts["paper_flops"])
             ledger.charge(SOURCE, flops, facts["seconds"], paper_flops=paper_flops)
         of_depth = partial(build, settings.model, data, seed)
-        own: dict[str, Any] = {"small": small, "source": facts, "moments": moments, "checkpoint": checkpoint}
-        own["transfer"] = settings.transfer
+        own: dict[str, Any] = {"small": small, "source": facts, "moments": moments}
+        own |= {"checkpoint": checkpoint, "transfer": settings.transfer}
         return Task(
             of_depth(None), data, settings.training, objective_of(data), seed, unwatched(ledger), of_depth, **own
         )
@@ -113,19 +110,22 @@ class Experiment:
         passes = -(-settings.training.all_steps(len(own.train)) * settings.training.batch_size // len(own.train))
         return masked_corpus(own, passes, seed=seed)
 
-    def _small(self, settings: Settings, data: Data, seed: int) -> tuple[nn.Module | None, Kept]:
-        """The trained small model of an arm that has one, and what is kept of it."""
+    def _small(
+        self, settings: Settings, data: Data, seed: int
+    ) -> tuple[nn.Module | None, Mapping[str, float], Moments]:
+        """The trained small model of an arm that has one, what is known of it, and its optimiser's moments."""
         if settings.source is None or not settings.recipe.grows:
-            return None, NOTHING
+            return None, {}, {}
         small = build(settings.source.model, data, seed)
         if settings.source.checkpoint:
             cast(GPT, small).load_gpt2(settings.source.checkpoint)
-            return small, NOTHING
+            return small, {}, {}
         if self.dry_run:
-            return small, NOTHING
+            return small, {}, {}
         kept = self.sources.get(source_of(settings), seed)
-        small.load_state_dict({name: value for name, value in kept.tensors.items() if ":" not in name})
-        return small, Kept(*kept)
+        moments = nested(kept.tensors)
+        small.load_state_dict({name: kept.tensors[name] for name in kept.tensors.keys() - flat(moments).keys()})
+        return small, kept.facts, moments
 
 
 def sources_of(arms: Mapping[Name, Settings]) -> dict[Name, Settings]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from effi.cost import Ledger
@@ -20,7 +19,7 @@ from effi.data.tokens import Tokenizer
 from effi.errors import ParameterError
 from effi.ligo.flops import sizes
 from effi.ligo.task import Data
-from effi.models.language import TextModel
+from effi.models.language import TextModel, at_last
 from effi.seeds import seeded
 from effi.training import Classification, Regression, Training, evaluate, fit
 
@@ -45,9 +44,9 @@ class Transfer:
         if not isinstance(data, TextDataset) or data.tokenizer is None:
             raise ParameterError(f"{data.name} has no tokenizer, in whose ids other texts could be read: transfer=None")
         with ledger.phase("transfer", aside=True):
-            return {name: self._points(model, name, data.tokenizer, seed, ledger) for name in self.tasks}
+            return {name: self._points(model, name, data.tokenizer, seed) for name in self.tasks}
 
-    def _points(self, model: nn.Module, name: str, tokenizer: Tokenizer, seed: int, ledger: Ledger) -> float:
+    def _points(self, model: nn.Module, name: str, tokenizer: Tokenizer, seed: int) -> float:
         device = str(next(model.parameters()).device)
         read = _read(name, tokenizer, tuple(self.tasks[name].items())).to(device)
         tuned = Headed(copy.deepcopy(model), len(read.classes) or 1, read.pad, seed).to(device)
@@ -74,9 +73,7 @@ class Headed(nn.Module):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         x_BTN = self.body.hidden(ids_BT)
-        places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        read_B = ((ids_BT != self.pad) * places_T).argmax(1) if self.last else torch.zeros_like(ids_BT[:, 0])
-        logits: Tensor = self.score(x_BTN[torch.arange(len(ids_BT), device=ids_BT.device), read_B])
+        logits: Tensor = self.score(at_last(x_BTN, ids_BT, self.pad) if self.last else x_BTN[:, 0])
         return logits
 
     def forward_flops(self, batch: int, tokens: int) -> dict[str, int]:
@@ -92,5 +89,5 @@ class Headed(nn.Module):
 
 @lru_cache(8)
 def _read(name: str, tokenizer: Tokenizer, options: tuple[tuple[str, Any], ...]) -> TextDataset:
-    """A task in the ids of a tokenizer, read once a process."""
+    """A task in the ids of a tokenizer; an arm that is tried at two moments reads it once."""
     return load_text(name, tokenizer=tokenizer, **dict(options))

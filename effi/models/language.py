@@ -150,10 +150,14 @@ class TextClassifier(TextModel):
     def forward(self, ids_BT: Tensor) -> Tensor:
         if not self.causal:
             return super().forward(ids_BT)
-        x_BTN = self.hidden(ids_BT)
-        places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        last_B = ((ids_BT != self.pad) * places_T).argmax(1)
-        return self.net.score(x_BTN[torch.arange(len(ids_BT), device=ids_BT.device), last_B])
+        return self.net.score(at_last(self.hidden(ids_BT), ids_BT, self.pad))
+
+
+def at_last(x_BTN: Tensor, ids_BT: Tensor, pad: int) -> Tensor:
+    """What stands at the last token of each text, BN; padding is behind it."""
+    places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+    last_B = ((ids_BT != pad) * places_T).argmax(1)
+    return x_BTN[torch.arange(len(ids_BT), device=ids_BT.device), last_B]
 
 
 class Options(TypedDict, total=False):

@@ -171,14 +171,14 @@ def choose(
 
     Of the arms on offer (None: those that the paper's file offers, else all) that surely cost less, the one chosen is
     the cheapest of those that surely keep the metric on validation, else the best there. Only its test decides, by
-    `told` (None: the paper's score, or another of its `other_scores` where an arm has only that), so that no test split
-    chooses. None at smoke scale. Errors as of `trades` and `validation_of`.
+    `told` (None: the paper's score), so that no test split chooses. Arms that do not hold that, but another of the
+    paper's [scores], are told by the other. None at smoke scale. Errors as of `trades` and `validation_of`.
     """
     told = told or paper.report["score"]
     validation = _chosen_by(told, paper)
     if results.scale == "smoke":
         return []
-    others = paper.report.get("other_scores", [])
+    others = sorted({metric for table in paper.scores.values() for metric in table.values()} - {told})
     *scored, checked = (
         {trade.arm: trade for trade in trades(results, paper, baseline=baseline, metric=metric, by=by)}
         for metric in (*others, told, validation)

@@ -213,7 +213,7 @@ def test_a_group_with_another_score_is_advised_by_that() -> None:
     for record in records:
         record["metrics"]["test_pearson"] = record["metrics"].pop("test_accuracy")
         record["cost"]["flops"] = 100.0
-    of_numbers = paper(report=SCORED | {"other_scores": ["test_pearson"]}, margins=MARGINS)
+    of_numbers = paper(report=SCORED, margins=MARGINS, scores={"task": {"other": "test_pearson"}})
     (told,) = choose(Results(records), of_numbers, baseline="dense")
     assert (told.decision, told.why) == ("stay", "stay with dense: no arm on offer saves FLOPs")
 

@@ -8,11 +8,12 @@ from statistics import fmean
 from effi.claims import Pair, Results, measures, uncertainty
 from effi.claims.results import holds
 from effi.report.tables import Table
+from effi.report.trades import validation_of
 
 # Of a task the first that its records hold.
 SCORES = ("test_mcc", "test_pearson", "test_accuracy")
 UNCHECKED = SCORES[:2]  # not measured on validation
-LOSS, ACCURACY = "validation_loss", "validation_accuracy"
+LOSS = "validation_loss"
 COLUMNS = ("group", "pruned", "arm", "change of the test score", "MB stored", "of dense")
 
 
@@ -55,7 +56,8 @@ def score_of(pairs: Sequence[Pair]) -> str:
 
 def _liked(pairs: Sequence[Pair], metric: str) -> float:
     """How much an arm is preferred to its baseline, seed by seed, as arms have different seeds."""
-    by, sign = (metric, 1) if metric in UNCHECKED else (ACCURACY, 1) if metric == "test_accuracy" else (LOSS, -1)
+    by = metric if metric in UNCHECKED else validation_of(metric)
+    sign = -1 if measures.lower_is_better(by) else 1
     return sign * fmean(measures.value(pair.arm, by) - measures.value(pair.baseline, by) for pair in pairs)
 
 
