@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import cache
@@ -227,7 +228,7 @@ class Run:
         self._asked |= dict.fromkeys(identities)
         made = {"source": sources[0].plain(), "parents": parents, "question": identity(same)}
         header = {**self._header, **said, "settings": plain, **made}
-        ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=len(seeds))
+        ledger = Ledger(self.device, dry_run=self.dry_run, side_by_side=len(seeds) * _runs_at_once())
         label = name if isinstance(name, Name) else None
         quiet = self._progress.quiet
         return Arm(str(name), seeds, settings, identities, self.path, header, ledger, label=label, quiet=quiet)
@@ -331,3 +332,8 @@ def _module_names(uses: Sequence[ModuleType | str]) -> set[str]:
 def _at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise ParameterError(f"{name} is {value}; give at least 1")
+
+
+def _runs_at_once() -> int:
+    """Runs that share this machine, as who starts them says in EFFI_RUNS_AT_ONCE; 1 unless it is set."""
+    return int(os.environ.get("EFFI_RUNS_AT_ONCE", "1"))

@@ -188,11 +188,11 @@ def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outc
 
 
 def _environment(jobs: int) -> dict[str, str]:
-    """Cores shared out between notebooks that run at once: joblib and torch read these."""
+    """Cores shared out between notebooks that run at once, which joblib and torch read; records say how many ran."""
     if jobs == 1:
         return dict(os.environ)
     cores = str(max(1, (os.cpu_count() or 1) // jobs))
-    return {**os.environ, "LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": cores}
+    return {**os.environ, "LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": cores, "EFFI_RUNS_AT_ONCE": str(jobs)}
 
 
 def _from_root(path: Path) -> str:

@@ -388,6 +388,13 @@ def test_seeds_trained_together_share_the_cost(tmp_path: Path) -> None:
     assert len(seconds) == 1
 
 
+def test_runs_at_once_share_the_machine_as_trainings_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFI_RUNS_AT_ONCE", "2")
+    run = make(tmp_path)
+    run.each(lesson, {"a": None}, [0, 1, 2], together=3, jobs=1)
+    assert [record["cost"]["side_by_side"] for record in run.records()] == [6, 6, 6]
+
+
 def test_a_group_takes_only_seeds_without_a_record(tmp_path: Path) -> None:
     make(tmp_path).each(lesson, {"a": None}, [1, 3], jobs=1)
     run = make(tmp_path)
