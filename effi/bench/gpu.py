@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from effi.bench import gpts, soups, suites, tickets
+from effi.bench import gpts, growth, soups, suites, tickets
 from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
 from effi.bench.slimming import steps_after_removal
@@ -20,7 +20,7 @@ LENGTHS, TOKENS = (1024, 2048, 4096, 8192), 16_384  # of a text, of a batch
 def gpu() -> list[Case]:
     """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks.
 
-    Last GPT-2 small, dense and masked, and its attention under patterns as texts grow longer.
+    Then GPT-2 small, dense and masked, and its attention under patterns as texts grow longer; last, a growth step.
     """
     if not torch.cuda.is_available():
         return []
@@ -33,6 +33,7 @@ def gpu() -> list[Case]:
         *gpts.gpt(gpts.GPT2, precisions=("bf16",), device="cuda"),
         gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
         *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
+        growth.step(growth.SMALL, growth.BASE, batch=256, precision="bf16", device="cuda"),
     ]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from effi.bench.gpts import Shape, effi, trained
+from effi.bench.gpts import Precision, Shape, effi, trained
 from effi.bench.rounds import Case, Competitor
 from effi.ligo import Grown, GrowthOperator
 from effi.ligo.maps import Extended, expand, mix, tied
@@ -138,7 +138,14 @@ def toy(small: TextSize = TOY[0], large: TextSize = TOY[1]) -> Case:
 # --- steps ---------------------------------------------------------------------------------------------------
 
 
-def step(small: TextSize = PAIR[0], large: TextSize = PAIR[1], *, batch: int = 16, device: str = "cpu") -> Case:
+def step(
+    small: TextSize = PAIR[0],
+    large: TextSize = PAIR[1],
+    *,
+    batch: int = 16,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+) -> Case:
     """A step that learns the operator beside one of the large model, each with fused AdamW, on one batch."""
     shape = Shape(large, LENGTH, 4096)
 
@@ -147,6 +154,8 @@ def step(small: TextSize = PAIR[0], large: TextSize = PAIR[1], *, batch: int = 1
         return Grown(GrowthOperator(narrow.to(device), wide.to(device)), wide)
 
     made = {"an ordinary step": effi, "a growth step": grown}
-    makers = {name: partial(trained, make, shape, batch, "fp32", device, compiled=False) for name, make in made.items()}
-    title = f"GPT {small.depth} x {small.width} to {large.depth} x {large.width}, batch {batch} of {LENGTH}, fp32"
-    return Case(title, "an ordinary step", makers)
+    makers = {
+        name: partial(trained, make, shape, batch, precision, device, compiled=False) for name, make in made.items()
+    }
+    sizes = f"GPT {small.depth} x {small.width} to {large.depth} x {large.width}"
+    return Case(f"{sizes}, batch {batch} of {LENGTH}, {precision}", "an ordinary step", makers)

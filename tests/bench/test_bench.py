@@ -135,7 +135,8 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
     small = "GPT 768 x 12, 1,024 tokens, batch 8, bf16"
     assert titles[6:9] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
     lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
-    assert titles[9:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
+    assert titles[9:13] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
+    assert titles[13:] == ["GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"]
     assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 
