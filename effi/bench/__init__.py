@@ -21,6 +21,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "mixed_sparsity": sparsity.mixed_sparsity,
     "ligo": growth.ligo,
     "gpu": gpu.timed_by_events,
+    "gpu_gpt": gpu.gpt_by_events,
 }
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,10 +18,7 @@ LENGTHS, TOKENS = (1024, 2048, 4096, 8192), 16_384  # of a text, of a batch
 
 
 def gpu() -> list[Case]:
-    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks.
-
-    Then GPT-2 small, dense and masked, and its attention under patterns as texts grow longer; last, a growth step.
-    """
+    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
     if not torch.cuda.is_available():
         return []
     return [
@@ -30,10 +27,18 @@ def gpu() -> list[Case]:
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
         tickets.selection(device="cuda"),
+    ]
+
+
+def gpt() -> list[Case]:
+    """GPT-2 small, dense and masked; a growth step; attention under patterns as texts grow longer."""
+    if not torch.cuda.is_available():
+        return []
+    return [
         *gpts.gpt(gpts.GPT2, precisions=("bf16",), device="cuda"),
         gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
-        *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
         growth.step(growth.SMALL, growth.BASE, batch=256, precision="bf16", device="cuda"),
+        *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
     ]
 
 
@@ -45,9 +50,18 @@ def rounds_of_votes() -> list[Case]:
 
 
 def timed_by_events() -> list[Case]:
-    """`gpu`, each competitor CALLS times in a call, so that events time work, not launches; and `rounds_of_votes`."""
-    often = [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in gpu()]
-    return often + [replace(case, clock=seconds) for case in rounds_of_votes()]
+    """`gpu` and `rounds_of_votes` by a GPU's own clock."""
+    return _often(gpu()) + [replace(case, clock=seconds) for case in rounds_of_votes()]
+
+
+def gpt_by_events() -> list[Case]:
+    """`gpt` by a GPU's own clock."""
+    return _often(gpt())
+
+
+def _often(cases: Sequence[Case]) -> list[Case]:
+    """Each competitor CALLS times in a call, so that events time work, not launches."""
+    return [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in cases]
 
 
 def _titled(case: Case, of: str) -> Case:

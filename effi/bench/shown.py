@@ -59,7 +59,7 @@ def _row(record: store.Record) -> Row:
 
 def _machine(name: str, record: store.Record, rows: Sequence[Row]) -> str:
     facts: dict[str, Any] = record["provenance"]
-    machine = facts["gpu"]["name"] if name == "gpu" and facts["gpu"] else facts["cpu"]
+    machine = facts["gpu"]["name"] if name.startswith("gpu") and facts["gpu"] else facts["cpu"]
     threads, torch = f"{facts['threads']} threads on {facts['cores']} cores", f"torch {facts['versions']['torch']}"
     load, others = _range(row.load for row in rows), _range(row.others for row in rows)
     busy = f"load average {load}, cores that others kept busy {others}"

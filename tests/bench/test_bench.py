@@ -132,17 +132,17 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
     titles = [case.title for case in gpu.gpu()]
     assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
     assert titles[3:6] == ["step under a mask, batch 512", "training step, batch 512", "magnitude, 85 M in 100"]
-    small = "GPT 768 x 12, 1,024 tokens, batch 8, bf16"
-    assert titles[6:9] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
+    small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.gpt()]
+    assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
+    assert words[3] == "GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"
     lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
-    assert titles[9:13] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
-    assert titles[13:] == ["GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"]
+    assert words[4:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
     assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 def test_gpu_steps_are_timed_by_events() -> None:
-    for case in gpu.timed_by_events():
+    for case in gpu.timed_by_events() + gpu.gpt_by_events():
         measured = [row for row in complete(case).values() if not row.note]
         assert measured and all(second > 0 for row in measured for second in row.seconds)
 
