@@ -187,7 +187,7 @@ def _kind(default: object) -> str:
 
 
 def _typed(name: str, parameter: Parameter, value: object) -> object:
-    value = _literal(value) if isinstance(value, str) and parameter.type != "str" else value
+    value = _read(value, parameter.type) if isinstance(value, str) else value
     if value == parameter.default and type(value) is type(parameter.default):
         return value
     if not _fits(value, parameter.type):
@@ -195,6 +195,17 @@ def _typed(name: str, parameter: Parameter, value: object) -> object:
         wanted = f"{_described(parameter.type)}, for example {example!r}"
         raise ParameterError(f"{name} wants {wanted}; got {value!r}.")
     return float(value) if isinstance(value, int) and parameter.type == "float" else value
+
+
+def _read(text: str, kind: str) -> object:
+    """What a terminal says of a parameter; the items of a list may be joined by commas alone."""
+    if kind == "str":
+        return text
+    value = _literal(text)
+    if not kind.startswith("list[") or isinstance(value, list):
+        return value
+    items = [item.strip() for item in text.split(",")]
+    return items if kind == "list[str]" else [_literal(item) for item in items]
 
 
 def _literal(text: str) -> object:
