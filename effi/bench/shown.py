@@ -34,9 +34,13 @@ def save(name: str, rows: Sequence[Row], results_dir: str | Path, *, written: st
 
 
 def newest(name: str, results_dir: str | Path) -> list[store.Record]:
-    """Rows that were written last, of any form; none where there is no file. RecordError for a damaged file."""
+    """Rows of each case that were written last, of any form: a measurement that was cut short hides no case.
+
+    None where there is no file; RecordError for a damaged one.
+    """
     rows = store.rows(paths.bench_file(results_dir, name), sealed=False)
-    return [row for row in rows if row["written"] == rows[-1]["written"]]
+    last = {row["case"]: row["written"] for row in rows}
+    return [row for row in rows if row["written"] == last[row["case"]]]
 
 
 def table(name: str, records: Sequence[store.Record]) -> Table:
@@ -47,7 +51,7 @@ def table(name: str, records: Sequence[store.Record]) -> Table:
     columns = ("case", "competitor", "min ms", "median ms", ratio, "rounds", "parameters", "GFLOP", "extra MB")
     how = HOW if all(row.form == FORM for row in rows) else OLDER
     noisy = [f"{row.case}, {row.competitor}: {row.note}" for row in rows if _is_noisy(row)]
-    notes = (_machine(name, records[0], rows), how, *noisy)
+    notes = (*_machines(name, records), how, *noisy)
     return Table(f"Benchmark {name}", columns, tuple(map(_cells, rows)), notes)
 
 
@@ -57,13 +61,23 @@ def _row(record: store.Record) -> Row:
     return Row(**{"form": 1} | {name: value for name, value in record.items() if name in known})
 
 
-def _machine(name: str, record: store.Record, rows: Sequence[Row]) -> str:
-    facts: dict[str, Any] = record["provenance"]
+def _machines(name: str, records: Sequence[store.Record]) -> list[str]:
+    """A line per measurement, with its cases where there are several."""
+    found = {
+        record["written"]: [each for each in records if each["written"] == record["written"]] for record in records
+    }
+    named = {when: ", ".join(dict.fromkeys(each["case"] for each in own)) for when, own in found.items()}
+    return [_machine(name, own) + f" ({named[when]})" * (len(found) > 1) for when, own in sorted(found.items())]
+
+
+def _machine(name: str, records: Sequence[store.Record]) -> str:
+    facts: dict[str, Any] = records[0]["provenance"]
     machine = facts["gpu"]["name"] if name.startswith("gpu") and facts["gpu"] else facts["cpu"]
     threads, torch = f"{facts['threads']} threads on {facts['cores']} cores", f"torch {facts['versions']['torch']}"
+    rows = [_row(record) for record in records]
     load, others = _range(row.load for row in rows), _range(row.others for row in rows)
     busy = f"load average {load}, cores that others kept busy {others}"
-    return f"{machine}, {threads}, {torch}, {busy}, {record['written'][:10]}"
+    return f"{machine}, {threads}, {torch}, {busy}, {records[0]['written'][:10]}"
 
 
 def _range(values: Iterable[float | None]) -> str:

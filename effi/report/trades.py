@@ -207,13 +207,18 @@ def advised_by(results: Results, paper: Paper) -> Cost:
     return "seconds" if _timing(paper) in results else "flops"
 
 
-def unlearned_sentence(results: Results, paper: Paper) -> str:
-    """On which data sets and models the baseline has not learned; empty where it has on all, or no other can tell."""
+def unlearned(results: Results, paper: Paper) -> list[str]:
+    """Data sets and models on which the baseline has not learned; none where it has on all, or no other can tell."""
     baseline = paper.report["baseline"]
     if not results.where(variant=baseline):
-        return ""
+        return []
     bases, score = _baselines(results, baseline), paper.report["score"]
-    where = " and ".join(group for group, arm in bases.items() if _unlearned(results, [arm], score))
+    return [group for group, arm in bases.items() if _unlearned(results, [arm], score)]
+
+
+def unlearned_sentence(results: Results, paper: Paper) -> str:
+    """Where the baseline has not learned; empty where there is no such place."""
+    where = " and ".join(unlearned(results, paper))
     simple = "one answer for all, logistic regression, counts of words"
     return f" Its baseline is not surely better than a simple one ({simple}) on {where}." if where else ""
 

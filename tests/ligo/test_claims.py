@@ -16,6 +16,7 @@ from effi.claims.stats import Claim, verdict
 from effi.ligo.flops import bert, growth_step
 from effi.ligo.reaching import METHOD, OWN_RIVALS, RIVALS, SCRATCH, TARGETS, saved
 from effi.ligo.savings import savings
+from effi.mixed_sparsity import counting
 from tests.claims.synthetic import record
 
 LIGO = load("ligo")
@@ -169,7 +170,7 @@ def test_every_arm_data_set_and_rival_has_a_name_and_a_colour_of_its_own() -> No
     transfers = {value for test in all_tests() for key in ("task", "set") for value in test.among.get(key, ())}
     assert listed - transfers - set(TARGETS) <= named
     assert len(set(LIGO.names.values())) == len(LIGO.names)
-    places = {"wikipedia", "c4", "imagenet", "gpt", "vit", "bert"}
+    places = {"wikipedia", "c4", "imagenet", "gpt", "vit", "bert", *counting.KINDS}
     places |= {each for values in LIGO.stand_ins.values() for each in values}
     own = {name: papers.colours()[name] for name in named - places}
     assert len(set(own.values())) == len(own) == 33

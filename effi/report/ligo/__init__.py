@@ -3,6 +3,14 @@
 from effi.report.ligo.curves import cost_curves
 from effi.report.ligo.depth import depth_maps
 from effi.report.ligo.elsewhere import transfer_table
-from effi.report.ligo.savings import recommendation, savings_dots, savings_table
+from effi.report.ligo.savings import best_and_worst, recommendation, savings_dots, savings_table
 
-__all__ = ["cost_curves", "depth_maps", "recommendation", "savings_dots", "savings_table", "transfer_table"]
+__all__ = [
+    "best_and_worst",
+    "cost_curves",
+    "depth_maps",
+    "recommendation",
+    "savings_dots",
+    "savings_table",
+    "transfer_table",
+]

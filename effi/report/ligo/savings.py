@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import matplotlib.pyplot as plt
@@ -15,20 +17,25 @@ from effi.report.canvas import SIZE, colour_of, dots, question
 from effi.report.tables import Table
 
 if TYPE_CHECKING:
+    from effi.claims.papers import Paper
     from effi.records import Record
 
 Account = Literal["flops", "paper_flops", "seconds"]
 SOURCE = "source"
+ACCOUNTS: tuple[Account, ...] = ("flops", "seconds")  # executed
 WORDS: dict[Account, str] = {"flops": "FLOPs", "paper_flops": "FLOPs as the paper counts", "seconds": "seconds"}
-NOTE = "Targets are scores that scratch has after a half, three quarters and all of its steps."
+NOTE = (
+    "Targets are scratch's validation losses after a half, three quarters and all of its steps, and its last "
+    "validation accuracy; a mean is told where every seed reached the target. No saving exceeds 100 %."
+)
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
 
 
 def savings_table(results: Results, group: str, *, check: str, account: Account = "flops") -> Table:
     """Each arm's saving beside scratch at every target, gross and net, in %: mean [95 % interval] over seeds.
 
-    "not reached" where no seed reached the target; where some did not, how many did stands before. RecordError where
-    the check was not run.
+    "not reached" where no seed reached the target, and how many did where some did not: those would speak for all.
+    RecordError where the check was not run.
     """
     records = _records(results, check)
     told = [target for target in TARGETS if any(f"{target}/{group}/" in name for name in _names(records))]
@@ -37,7 +44,7 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
     for arm in _arms(records, group):
         cells = [_cell(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target in told for kind in KINDS]
         rows.append((arm, *cells))
-    title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval] of seeds that reached the target"
+    title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval]"
     return Table(title, columns, tuple(rows), (NOTE,))
 
 
@@ -46,7 +53,8 @@ def savings_dots(
 ) -> Figure:
     """Gross and net savings in FLOPs executed, in %, of some arms at one target: mean, interval and every seed.
 
-    How many seeds reached it is told where not all did. RecordError where the check was not run or tells of none.
+    Where some seeds did not reach it, how many did and no more. RecordError where the check was not run or tells of
+    none.
     """
     records = _records(results, check)
     shown = [arm for arm in arms if arm in _arms(records, group)]
@@ -56,11 +64,10 @@ def savings_dots(
     for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
         for row, arm in enumerate(shown):
             values = _values(records, f"{kind}_flops", f"{target}/{group}/{arm}")
-            if values:
-                some = f" ({len(values)} of {len(records)})" if len(values) < len(records) else ""
-                dots(axes, row, values, f"{stats.interval(values).mean:.1f}{some}", colour=colour_of(arm))
+            if len(values) == len(records):
+                dots(axes, row, values, f"{stats.interval(values).mean:.1f}", colour=colour_of(arm))
             else:
-                axes.text(0, row, " not reached", va="center", fontsize=8, color="#757575")
+                axes.text(0, row, f" {_reached(values, records)}", va="center", fontsize=8, color="#757575")
         axes.axvline(0, color="#666666", lw=1)
         axes.margins(x=0.3, y=0.3 / len(shown))
         axes.set(xlabel=f"saved of scratch's FLOPs, {words} (%)")
@@ -83,11 +90,43 @@ def recommendation(results: Results, group: str, arms: Sequence[str], *, check: 
     if not whole:
         return f"{group}: train the large model from scratch; nothing grown was as good as it at every seed."
     best = max(whole, key=lambda arm: stats.interval(whole[arm]).mean)
-    span = stats.interval(whole[best])
-    said = f"{best} saves {stats.measured(span, len(whole[best]), '%', 1)} of scratch's FLOPs, {words}"
+    span = _interval(whole[best])
+    said = f"{best} saves {_told(span, records)} of scratch's FLOPs, {words}"
     if span.low > 0:
         return f"{group}: grow. Of {len(whole)} ways that were as good at every seed {said}."
     return f"{group}: no way of growing surely pays: the best, {said}. Train from scratch, or try more seeds."
+
+
+def best_and_worst(results: Results, group: str, paper: Paper) -> tuple[str, str]:
+    """The offered arm that saves most until scratch's last loss, and what the method surely loses; each may be empty.
+
+    The saving is one of FLOPs, the loss one of FLOPs or else of seconds, the source paid in both. RecordError where the
+    paper's check was not run.
+    """
+    records = _records(results, paper.report["savings"])
+    spans = {arm: _net(records, "flops", group, arm) for arm in paper.report["offered"]}
+    sure = {arm: span for arm, span in spans.items() if span and span.low > 0}
+    arm = max(sure, key=lambda name: sure[name].mean, default="")
+    told = f"{group}/{arm}: saves {_told(sure[arm], records)} of the FLOPs until scratch's last loss" if arm else ""
+    for name, account in product(paper.report["method"], ACCOUNTS):
+        span = _net(records, account, group, name)
+        if span and span.high < 0:
+            return told, f"{group}/{name}: saves {_told(span, records)} of the {WORDS[account]} until that loss"
+    return told, ""
+
+
+def _net(records: Sequence[Record], account: Account, group: str, arm: str) -> stats.Interval | None:
+    values = _values(records, f"net_saving_{account}", f"final/{group}/{arm}")
+    return _interval(values) if len(values) == len(records) else None
+
+
+def _interval(values: Sequence[float]) -> stats.Interval:
+    """Of savings in %, of which none exceeds 100."""
+    return stats.interval(values, within=(-math.inf, 100.0))
+
+
+def _told(span: stats.Interval, records: Sequence[Record]) -> str:
+    return stats.measured(span, len(records), "%", 1)
 
 
 def _records(results: Results, check: str) -> list[Record]:
@@ -115,7 +154,10 @@ def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
 
 def _cell(records: Sequence[Record], kind: str, name: str) -> str:
     values = _values(records, kind, name)
-    if not values:
-        return "not reached"
-    some = f"{len(values)} of {len(records)} seeds: " if len(values) < len(records) else ""
-    return some + stats.measured(stats.interval(values), len(values), "", 1)
+    if len(values) < len(records):
+        return _reached(values, records)
+    return stats.measured(_interval(values), len(values), "", 1)
+
+
+def _reached(values: Sequence[float], records: Sequence[Record]) -> str:
+    return f"reached by {len(values)} of {len(records)} seeds" if values else "not reached"

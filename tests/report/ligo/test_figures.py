@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,31 @@ def test_savings_are_told_gross_and_net_and_never_where_a_target_was_not_reached
     table = ligo.savings_table(results, "d/gpt", check=CHECK)
     rows = {row[0]: row[1:] for row in table.rows}
     assert table.columns == ("arm", "final, gross", "final, net of the source")
-    assert rows["ligo"][0].startswith("21.0 [") and rows["mslt"][0] == "2 of 3 seeds: 25.0"
+    assert rows["ligo"][0].startswith("21.0 [") and rows["mslt"][0] == "reached by 2 of 3 seeds"
     assert rows["ligo"][1].startswith("-9.0 [") and rows["copy"] == ("not reached", "not reached")
+
+
+def test_no_saving_exceeds_all_of_the_cost() -> None:
+    wide = [check(seed) for seed in range(2)]
+    for record, saved in zip(wide, (0.9, 0.5), strict=True):
+        record["metrics"]["saving_flops/final/d/gpt/ligo"] = saved
+    (row,) = [row for row in ligo.savings_table(Results(wide), "d/gpt", check=CHECK).rows if row[0] == "ligo"]
+    assert row[1].startswith("70.0 [") and row[1].endswith(", 100.0]")
+
+
+@pytest.mark.parametrize(
+    ("shift", "best", "worst"),
+    [
+        (0.0, "", "d/gpt/ligo: saves -9.0 % [-11.5, -6.5] of the FLOPs until that loss"),
+        (0.3, "d/gpt/ligo: saves 21.0 % [18.5, 23.5] of the FLOPs until scratch's last loss", ""),
+    ],
+)
+def test_what_is_saved_best_and_lost_has_the_source_paid(shift: float, best: str, worst: str) -> None:
+    rows = [check(seed) for seed in range(3)]
+    for record in rows:
+        record["metrics"]["net_saving_flops/final/d/gpt/ligo"] += shift
+    paper = SimpleNamespace(report={"savings": CHECK, "offered": ["ligo", "stack", "mslt"], "method": ["ligo"]})
+    assert ligo.best_and_worst(Results(rows), "d/gpt", paper) == (best, worst)
 
 
 def test_a_picture_of_savings_has_a_panel_for_each_account(results) -> None:
@@ -67,7 +91,7 @@ def test_a_picture_of_savings_has_a_panel_for_each_account(results) -> None:
     means = [line.get_xdata()[0] for line in gross.lines if line.get_marker() == "o" and line.get_markersize() == 6]
     assert means == pytest.approx([21.0, 11.0])
     told = ligo.savings_dots(results, "d/gpt", ["mslt"], title="What is saved?", check=CHECK).axes[0].texts
-    assert [text.get_text().strip() for text in told] == ["25.0 (2 of 3)"]
+    assert [text.get_text().strip() for text in told] == ["reached by 2 of 3 seeds"]
 
 
 def test_points_on_other_tasks_stand_side_by_side(results) -> None:
