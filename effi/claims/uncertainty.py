@@ -283,9 +283,20 @@ def _hits(records: Sequence[Record], metric: str) -> np.ndarray | None:
 
 
 def _size(records: Sequence[Record], metric: str) -> int:
-    """Examples that a test metric was measured on, where a part of the test set was asked for; 0 otherwise."""
-    sizes = {measures.setting(record, "data.subset.test") or 0 for record in records} if "test_" in metric else set()
+    """Predictions that a test metric was measured on, where a part of the test set was asked for; 0 otherwise."""
+    sizes = {_predictions(record) for record in records} if "test_" in metric else set()
     return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _predictions(record: Record) -> int:
+    """One for each test example; for each token that follows another in a window of a corpus, as if they were apart.
+
+    What hides tokens, as BERT does, predicts a share that is not known here: a window counts as one.
+    """
+    subset = measures.setting(record, "data.subset") or {}
+    corpus = {"vocabulary", "tokenizer"} & {*subset} and "train" not in subset  # labelled texts are counted
+    follows = corpus and record.get("model") != "bert"
+    return int(subset.get("test") or 0) * (subset["length"] - 1 if follows else 1)
 
 
 def positive(values: Sequence[float], *, counted: bool = True) -> Interval:

@@ -122,6 +122,21 @@ def test_without_hits_the_worst_case_of_the_size_stands() -> None:
     assert alone.example_sd == pytest.approx(100 * math.sqrt(0.8 * 0.2))
 
 
+@pytest.mark.parametrize(
+    ("subset", "model", "predictions"),
+    [
+        ({"test": 400, "length": 129, "vocabulary": 1024}, "gpt", 400 * 128),
+        ({"test": 400, "length": 129, "tokenizer": "a folder"}, "gpt", 400 * 128),
+        ({"test": 400, "length": 129, "vocabulary": 1024}, "bert", 400),
+        ({"test": 400, "length": 20, "vocabulary": 1024, "train": 100}, "gpt2", 400),
+        ({"test": 400, "length": 20, "train": 100}, "minilm", 400),
+    ],
+)
+def test_a_window_of_a_corpus_holds_a_prediction_a_token(subset: dict[str, Any], model: str, predictions: int) -> None:
+    made = [record("d/x", seed, settings={"data": {"subset": subset}}, test_accuracy=0.2) for seed in range(2)]
+    assert uncertainty.score([{**each, "model": model} for each in made], "test_accuracy").examples == predictions
+
+
 def test_the_worst_case_is_never_narrower_than_hits_are() -> None:
     generator = np.random.default_rng(0)
     for _ in range(20):
