@@ -69,11 +69,11 @@ def savings_dots(
             else:
                 axes.text(0, row, f" {_reached(values, records)}", va="center", fontsize=8, color="#757575")
         axes.axvline(0, color="#666666", lw=1)
-        axes.margins(x=0.3, y=0.3 / len(shown))
+        axes.margins(x=0.3)
         axes.set(xlabel=f"saved of scratch's FLOPs, {words} (%)")
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(shown)), shown)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(shown) - 0.5, -0.5)  # a row without a point, too
     return question(figure, title)
 
 
