@@ -20,6 +20,7 @@ MASKS = "its masks are cut as the ViT's are, and held as its own early-bird tick
 DENSE = "a dense training as its baseline is, on another schedule, which GPT-2's takes at smoke"
 OFTEN = "how often validation is read changes no weight"
 UNITS = "units are drawn as the ViT's are, and removed as its own structured ticket's are"
+WIDER = "stacking, which the ViT takes at smoke, widens as it does"
 # Paper -> a feature that smoke leaves out -> why nothing is lost by that.
 LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
     "early_bird": {
@@ -29,7 +30,10 @@ LEFT_OUT: Mapping[str, Mapping[tuple[str, object], str]] = {
     },
     "instant_soup": {},
     "mixed_sparsity": {(".training.eval_every", "20 steps"): OFTEN},
-    "ligo": {(f"{whose}.training.eval_every", "20 steps"): OFTEN for whose in ("", ".source")},
+    "ligo": {
+        **{(f"{whose}.training.eval_every", "20 steps"): OFTEN for whose in ("", ".source")},
+        ("pair", "vit/fpi"): WIDER,
+    },
 }
 # What an arm is trained on is no method, and differs by design.
 DATA = (".data", ".group")
