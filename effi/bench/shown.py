@@ -63,11 +63,13 @@ def _row(record: store.Record) -> Row:
 
 def _machines(name: str, records: Sequence[store.Record]) -> list[str]:
     """A line per measurement, with its cases where there are several."""
-    found = {
-        record["written"]: [each for each in records if each["written"] == record["written"]] for record in records
-    }
+    found: dict[str, list[store.Record]] = {}
+    for record in records:
+        found.setdefault(record["written"], []).append(record)
+    if len(found) == 1:
+        return [_machine(name, records)]
     named = {when: ", ".join(dict.fromkeys(each["case"] for each in own)) for when, own in found.items()}
-    return [_machine(name, own) + f" ({named[when]})" * (len(found) > 1) for when, own in sorted(found.items())]
+    return [f"{_machine(name, found[when])} ({named[when]})" for when in sorted(found)]
 
 
 def _machine(name: str, records: Sequence[store.Record]) -> str:

@@ -84,16 +84,14 @@ def recommendation(results: Results, group: str, arms: Sequence[str], *, check: 
     run.
     """
     records, kind = _records(results, check), "saving_flops" if sunk else "net_saving_flops"
-    found = {arm: _values(records, kind, f"final/{group}/{arm}") for arm in arms}
-    whole = {arm: values for arm, values in found.items() if len(values) == len(records)}
+    found = {arm: span for arm in arms if (span := _whole(records, kind, f"final/{group}/{arm}"))}
     words = "the small model being there already" if sunk else "the small model's training paid"
-    if not whole:
+    if not found:
         return f"{group}: train the large model from scratch; nothing grown was as good as it at every seed."
-    best = max(whole, key=lambda arm: stats.interval(whole[arm]).mean)
-    span = _interval(whole[best])
-    said = f"{best} saves {_told(span, records)} of scratch's FLOPs, {words}"
-    if span.low > 0:
-        return f"{group}: grow. Of {len(whole)} ways that were as good at every seed {said}."
+    best = max(found, key=lambda arm: found[arm].mean)
+    said = f"{best} saves {_told(found[best], records)} of scratch's FLOPs, {words}"
+    if found[best].low > 0:
+        return f"{group}: grow. Of {len(found)} ways that were as good at every seed {said}."
     return f"{group}: no way of growing surely pays: the best, {said}. Train from scratch, or try more seeds."
 
 
@@ -104,25 +102,21 @@ def best_and_worst(results: Results, group: str, paper: Paper) -> tuple[str, str
     paper's check was not run.
     """
     records = _records(results, paper.report["savings"])
-    spans = {arm: _net(records, "flops", group, arm) for arm in paper.report["offered"]}
-    sure = {arm: span for arm, span in spans.items() if span and span.low > 0}
+    offered = {arm: _whole(records, "net_saving_flops", f"final/{group}/{arm}") for arm in paper.report["offered"]}
+    sure = {arm: span for arm, span in offered.items() if span and span.low > 0}
     arm = max(sure, key=lambda name: sure[name].mean, default="")
     told = f"{group}/{arm}: saves {_told(sure[arm], records)} of the FLOPs until scratch's last loss" if arm else ""
     for name, account in product(paper.report["method"], ACCOUNTS):
-        span = _net(records, account, group, name)
+        span = _whole(records, f"net_saving_{account}", f"final/{group}/{name}")
         if span and span.high < 0:
             return told, f"{group}/{name}: saves {_told(span, records)} of the {WORDS[account]} until that loss"
     return told, ""
 
 
-def _net(records: Sequence[Record], account: Account, group: str, arm: str) -> stats.Interval | None:
-    values = _values(records, f"net_saving_{account}", f"final/{group}/{arm}")
-    return _interval(values) if len(values) == len(records) else None
-
-
-def _interval(values: Sequence[float]) -> stats.Interval:
-    """Of savings in %, of which none exceeds 100."""
-    return stats.interval(values, within=(-math.inf, 100.0))
+def _whole(records: Sequence[Record], kind: str, name: str) -> stats.Interval | None:
+    """Of savings in %, of which none exceeds 100; None where a seed did not reach the target."""
+    values = _values(records, kind, name)
+    return stats.interval(values, within=(-math.inf, 100.0)) if len(values) == len(records) else None
 
 
 def _told(span: stats.Interval, records: Sequence[Record]) -> str:
@@ -153,10 +147,8 @@ def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
 
 
 def _cell(records: Sequence[Record], kind: str, name: str) -> str:
-    values = _values(records, kind, name)
-    if len(values) < len(records):
-        return _reached(values, records)
-    return stats.measured(_interval(values), len(values), "", 1)
+    span = _whole(records, kind, name)
+    return stats.measured(span, len(records), "", 1) if span else _reached(_values(records, kind, name), records)
 
 
 def _reached(values: Sequence[float], records: Sequence[Record]) -> str:
