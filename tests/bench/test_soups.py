@@ -23,8 +23,11 @@ def test_weak_nets_are_trained_in_three_ways() -> None:
 
 def test_whole_runs_stand_beside_a_fine_tune_with_their_flops() -> None:
     """By arithmetic: 10 rounds of look-ahead on top of one training, 8 more trainings of LTH."""
-    case = soups.one_pass(epochs=8, examples=80, batch=8)
-    assert case.title == "80 % pruned, 80 steps" and case.reference == "dense fine-tune"
-    dense, isp, lth = (make().flops for make in case.competitors.values())
-    assert dense and isp and lth and lth == 9 * dense
-    assert 1 < isp / dense < 1 + 1.2 * 10 * 5 * 2 / 80
+    one_pass = soups.one_pass(epochs=8, examples=200, batch=8)
+    assert one_pass.title == "ISP to 80 %, 200 steps" and one_pass.reference == "dense fine-tune"
+    dense, isp = (make().flops for make in one_pass.competitors.values())
+    assert dense and isp and 1 < isp / dense < 1 + 1.2 * 10 * 5 * 1 / 200
+    tickets = soups.tickets(examples=16, batch=8)
+    assert tickets.title == "LTH to 80 %, 4 steps"
+    dense, lth = (make().flops for make in tickets.competitors.values())
+    assert dense and lth == 9 * dense
