@@ -36,7 +36,7 @@ class Evidence:
 
     `clause` is what was measured as a part of a sentence, `shown` its numbers alone, `wanted` what would settle an open
     test if mean and spread stayed ("about 12 seeds"), `lacking` in what it falls short of the paper's protocol.
-    `p_holm` is the p against, adjusted for all tests of the reading.
+    `p_holm` is the p against, adjusted for all tests of the reading, `condition` that of its Comparison.
     """
 
     label: str
@@ -48,6 +48,7 @@ class Evidence:
     wanted: str = ""
     lacking: tuple[Shortfall, ...] = ()
     p_holm: float = math.nan
+    condition: bool = False
 
     @property
     def refutes(self) -> bool:
@@ -129,7 +130,8 @@ def evidence(case: Case, paper: Paper, results: Results) -> Evidence:
     lacking = (*protocol.shortfalls(test, trained, len(values.seeds)), *map(protocol.other, case.other))
     machine = sentences.machine(trained) if any(map(measures.timed, case.metrics)) else ""
     said = found._replace(clause=found.clause + machine)
-    return Evidence(name, said.clause, said.verdict, claim, unit(case), said.shown, said.wanted, lacking)
+    shown = (said.clause, said.verdict, claim, unit(case), said.shown, said.wanted, lacking)
+    return Evidence(name, *shown, condition=test.condition)
 
 
 def _seeds(case: Case, results: Results) -> list[int]:

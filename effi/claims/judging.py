@@ -65,8 +65,11 @@ def _adjusted(tests: Sequence[Evidence]) -> tuple[Evidence, ...]:
 
 
 def _here(tests: Sequence[Evidence]) -> Here:
-    """All must hold, without a correction; any refutes, with one; a test that did not run leaves the rest open."""
-    if all(each.verdict is None for each in tests):
+    """All must hold, without a correction; any refutes, with one; a test that did not run leaves the rest open.
+
+    Where nothing ran but conditions, and these hold, the claim did not run.
+    """
+    if all(each.verdict is None or (each.condition and each.verdict.direction == "for") for each in tests):
         return "not run"
     if any(each.refutes for each in tests):
         return "against"

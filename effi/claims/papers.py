@@ -38,7 +38,8 @@ class Comparison:
     model. Of values in `among` those cells count whose arms all ran.
     `margin` and `target` are numbers or names in [margins] and [numbers]; `limits` belong to "within", `refuted` is the
     second line of a bound or an ordering, `full` the protocol below which nothing is said of the paper's own, and
-    `beside` says why a test is beside that protocol at any scale. Elsewhere than at `scales` it is not judged.
+    `beside` says why a test is beside that protocol at any scale. Elsewhere than at `scales` it is not judged. A
+    `condition` must hold before a claim can, and says nothing for it by itself.
     """
 
     rule: Rule
@@ -62,6 +63,7 @@ class Comparison:
     full: Mapping[str, float | bool] = field(default_factory=dict)
     beside: str = ""
     scales: tuple[str, ...] = ()
+    condition: bool = False
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def run(
     prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
     scratch.clean()
     with display([job.notebook.paper for job in prepared], scale, results_dir, quiet) as show:
-        outcomes = {outcome.paper: outcome for outcome in _execute(prepared, jobs, show)}
+        outcomes = {outcome.paper: outcome for outcome in _execute(prepared, min(jobs, len(prepared)), show)}
     return [outcomes[notebook.paper] for notebook in chosen]
 
 

@@ -415,6 +415,18 @@ def test_all_tests_must_hold() -> None:
     assert opens.why == "Open: not run: d/none; of 2 tests 1 for, 1 not run."
 
 
+def test_a_condition_that_holds_says_nothing_by_itself() -> None:
+    records = arm("d/new", NEW) + arm("d/old", OLD)
+    lower = {"rule": "bound", "metric": "loss", "a": "{dataset}/new", "direction": "lower", "target": 1}
+    condition, missing = {**lower, "condition": True}, {**BETTER, "b": "{dataset}/none"}
+
+    def here(*tests: dict[str, Any]) -> str:
+        return judge(paper(*tests), records)[0].as_in_the_paper.here
+
+    assert (here(lower, missing), here(condition, missing)) == ("open", "not run")
+    assert (here(condition, BETTER), here({**condition, "target": 0}, missing)) == ("for", "against")
+
+
 def seeds(*differences: float) -> list[dict[str, Any]]:
     """Losses of new and old at three seeds, these differences apart."""
     return arm("d/new", [1.0 + each for each in differences]) + arm("d/old", [1.0, 1.0, 1.0])

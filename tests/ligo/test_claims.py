@@ -173,7 +173,7 @@ def test_every_arm_data_set_and_rival_has_a_name_and_a_colour_of_its_own() -> No
     places = {"wikipedia", "c4", "imagenet", "gpt", "vit", "bert", *counting.KINDS}
     places |= {each for values in LIGO.stand_ins.values() for each in values}
     own = {name: papers.colours()[name] for name in named - places}
-    assert len(set(own.values())) == len(own) == 33
+    assert len(set(own.values())) == len(own) == 37
 
 
 def filled(metric: str) -> str:

@@ -73,6 +73,15 @@ def test_two_jobs_run_at_once(ran: tuple[dict[str, Outcome], Path]) -> None:
 
 
 @pytest.mark.slow
+def test_one_notebook_has_the_machine_to_itself_however_many_may_run(tmp_path: Path) -> None:
+    folder, results = tmp_path / "notebooks", tmp_path / "results"
+    folder.mkdir()
+    write(folder / "1_alone.ipynb", "import os\nprint(os.environ.get('EFFI_RUNS_AT_ONCE', 'alone'))")
+    run(scale="cpu", jobs=2, results_dir=str(results), quiet=True, folder=folder)
+    assert outputs(results, "alone") == ["alone\n"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("paper", "sentence"),
     [
