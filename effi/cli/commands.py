@@ -12,16 +12,31 @@ import typer
 from effi.errors import EffiError, NotebookError, ParameterError
 
 app = typer.Typer(
-    help="Reproduce, judge and price five papers on training Transformers cheaply.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
 app.add_typer(data, name="data")
 
 Scale = Annotated[str, typer.Option(help="smoke, cpu, hours, gpu or paper.")]
 Results = Annotated[str, typer.Option(help="Folder of results.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from effi import __version__
+
+        typer.echo(f"effi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Reproduce, judge and price five papers on training Transformers cheaply."""
 
 
 @app.command("list")

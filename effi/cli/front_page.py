@@ -105,7 +105,7 @@ def _answer(judged: Judged) -> Iterator[str]:
     yield from (f"  - {told}" for told in _seen(leading(paper, results.scale), paper, results))
     for part in parts:
         told = _seen(named_at(paper.findings, part.scale), paper, part)
-        yield from (f"  - At {part.scale} scale, which ran in part: {each}" for each in told)
+        yield from (f"  - *At {part.scale} scale, which ran in part.* {each}" for each in told)
 
 
 def _seen(found: Sequence[Finding], paper: Paper, results: Results) -> Iterator[str]:

@@ -114,12 +114,15 @@ def test_look_ahead_is_no_single_pass_on_small_sets(task):
     options = {"epochs": 10, "examples": examples, "batch_size": 32, "nets": 4, "steps": 30}
     costs = {target: bill(Rounds(target, 0.1, relative=False), **options) for target in (0.6, 0.7, 0.9)}
     assert costs[0.9].look_ahead == pytest.approx(9 * 120 / steps)
+    many = bill(Rounds(0.9, 0.1), **options | {"epochs": 30}).look_ahead  # of the weights alive: 22 rounds to 90 %
+    assert many == pytest.approx(22 * 120 / steps)
     if task == "wnli":
-        assert costs[0.9].look_ahead == pytest.approx(54)
+        assert (costs[0.9].look_ahead, many) == (pytest.approx(54), pytest.approx(132))
     if task == "rte":
         assert costs[0.6].look_ahead == pytest.approx(9.2, abs=0.05)
+        assert costs[0.9].look_ahead == pytest.approx(14, abs=0.2)
     if task in ("mnli", "qqp"):
-        assert 0.06 < costs[0.7].look_ahead < costs[0.9].look_ahead < 0.11
+        assert 0.06 < costs[0.7].look_ahead < costs[0.9].look_ahead < 0.11 < many < 0.24
 
 
 @pytest.mark.parametrize(

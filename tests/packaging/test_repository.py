@@ -1,0 +1,44 @@
+"""What people look for in a repository says the same as the package and the papers' files."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import yaml
+from typer.testing import CliRunner
+
+import effi
+from effi.claims import papers
+from effi.cli import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_license_is_the_one_that_the_package_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (ROOT / "LICENSE").read_text().startswith(f"{project['license']} License\n")
+    assert project["version"] == effi.__version__
+
+
+def test_the_citation_is_of_this_version_and_of_every_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (effi.__version__, "MIT")
+    cited = {each["title"]: each for each in citation["references"]}
+    loaded = [papers.load(path.stem) for path in (ROOT / "data" / "papers").glob("*.toml")]
+    assert len(loaded) == 5 and set(cited) == {paper.title for paper in loaded}
+    for paper in loaded:
+        authors, _, rest = paper.citation.partition(".")
+        entry = cited[paper.title]
+        assert [each["family-names"] for each in entry["authors"]] == authors.split(", ")
+        assert str(entry["year"]) in rest and entry["url"].rpartition("/")[2] in rest
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    heads = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert heads[0].startswith(f"## {effi.__version__}")
+
+
+def test_the_command_says_its_version() -> None:
+    found = CliRunner().invoke(app, ["--version"])
+    assert (found.exit_code, found.output) == (0, f"effi {effi.__version__}\n")
