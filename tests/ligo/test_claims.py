@@ -393,7 +393,7 @@ def test_learning_lowers_the_loss_right_after_growth(start: float, here: str) ->
 
 def budgets(ten: float, many: float) -> list[dict[str, Any]]:
     """Intervals of evaluation until the target: 20 with 100 growth steps."""
-    metrics = {f"reached/final/{PAIR}/ligo": 1.0}
+    metrics = {f"reached/final/{PAIR}/{arm}": 1.0 for arm in ("ligo", "ligo-10", "ligo-500")}
     metrics |= {
         f"evaluations/final/{PAIR}/{arm}": n for arm, n in (("ligo", 20.0), ("ligo-10", ten), ("ligo-500", many))
     }
@@ -420,7 +420,16 @@ def test_equal_steps_to_what_was_not_reached_are_open() -> None:
     records = budgets(20.0, 20.0)
     for row in records:
         del row["metrics"][f"evaluations/final/{PAIR}/ligo-500"]
+        row["metrics"][f"reached/final/{PAIR}/ligo-500"] = 0.0
     assert both(judged("C4", records)) == ("open", "open")
+
+
+def test_where_one_budget_alone_was_trained_growth_steps_are_not_judged() -> None:
+    records = budgets(20.0, 20.0)
+    for row in records:
+        for name in [name for name in row["metrics"] if name.endswith(("ligo-10", "ligo-500"))]:
+            del row["metrics"][name]
+    assert both(judged("C4", records)) == ("not run", "not run")
 
 
 # --- C6 to C11 -----------------------------------------------------------------------------------------------
