@@ -126,7 +126,8 @@ def _sentence(here: Here, deciding: Evidence, tests: Sequence[Evidence]) -> str:
 def _combine(found: Sequence[Evidence]) -> Judgement:
     """What all tests of a reading say together."""
     if not found:
-        return Judgement("not run", "not reached", "no test", "Not run: no test of this workbook settles it; its note says why.")
+        why = "Not run: no test of this workbook settles it; its note says why."
+        return Judgement("not run", "not reached", "no test", why)
     tests = _adjusted(found)
     here = _here(tests)
     at, deciding = _at_protocol(tests, here), _deciding(tests, here)
