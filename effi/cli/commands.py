@@ -19,7 +19,17 @@ data = typer.Typer(help="Data sets: what is here, and how to get the rest.", inv
 app.add_typer(data, name="data")
 
 Scale = Annotated[str, typer.Option(help="smoke, cpu, hours, gpu or paper.")]
-Results = Annotated[str, typer.Option(help="Folder of results.")]
+
+
+def _from_caller(context: typer.Context, asked: typer.CallbackParam, value: str) -> str:
+    """What was given is meant from where the caller stands; the default is the workbook's own."""
+    from effi import paths
+
+    source = context.get_parameter_source(asked.name or "")
+    return value if source is None or source.name == "DEFAULT" or not value else paths.from_caller(value)
+
+
+Results = Annotated[str, typer.Option(help="Folder of results, from where you stand.", callback=_from_caller)]
 
 
 def _version(asked: bool) -> None:

@@ -110,7 +110,7 @@ def test_data_shows_every_set_and_fetch_says_where(effi: Effi, monkeypatch: pyte
     ("words", "handed"),
     [
         ((), (None, {"results_dir": "results", "stored": False})),
-        (("attention", "--stored", "--results-dir", "there"), ("attention", {"results_dir": "there", "stored": True})),
+        (("attention", "--stored", "--results-dir", "/a"), ("attention", {"results_dir": "/a", "stored": True})),
     ],
 )
 def test_bench_hands_on_what_it_is_told(

@@ -44,6 +44,23 @@ def test_run_hands_its_options_on(effi: Effi, root: Path, asked: dict[str, objec
     assert asked["scale"] == "cpu" and asked["results_dir"] == "results"
 
 
+def test_results_go_where_the_caller_stands(
+    effi: Effi,
+    root: Path,
+    asked: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    elsewhere, inside = tmp_path_factory.mktemp("elsewhere"), root / "notes"
+    for folder, there in ((elsewhere, str(elsewhere / "mine")), (inside, "notes/mine")):
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(folder)
+        effi("run", "--results-dir", "mine", "--quiet")
+        assert asked["results_dir"] == there
+    effi("run", "--quiet")
+    assert asked["results_dir"] == "results"
+
+
 def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Path, asked: dict[str, object]) -> None:
     said = effi("run")
     assert said.status == 0 and said.err == ""

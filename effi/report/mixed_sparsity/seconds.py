@@ -28,7 +28,7 @@ def seconds_table(results: Results, *, baseline: str, convention: Convention = "
         (row[0], _on_paper(results, row[0], convention), *(row[place] for place, _ in columns)) for row in whole.rows
     )
     names = ("arm", f"FLOPs on paper ({COUNTED[convention]})", *(name for _, name in columns))
-    title = f"Saved on paper, and by the clock, in % of {baseline}: geometric mean [95 % interval] over seeds"
+    title = f"Spent on paper, and by the clock, in % of {baseline}: geometric mean [95 % interval] over seeds"
     note = "On paper only weights that live count; products with masked matrices make all FLOPs, and save no time."
     return Table(title, names, tuple(rows), (note, *whole.notes))
 
