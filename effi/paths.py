@@ -14,12 +14,6 @@ def results(results_dir: str | Path = "results") -> Path:
     return ROOT / Path(results_dir).expanduser()
 
 
-def from_caller(results_dir: str | Path) -> str:
-    """A folder of results as a command's caller means it, from where they stand; inside the workbook from its root."""
-    path = Path(results_dir).expanduser().absolute()
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
 def run_dir(results_dir: str | Path, scale: str, paper: str) -> Path:
     """Folder of one paper at one scale: records, tables, figures, the executed notebook."""
     return results(results_dir) / scale / paper

@@ -26,7 +26,10 @@ def _from_caller(context: typer.Context, asked: typer.CallbackParam, value: str)
     from effi import paths
 
     source = context.get_parameter_source(asked.name or "")
-    return value if source is None or source.name == "DEFAULT" or not value else paths.from_caller(value)
+    if source is None or source.name == "DEFAULT" or not value:
+        return value
+    path = Path(value).expanduser().absolute()
+    return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 
 Results = Annotated[str, typer.Option(help="Folder of results, from where you stand.", callback=_from_caller)]
