@@ -85,20 +85,24 @@ def one_pass(shape: ViTShape = SMALL, epochs: int = 8, examples: int = 4000, bat
     There 10 rounds of 5 nets and 50 steps stand beside 22 epochs of 391 steps: 0.29. Here 10 rounds of 5 and 10 beside
     2,000 steps, 0.25, so that a net is copied once in ten steps; rounds take as many epochs as there.
     """
-    steps = epochs * -(-examples // batch)
-    recipe = soup.Soup(soup.Rounds(SPARSE, SPARSITY), soup.Denoiser(NETS, round(steps / 200)))
-    return beside_a_fine_tune("ISP", recipe, shape, epochs, examples, batch)
+    training = usual(epochs, batch)
+    looks = soup.Denoiser(NETS, round(training.all_steps(examples) / 200))
+    return beside_a_fine_tune("ISP", soup.Soup(soup.Rounds(SPARSE, SPARSITY), looks), shape, training, examples)
 
 
 def tickets(shape: ViTShape = SMALL, epochs: int = 2, examples: int = 800, batch: int = 16) -> Case:
     """Lottery tickets to 80 % beside a short dense fine-tune: a round trains them whole, however long that is."""
-    return beside_a_fine_tune("LTH", soup.Lottery(SPARSE), shape, epochs, examples, batch)
+    return beside_a_fine_tune("LTH", soup.Lottery(SPARSE), shape, usual(epochs, batch), examples)
 
 
-def beside_a_fine_tune(name: str, recipe: soup.Recipe, shape: ViTShape, epochs: int, examples: int, batch: int) -> Case:
+def usual(epochs: int, batch: int) -> Training:
+    """How a fine-tune is trained here."""
+    return Training(epochs=epochs, batch_size=batch, optimizer="adamw", lr=1e-3, schedule="linear")
+
+
+def beside_a_fine_tune(name: str, recipe: soup.Recipe, shape: ViTShape, training: Training, examples: int) -> Case:
     """A recipe and the dense fine-tune of the same training, with the FLOPs of each."""
-    data, model = images(shape, examples, batch), ViT(shape, heads=4)
-    training = Training(epochs=epochs, batch_size=batch, optimizer="adamw", lr=1e-3, schedule="linear")
+    data, model = images(shape, examples, training.batch_size), ViT(shape, heads=4)
 
     def run(recipe: soup.Recipe, ledger: Ledger) -> Ledger:
         recipe(soup.Task(copy.deepcopy(model), data, training, seed=0, ledger=ledger))

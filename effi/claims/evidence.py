@@ -130,8 +130,17 @@ def evidence(case: Case, paper: Paper, results: Results) -> Evidence:
     lacking = (*protocol.shortfalls(test, trained, len(values.seeds)), *map(protocol.other, case.other))
     machine = sentences.machine(trained) if any(map(measures.timed, case.metrics)) else ""
     said = found._replace(clause=found.clause + machine)
-    shown = (said.clause, said.verdict, claim, unit(case), said.shown, said.wanted, lacking)
-    return Evidence(name, *shown, condition=test.condition)
+    return Evidence(
+        name,
+        said.clause,
+        said.verdict,
+        claim,
+        unit(case),
+        said.shown,
+        said.wanted,
+        lacking,
+        condition=test.condition,
+    )
 
 
 def _seeds(case: Case, results: Results) -> list[int]:

@@ -11,10 +11,7 @@ import typer
 
 from effi.errors import EffiError, NotebookError, ParameterError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
 app.add_typer(data, name="data")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 
 import yaml
 from typer.testing import CliRunner
@@ -11,8 +10,8 @@ from typer.testing import CliRunner
 import effi
 from effi.claims import papers
 from effi.cli import app
-
-ROOT = Path(__file__).parents[2]
+from effi.paths import ROOT
+from effi.workbook import notebooks
 
 
 def test_the_license_is_the_one_that_the_package_names() -> None:
@@ -25,7 +24,7 @@ def test_the_citation_is_of_this_version_and_of_every_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (effi.__version__, "MIT")
     cited = {each["title"]: each for each in citation["references"]}
-    loaded = [papers.load(path.stem) for path in (ROOT / "data" / "papers").glob("*.toml")]
+    loaded = [papers.load(notebook.paper) for notebook in notebooks()]
     assert len(loaded) == 5 and set(cited) == {paper.title for paper in loaded}
     for paper in loaded:
         authors, _, rest = paper.citation.partition(".")
