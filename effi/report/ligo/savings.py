@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from effi.claims import Results, stats
+from effi.claims.papers import NOT_AVAILABLE
 from effi.errors import RecordError
 from effi.ligo.reaching import TARGETS
 from effi.report.canvas import SIZE, colour_of, dots, question
@@ -26,24 +27,48 @@ ACCOUNTS: tuple[Account, ...] = ("flops", "seconds")  # executed
 WORDS: dict[Account, str] = {"flops": "FLOPs", "paper_flops": "FLOPs as the paper counts", "seconds": "seconds"}
 NOTE = (
     "Targets are scratch's validation losses after a half, three quarters and all of its steps, and its last "
-    "validation accuracy; a mean is told where every seed reached the target. No saving exceeds 100 %."
+    "validation accuracy; a mean is told where every seed that was trained reached the target. No saving exceeds 100 %."
 )
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
+
+
+class Saved(NamedTuple):
+    """An arm's savings in %, of the seeds that tell one, of those that reached the target, of those trained."""
+
+    values: list[float]
+    reached: int
+    seeds: int
+
+    @property
+    def span(self) -> stats.Interval | None:
+        """Of savings, of which none exceeds 100; None where a seed that was trained tells none."""
+        whole = 0 < self.seeds == len(self.values)
+        return stats.interval(self.values, within=(-math.inf, 100.0)) if whole else None
+
+    def told(self, unit: str = "%") -> str:
+        """The mean with its interval, or why there is none."""
+        if self.span:
+            return stats.measured(self.span, self.seeds, unit, 1)
+        if self.reached < self.seeds:
+            return f"reached by {self.reached} of {self.seeds} seeds" if self.reached else "not reached"
+        return f"timed at {len(self.values)} of {self.seeds} seeds" if self.seeds else NOT_AVAILABLE
 
 
 def savings_table(results: Results, group: str, *, check: str, account: Account = "flops") -> Table:
     """Each arm's saving beside scratch at every target, gross and net, in %: mean [95 % interval] over seeds.
 
-    "not reached" where no seed reached the target, and how many did where some did not: those would speak for all.
+    `n` seeds were trained. "not reached" where none reached the target, and how many did where some did not: those
+    would speak for all.
     RecordError where the check was not run.
     """
     records = _records(results, check)
     told = [target for target in TARGETS if any(f"{target}/{group}/" in name for name in _names(records))]
-    columns = ("arm", *(f"{target}, {words}" for target in told for words in KINDS.values()))
+    columns = ("arm", "n", *(f"{target}, {words}" for target in told for words in KINDS.values()))
     rows = []
     for arm in _arms(records, group):
-        cells = [_cell(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target in told for kind in KINDS]
-        rows.append((arm, *cells))
+        named = product(told, KINDS)
+        cells = [_saved(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target, kind in named]
+        rows.append((arm, str(max(cell.seeds for cell in cells)), *(cell.told("") for cell in cells)))
     title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval]"
     return Table(title, columns, tuple(rows), (NOTE,))
 
@@ -63,11 +88,11 @@ def savings_dots(
     figure, panels = plt.subplots(1, 2, sharey=True, figsize=(1.3 * SIZE[0], 1.1 + 0.28 * len(shown)))
     for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
         for row, arm in enumerate(shown):
-            values = _values(records, f"{kind}_flops", f"{target}/{group}/{arm}")
-            if len(values) == len(records):
-                dots(axes, row, values, f"{stats.interval(values).mean:.1f}", colour=colour_of(arm))
+            saved = _saved(records, f"{kind}_flops", f"{target}/{group}/{arm}")
+            if saved.span:
+                dots(axes, row, saved.values, f"{saved.span.mean:.1f}", colour=colour_of(arm))
             else:
-                axes.text(0, row, f" {_reached(values, records)}", va="center", fontsize=8, color="#757575")
+                axes.text(0, row, f" {saved.told()}", va="center", fontsize=8, color="#757575")
         axes.axvline(0, color="#666666", lw=1)
         axes.margins(x=0.3)
         axes.set(xlabel=f"saved of scratch's FLOPs, {words} (%)")
@@ -84,12 +109,13 @@ def recommendation(results: Results, group: str, arms: Sequence[str], *, check: 
     run.
     """
     records, kind = _records(results, check), "saving_flops" if sunk else "net_saving_flops"
-    found = {arm: span for arm in arms if (span := _whole(records, kind, f"final/{group}/{arm}"))}
+    every = {arm: _saved(records, kind, f"final/{group}/{arm}") for arm in arms}
+    found = {arm: span for arm, saved in every.items() if (span := saved.span)}
     words = "the small model being there already" if sunk else "the small model's training paid"
     if not found:
         return f"{group}: train the large model from scratch; nothing grown was as good as it at every seed."
     best = max(found, key=lambda arm: found[arm].mean)
-    said = f"{best} saves {_told(found[best], records)} of scratch's FLOPs, {words}"
+    said = f"{best} saves {every[best].told()} of scratch's FLOPs, {words}"
     if found[best].low > 0:
         return f"{group}: grow. Of {len(found)} ways that were as good at every seed {said}."
     return f"{group}: no way of growing surely pays: the best, {said}. Train from scratch, or try more seeds."
@@ -102,25 +128,15 @@ def best_and_worst(results: Results, group: str, paper: Paper) -> tuple[str, str
     paper's check was not run.
     """
     records = _records(results, paper.report["savings"])
-    offered = {arm: _whole(records, "net_saving_flops", f"final/{group}/{arm}") for arm in paper.report["offered"]}
-    sure = {arm: span for arm, span in offered.items() if span and span.low > 0}
+    offered = {arm: _saved(records, "net_saving_flops", f"final/{group}/{arm}") for arm in paper.report["offered"]}
+    sure = {arm: span for arm, saved in offered.items() if (span := saved.span) and span.low > 0}
     arm = max(sure, key=lambda name: sure[name].mean, default="")
-    told = f"{group}/{arm}: saves {_told(sure[arm], records)} of the FLOPs until scratch's last loss" if arm else ""
+    best = f"{group}/{arm}: saves {offered[arm].told()} of the FLOPs until scratch's last loss" if arm else ""
     for name, account in product(paper.report["method"], ACCOUNTS):
-        span = _whole(records, f"net_saving_{account}", f"final/{group}/{name}")
-        if span and span.high < 0:
-            return told, f"{group}/{name}: saves {_told(span, records)} of the {WORDS[account]} until that loss"
-    return told, ""
-
-
-def _whole(records: Sequence[Record], kind: str, name: str) -> stats.Interval | None:
-    """Of savings in %, of which none exceeds 100; None where a seed did not reach the target."""
-    values = _values(records, kind, name)
-    return stats.interval(values, within=(-math.inf, 100.0)) if len(values) == len(records) else None
-
-
-def _told(span: stats.Interval, records: Sequence[Record]) -> str:
-    return stats.measured(span, len(records), "%", 1)
+        saved = _saved(records, f"net_saving_{account}", f"final/{group}/{name}")
+        if saved.span and saved.span.high < 0:
+            return best, f"{group}/{name}: saves {saved.told()} of the {WORDS[account]} until that loss"
+    return best, ""
 
 
 def _records(results: Results, check: str) -> list[Record]:
@@ -140,16 +156,8 @@ def _arms(records: Sequence[Record], group: str) -> list[str]:
     return [arm for arm in told if arm.partition("-")[0] != SOURCE]
 
 
-def _values(records: Sequence[Record], kind: str, name: str) -> list[float]:
-    """In %, of the seeds that reached the target."""
-    found = [record["metrics"].get(f"{kind}/{name}") for record in records]
-    return [100 * value for value in found if value is not None]
-
-
-def _cell(records: Sequence[Record], kind: str, name: str) -> str:
-    span = _whole(records, kind, name)
-    return stats.measured(span, len(records), "", 1) if span else _reached(_values(records, kind, name), records)
-
-
-def _reached(values: Sequence[float], records: Sequence[Record]) -> str:
-    return f"reached by {len(values)} of {len(records)} seeds" if values else "not reached"
+def _saved(records: Sequence[Record], kind: str, name: str) -> Saved:
+    """What the seeds at which an arm was trained tell of a target."""
+    trained = [record["metrics"] for record in records if f"reached/{name}" in record["metrics"]]
+    values = [100 * value for each in trained if (value := each.get(f"{kind}/{name}")) is not None]
+    return Saved(values, sum(each[f"reached/{name}"] > 0 for each in trained), len(trained))

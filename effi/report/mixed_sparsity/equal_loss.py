@@ -145,6 +145,6 @@ def _say(axes: Axes, ratios: Sequence[Equal], metric: str, name: str) -> None:
     found = [each.ratio for each in ratios]
     said = stats.measured(stats.interval(found, within=(0.0, math.inf)), len(found), digits=2)
     beyond = sum(not each.inside for each in ratios)
-    note = f"\n({beyond} of {len(ratios)} seeds beyond all dense runs)" if beyond else ""
+    note = f"\n({beyond} of {len(ratios)} seeds beyond all dense runs: the nearest counts)" if beyond else ""
     text = f"{name} takes {said} of the FLOPs of\ndense training of equal {measures.words(metric)}{note}"
     axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top", color=ink(colour_of(name)))

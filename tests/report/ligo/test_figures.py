@@ -54,10 +54,21 @@ def results() -> Results:
 
 def test_savings_are_told_gross_and_net_and_never_where_a_target_was_not_reached(results) -> None:
     table = ligo.savings_table(results, "d/gpt", check=CHECK)
-    rows = {row[0]: row[1:] for row in table.rows}
-    assert table.columns == ("arm", "final, gross", "final, net of the source")
+    rows = {row[0]: row[2:] for row in table.rows}
+    assert table.columns == ("arm", "n", "final, gross", "final, net of the source")
     assert rows["ligo"][0].startswith("21.0 [") and rows["mslt"][0] == "reached by 2 of 3 seeds"
     assert rows["ligo"][1].startswith("-9.0 [") and rows["copy"] == ("not reached", "not reached")
+
+
+def test_seeds_that_an_arm_was_not_trained_at_are_none_that_missed_the_target() -> None:
+    rows = [check(seed) for seed in range(3)]
+    for name in [name for name in rows[2]["metrics"] if name.endswith("/stack")]:
+        del rows[2]["metrics"][name]
+    rows[0]["metrics"]["saving_seconds/final/d/gpt/ligo"] = 0.1
+    told = {row[0]: row[1:3] for row in ligo.savings_table(Results(rows), "d/gpt", check=CHECK).rows}
+    assert told["stack"] == ("2", "10.5 [4.1, 16.9]") and told["ligo"][0] == "3"
+    timed = ligo.savings_table(Results(rows), "d/gpt", check=CHECK, account="seconds").rows
+    assert {row[0]: row[2] for row in timed}["ligo"] == "timed at 1 of 3 seeds"
 
 
 def test_no_saving_exceeds_all_of_the_cost() -> None:
@@ -65,7 +76,7 @@ def test_no_saving_exceeds_all_of_the_cost() -> None:
     for record, saved in zip(wide, (0.9, 0.5), strict=True):
         record["metrics"]["saving_flops/final/d/gpt/ligo"] = saved
     (row,) = [row for row in ligo.savings_table(Results(wide), "d/gpt", check=CHECK).rows if row[0] == "ligo"]
-    assert row[1].startswith("70.0 [") and row[1].endswith(", 100.0]")
+    assert row[2].startswith("70.0 [") and row[2].endswith(", 100.0]")
 
 
 @pytest.mark.parametrize(
