@@ -145,12 +145,22 @@ def bar(
     axes.annotate(text, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
-def dots(axes: Axes, y: float, values: Sequence[float], text: str, *, colour: str) -> None:
-    """Draw the mean of values and its 95 % interval, every value, and text behind them."""
+def dots(
+    axes: Axes,
+    y: float,
+    values: Sequence[float],
+    text: str,
+    *,
+    colour: str,
+    within: tuple[float, float] = stats.ANYWHERE,
+) -> None:
+    """Draw the mean of values and its 95 % interval, cut to `within`, every value, and text behind them."""
     span = stats.interval(values)
-    axes.errorbar(span.mean, y, xerr=reach(span), fmt="o", color=colour, ms=6, lw=1.4, capsize=3)
+    low, high = whiskers(span, within)
+    ends = [[span.mean - low], [high - span.mean]]
+    axes.errorbar(span.mean, y, xerr=ends, fmt="o", color=colour, ms=6, lw=1.4, capsize=3)
     axes.plot(values, [y] * len(values), "o", color="black", ms=2.5, mfc="white", mew=0.6)
-    right = max(span.mean + reach(span), *values)
+    right = max(high, *values)
     axes.annotate(text, (right, y), (5, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 

@@ -30,6 +30,7 @@ NOTE = (
     "validation accuracy; a mean is told where every seed that was trained reached the target. No saving exceeds 100 %."
 )
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
+SHARES = (-math.inf, 100.0)
 
 
 class Saved(NamedTuple):
@@ -43,7 +44,7 @@ class Saved(NamedTuple):
     def span(self) -> stats.Interval | None:
         """Of savings, of which none exceeds 100; None where a seed that was trained tells none."""
         whole = 0 < self.seeds == len(self.values)
-        return stats.interval(self.values, within=(-math.inf, 100.0)) if whole else None
+        return stats.interval(self.values, within=SHARES) if whole else None
 
     def told(self, unit: str = "%") -> str:
         """The mean with its interval, or why there is none."""
@@ -90,7 +91,7 @@ def savings_dots(
         for row, arm in enumerate(shown):
             saved = _saved(records, f"{kind}_flops", f"{target}/{group}/{arm}")
             if saved.span:
-                dots(axes, row, saved.values, f"{saved.span.mean:.1f}", colour=colour_of(arm))
+                dots(axes, row, saved.values, f"{saved.span.mean:.1f}", colour=colour_of(arm), within=SHARES)
             else:
                 axes.text(0, row, f" {saved.told()}", va="center", fontsize=8, color="#757575")
         axes.axvline(0, color="#666666", lw=1)

@@ -105,6 +105,16 @@ def test_a_picture_of_savings_has_a_panel_for_each_account(results) -> None:
     assert [text.get_text().strip() for text in told] == ["reached by 2 of 3 seeds"]
 
 
+def test_no_interval_in_a_picture_exceeds_all_of_the_cost() -> None:
+    wide = [check(seed) for seed in range(2)]
+    for record, saved in zip(wide, (0.9, 0.5), strict=True):
+        record["metrics"]["saving_flops/final/d/gpt/ligo"] = saved
+    gross = ligo.savings_dots(Results(wide), "d/gpt", ["ligo"], title="What is saved?", check=CHECK).axes[0]
+    (bars,) = (bars for bars in gross.collections if bars.get_segments())
+    ((left, _), (right, _)) = bars.get_segments()[0]
+    assert left < 0 and right == pytest.approx(100.0)
+
+
 def test_points_on_other_tasks_stand_side_by_side(results) -> None:
     table = ligo.transfer_table(results, "d/gpt")
     assert table.columns == ("task", "the small model", "right after growth", "grown and trained", "from scratch")
