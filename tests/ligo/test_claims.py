@@ -173,7 +173,7 @@ def test_every_arm_data_set_and_rival_has_a_name_and_a_colour_of_its_own() -> No
     places = {"wikipedia", "c4", "imagenet", "gpt", "vit", "bert", *counting.KINDS}
     places |= {each for values in LIGO.stand_ins.values() for each in values}
     own = {name: papers.colours()[name] for name in named - places}
-    assert len(set(own.values())) == len(own) == 37
+    assert len(set(own.values())) == len(own) == 42
 
 
 def filled(metric: str) -> str:
@@ -268,7 +268,7 @@ def test_a_saving_is_told_in_percent_of_what_scratch_costs() -> None:
 
 ONCE: list[tuple[str, dict[str, float]]] = [
     ("C1", {"ligo": 0.3}),
-    ("C6", {"ligo": 0.5, "ligo-early": 0.3}),
+    ("C6", {"ligo": 0.5, "ligo-early": 0.3, "ligo-larger": 0.7}),
     ("C7", {"ligo-depth": 0.5, "ligo-width": 0.3}),
     ("C9", {"ligo": 0.3, "ligo-layerdrop": 0.4, "ligo-tokendrop": 0.4, "ligo-staged": 0.4}),
     ("C10", {"ligo": 0.4, "ligo-0": 0.3}),
@@ -435,20 +435,30 @@ def test_where_one_budget_alone_was_trained_growth_steps_are_not_judged() -> Non
 # --- C6 to C11 -----------------------------------------------------------------------------------------------
 
 
-def two(arm: str, saving: float, other: str, against: float, **net: float) -> list[dict[str, Any]]:
+def two(
+    arm: str, saving: float, other: str, against: float, *, beside: dict[str, float] | None = None, **net: float
+) -> list[dict[str, Any]]:
     own, theirs = (
         of_arm(name, each, net=net.get(key)) for name, each, key in ((arm, saving, "a"), (other, against, "b"))
     )
-    return facts(own | theirs)
+    return facts(own | theirs | (beside or {}))
 
 
 @pytest.mark.parametrize(("more", "here"), SIGNS)
 def test_a_better_source_saves_more(more: float, here: str) -> None:
-    assert both(judged("C6", two("ligo", 0.3 + more, "ligo-early", 0.3))) == (here, here)
+    larger = of_arm("ligo-larger", 0.9)
+    assert both(judged("C6", two("ligo", 0.3 + more, "ligo-early", 0.3, beside=larger))) == (here, here)
+
+
+@pytest.mark.parametrize(("more", "here"), SIGNS)
+def test_a_larger_source_saves_more(more: float, here: str) -> None:
+    early = of_arm("ligo-early", 0.1)
+    assert both(judged("C6", two("ligo-larger", 0.3 + more, "ligo", 0.3, beside=early))) == (here, here)
 
 
 def test_the_papers_own_sources_rank_the_other_way_once_they_are_charged() -> None:
-    row = judged("C6", two("ligo", 0.447, "ligo-early", 0.352, a=0.260, b=0.310))
+    larger = of_arm("ligo-larger", 0.9)
+    row = judged("C6", two("ligo", 0.447, "ligo-early", 0.352, a=0.260, b=0.310, beside=larger))
     assert both(row) == ("for", "against") and not row.as_in_the_paper.reached
 
 

@@ -159,3 +159,23 @@ def test_what_was_not_run_is_named(results) -> None:
         ligo.savings_table(results, "d/gpt", check="check/else")
     with pytest.raises(RecordError, match="tells nothing of aki on d/gpt"):
         ligo.savings_dots(results, "d/gpt", ["aki"], title="What is saved?", check=CHECK)
+
+
+def test_sweeps_draw_the_arms_that_ran_over_their_steps_and_the_released_rate_or_scratch_across() -> None:
+    arms = ("scratch", "ligo", "ligo-10", "ligo-released", "copy", "copy-early")
+    found = Results(
+        [
+            synthetic.record(f"d/gpt/{arm}", seed, test_loss=2.0 + place)
+            for place, arm in enumerate(arms)
+            for seed in (0, 1)
+        ]
+    )
+    grown = ligo.growth_steps(found, "d/gpt", metric="test_loss", steps={"ligo-10": 10, "ligo": 100, "ligo-500": 500})
+    (axes,) = grown.axes
+    assert [[*map(float, line.get_xdata())] for line in axes.lines if line.get_linestyle() == "-"] == [[10, 100]]
+    assert [*axes.lines[-1].get_ydata()] == [5.0, 5.0] and axes.get_xscale() == "symlog"
+    how = {"ways": {"ligo": "LiGO", "copy": "direct copy"}, "steps": {"-early": 4, "": 16}}
+    (axes,) = ligo.source_steps(found, "d/gpt", metric="test_loss", **how).axes
+    drawn = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_linestyle() == "-"]
+    assert drawn == [(16, 3.0), (4, 16, 7.0, 6.0)] and [*axes.lines[-1].get_ydata()] == [2.0, 2.0]
+    assert {text.get_text() for text in axes.texts} >= {"LiGO", "direct copy"}
