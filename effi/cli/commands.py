@@ -86,16 +86,36 @@ def run(
         for notebook in workbook.find(papers or ()):
             screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given))
         return
-    # So that `kill` and a closed terminal end the notebooks, too.
-    for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-        if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
-            signal.signal(name, _interrupt)
+    _end_on_signals()
     ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
         screen.aside(ended)
     screen.outcomes(ended)
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
+
+
+@app.command()
+def advise(
+    dataset: Annotated[str, typer.Argument(metavar="DATA", help="folder:PATH, csv:PATH or text:PATH.")],
+    budget: Annotated[str, typer.Option(help="Time to spend: 90s, 30m, 1.5h.")] = "30m",
+    margin: Annotated[float | None, typer.Option(help="What may be lost, in points of accuracy or nats.")] = None,
+    model: Annotated[str, typer.Option(help="A folder with a GPT-2 of yours, to be grown.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for records and the page, from where you stand.")] = Path("advice"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bars.")] = False,
+) -> None:
+    """Try every method that fits your data within a time, and say in one table what each would save you.
+
+    The same command goes on where it stopped.
+    """
+    from effi import advice
+
+    _end_on_signals()
+    seconds = advice.seconds_of(budget)
+    found = advice.advise(
+        dataset, budget=seconds, out=out, margin=margin, checkpoint=model, say=typer.echo, quiet=quiet
+    )
+    print(f"\n{found.sentence}\n\n{found.table.text()}\n\npage: {advice.save(found, out)}")
 
 
 @app.command()
@@ -217,6 +237,13 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals:
         raise ParameterError(f"--set wants name=value, not {text!r}.")
     return name, value
+
+
+def _end_on_signals() -> None:
+    """So that `kill` and a closed terminal end the notebooks, too."""
+    for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(name, _interrupt)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -34,7 +35,7 @@ class Outcome:
     """
 
     paper: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "stopped"]
     seconds: float
     error: str | None = None
     mistake: bool = False
@@ -67,18 +68,22 @@ def run(
     results_dir: str = "results",
     quiet: bool = False,
     folder: Path | None = None,
+    until: float = math.inf,
+    judged: bool = True,
 ) -> list[Outcome]:
     """Execute notebooks (default: all), `jobs` at a time, and show how far they are unless `quiet`.
 
-    A failing cell or a killed kernel ends its own notebook only. ParameterError and DataError before anything runs.
+    A failing cell or a killed kernel ends its own notebook only. At the time `until` what runs is stopped, as Ctrl-C
+    stops it, and its outcome is "stopped". Unless `judged` no verdicts on claims are shown. ParameterError and
+    DataError before anything runs.
     """
     if jobs < 1:
         raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
     chosen = find(names, folder)
     prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
     scratch.clean()
-    with display([job.notebook.paper for job in prepared], scale, results_dir, quiet) as show:
-        outcomes = {outcome.paper: outcome for outcome in _execute(prepared, min(jobs, len(prepared)), show)}
+    with display([job.notebook.paper for job in prepared], scale, results_dir, quiet, judged) as show:
+        outcomes = {each.paper: each for each in _execute(prepared, min(jobs, len(prepared)), show, until)}
     return [outcomes[notebook.paper] for notebook in chosen]
 
 
@@ -166,12 +171,12 @@ def start(job: Job, jobs: int = 1, surroundings: Mapping[str, str] | None = None
     return Child(job, process, answer, words)
 
 
-def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outcome]:
-    """Outcomes as notebooks end; nothing is left running if this is interrupted."""
+def _execute(prepared: Sequence[Job], jobs: int, show: Display, until: float = math.inf) -> Iterator[Outcome]:
+    """Outcomes as notebooks end; nothing is left running if this is interrupted, or when `until` is past."""
     waiting = list(prepared)
     running: list[Child] = []
     try:
-        while waiting or running:
+        while (waiting or running) and time.time() < until:
             while waiting and len(running) < jobs:
                 running.append(start(waiting.pop(0), jobs))
             time.sleep(POLL_S)
@@ -185,6 +190,9 @@ def _execute(prepared: Sequence[Job], jobs: int, show: Display) -> Iterator[Outc
     finally:
         for child in running:
             child.stop()
+    for paper, counts in [(each.job.notebook.paper, each.counts()) for each in running]:
+        yield Outcome(paper, "stopped", counts.elapsed, judged=counts.done > 0)
+    yield from (Outcome(job.notebook.paper, "stopped", 0.0) for job in waiting)
 
 
 def _environment(jobs: int) -> dict[str, str]:

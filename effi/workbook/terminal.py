@@ -42,17 +42,17 @@ def plain_console(**options: Any) -> Console:
 
 
 @contextmanager
-def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool) -> Iterator[Display]:
+def display(papers: Sequence[str], scale: str, results_dir: str, quiet: bool, judged: bool = True) -> Iterator[Display]:
     """The display that suits: none when quiet, live rows on a terminal, else lines; all on standard error."""
     console = plain_console(stderr=True, soft_wrap=True)
     if quiet:
         yield Silent()
     elif console.is_terminal:
-        rows = Bars({paper: Row(paper, scale, results_dir) for paper in papers}, console)
+        rows = Bars({paper: Row(paper, scale, results_dir, judged) for paper in papers}, console)
         with Live(console=console, get_renderable=rows.table, refresh_per_second=4):
             yield rows
     else:
-        yield Lines(console, {paper: Row(paper, scale, results_dir) for paper in papers})
+        yield Lines(console, {paper: Row(paper, scale, results_dir, judged) for paper in papers})
 
 
 def tally(counts: Mapping[Here, int]) -> Text:
@@ -83,6 +83,7 @@ class Row:
     paper: str
     scale: str
     results_dir: str
+    judged: bool = True
     counts: Counts | None = None
     ended: Literal["done", "failed"] | None = None
     verdicts: Mapping[Here, int] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Row:
         self._judge()
 
     def _judge(self) -> None:
-        if self.counts and self.counts.done:
+        if self.judged and self.counts and self.counts.done:
             self.verdicts = verdicts(self.paper, self.scale, self.results_dir)
 
     @property

@@ -74,6 +74,15 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
     return Table(title, columns, tuple(rows), (NOTE,))
 
 
+def saved(
+    results: Results, group: str, *, check: str, account: Account = "flops", net: bool = True, target: str = "final"
+) -> dict[str, Saved]:
+    """Arm -> its savings until a target, with the source's training paid where `net`; none without the check."""
+    records = list(results.seeds(check).values()) if check in results else []
+    kind = f"{'net_' * net}saving_{account}"
+    return {arm: _saved(records, kind, f"{target}/{group}/{arm}") for arm in _arms(records, group)}
+
+
 def savings_dots(
     results: Results, group: str, arms: Sequence[str], *, title: str, check: str, target: str = "final"
 ) -> Figure:

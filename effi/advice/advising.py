@@ -1,0 +1,140 @@
+"""What would each trick save on this data? A dry run, a budget, the workbook's notebooks, and one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from effi import workbook
+from effi.advice import remarks, rows
+from effi.advice.budget import Split, side_by_side, split
+from effi.advice.methods import METHODS, Data, Method, data_of
+from effi.advice.rows import Row
+from effi.claims import Results, papers
+from effi.errors import DataError, EffiError, NotebookError, ParameterError
+from effi.report.tables import Table
+from effi.workbook.notebook import check, find, hold_to_rules
+
+SCALE = "cpu"
+NOTE = (
+    "Each method beside its own baseline, trained here, so that two methods do not compare by what they keep. Chosen "
+    "on validation, told on test: mean [95 % interval] over seeds. Seconds with search and source, of trainings side "
+    "by side or of steps timed alone where a notebook times them."
+)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was found: the sentence on top, the table, what was said on the way, and where the records lie."""
+
+    sentence: str
+    table: Table
+    said: tuple[str, ...]
+    results: Path
+    papers: tuple[str, ...]
+
+
+def advise(
+    dataset: str,
+    *,
+    budget: float,
+    out: Path,
+    margin: float | None = None,
+    checkpoint: str = "",
+    say: Callable[[str], None],
+    quiet: bool = False,
+) -> Advice:
+    """Try every method that fits the data within `budget` seconds; what is recorded in `out` is kept and counts.
+
+    `margin` is what may be lost, in points of accuracy or nats of loss (None: each paper's). ParameterError and
+    DataError before anything runs; NotebookError where nothing could be tried.
+    """
+    began, (kind, path) = time.time(), data_of(dataset)
+    where = Path(path).expanduser().absolute()
+    methods = _fitting(kind, checkpoint)
+    named, results = f"{kind}:{where}", out.absolute() / "results"
+    for method in methods:
+        _checked(method, named)
+    said = list[str]()
+
+    def tell(text: str) -> None:
+        said.append(text)
+        say(text)
+
+    for remark in remarks.remarks(kind, where):
+        tell(remark)
+    say("Looking at how long each method takes ...")
+    plan = split(_seconds(methods, named, tell), budget - (time.time() - began))
+    tell(plan.told(budget))
+    if not plan.seeds:
+        raise ParameterError(f"--budget is too short for one seed of any method: {plan.told(budget)}")
+    _run(plan, named, results, began + budget, tell, quiet)
+    found = [row for method in plan.seconds for row in read(method, results, plan.seconds[method], margin, checkpoint)]
+    if not found:
+        raise NotebookError(f"No method came to an end in this time; run it again: {results} keeps what is done.")
+    title = f"What would each method save on {where.name}? {SCALE} scale, up to {plan.seeds} seeds"
+    tried = tuple(dict.fromkeys(row.method.paper for row in found))
+    return Advice(rows.recommendation(found), rows.table(found, title, (NOTE,)), tuple(said), results, tried)
+
+
+def read(method: Method, results: Path, seconds: float, margin: float | None, checkpoint: str) -> list[Row]:
+    """Rows of a method from what lies on disk; none where its baseline has no record."""
+    paper = rows.with_margin(papers.load(method.paper), margin)
+    found = Results.read(results, SCALE, method.paper)
+    return rows.rows_of(method, found, paper, sunk=bool(checkpoint), seconds=seconds)
+
+
+def _fitting(kind: Data, checkpoint: str) -> list[Method]:
+    if not checkpoint:
+        return list(METHODS[kind])
+    growing = [method for method in METHODS[kind] if method.paper == "ligo"]
+    if kind != "text":
+        raise ParameterError("--model is a GPT-2 to be grown, which reads text: give text:PATH with it.")
+    return [replace(each, parameters={**each.parameters, "checkpoint": checkpoint}) for each in growing]
+
+
+def _parameters(method: Method, dataset: str, seeds: int) -> dict[str, object]:
+    return {"dataset": dataset, "only": method.arms, "seeds": list(range(seeds)), **method.parameters}
+
+
+def _checked(method: Method, dataset: str) -> None:
+    (notebook,) = find([method.paper])
+    hold_to_rules(notebook, check(notebook, {"scale": SCALE, **_parameters(method, dataset, 1)}))
+
+
+def _seconds(methods: list[Method], dataset: str, tell: Callable[[str], None]) -> Mapping[Method, float]:
+    """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence."""
+    found = dict[Method, float]()
+    for method in methods:
+        try:
+            plan = workbook.dry_run(method.paper, SCALE, _parameters(method, dataset, 1))
+        except (DataError, ParameterError, NotebookError) as error:
+            tell(f"{method.name} is passed over. {error}")
+            continue
+        found[method] = side_by_side(sum(row["hours"] for row in plan))
+    return found
+
+
+def _run(plan: Split, dataset: str, results: Path, until: float, tell: Callable[[str], None], quiet: bool) -> None:
+    """Notebooks one after another, until the time is over; what fails is told, and the others go on."""
+    for method in sorted(plan.seconds, key=lambda each: plan.seconds[each]):
+        parameters = _parameters(method, dataset, plan.seeds)
+        try:
+            (outcome,) = workbook.run(
+                [method.paper],
+                scale=SCALE,
+                parameters=parameters,
+                results_dir=str(results),
+                quiet=quiet,
+                judged=False,
+                until=until,
+            )
+        except EffiError as error:
+            tell(f"{method.name}: {error}")
+            continue
+        if outcome.status == "stopped":
+            tell(f"{method.name}: the time was over; what is finished counts, and the same command goes on.")
+        elif outcome.error:
+            tell(f"{method.name}: {outcome.error}")

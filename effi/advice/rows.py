@@ -1,0 +1,181 @@
+"""One row of advice per method and model: what it keeps, what it saves, and whether that is worth it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from effi.advice.methods import INFERENCE, Method
+from effi.claims import Results, measures, stats, uncertainty
+from effi.claims.papers import NOT_AVAILABLE, Paper
+from effi.claims.results import Pair
+from effi.claims.stats import Interval
+from effi.errors import duration
+from effi.report.ligo import Saved, saved
+from effi.report.tables import Table
+from effi.report.trades import Recommendation, Trade, choose, trades
+
+Verdict = Literal["worth it", "not worth it", "cannot be told"]
+VERDICTS: dict[str, Verdict] = {"take": "worth it", "stay": "not worth it", "cannot tell": "cannot be told"}
+COLUMNS = ("method", "kept", "training seconds saved", "inference seconds saved", "weights stored", "asks", "verdict")
+LEAST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a method does on one model; `gain` is the mean saving in %, by which rows are ranked."""
+
+    method: Method
+    group: str
+    arm: str
+    kept: str
+    saved: str
+    memory: str
+    verdict: Verdict
+    more: str
+    why: str
+    gain: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As the table shows it."""
+        inference = INFERENCE[self.method.model]
+        said = f"{self.verdict}{': ' * bool(self.more)}{self.more}"
+        name = f"{self.method.name}: {self.arm.removeprefix(f'{self.group}/')}"
+        return name, self.kept, self.saved, inference, self.memory, self.method.asks, said
+
+
+def rows_of(method: Method, results: Results, paper: Paper, *, sunk: bool, seconds: float) -> list[Row]:
+    """Rows of one method; `seconds` are what one more seed takes, `sunk` says that a source is there already.
+
+    None where its baseline has no record yet. ParameterError where no arm has the baseline's variant.
+    """
+    if not results or not results.where(variant=method.baseline):
+        return []
+    make = _grown if paper.report.get("savings") else _traded
+    return list(make(method, results, paper, sunk, seconds))
+
+
+def table(rows: list[Row], title: str, notes: tuple[str, ...] = ()) -> Table:
+    """All rows, what is worth it first."""
+    order: list[Verdict] = ["worth it", "cannot be told", "not worth it"]
+    ranked = sorted(rows, key=lambda row: (order.index(row.verdict), -row.gain))
+    reasons = tuple(f"{row.method.name}, {row.why.removesuffix('.')}." for row in ranked)
+    return Table(title, COLUMNS, tuple(row.cells for row in ranked), (*notes, *reasons))
+
+
+def recommendation(rows: list[Row]) -> str:
+    """One sentence: the method that is worth it and saves most, or that none is, or that the time told nothing."""
+    paying = sorted((row for row in rows if row.verdict == "worth it"), key=lambda row: -row.gain)
+    if paying:
+        return f"Take {paying[0].arm} ({paying[0].method.name}): it saves {paying[0].saved} and keeps {paying[0].kept}."
+    open_ = [row.method.name for row in rows if row.verdict == "cannot be told"]
+    if not open_:
+        return "Train as you do: no method that was tried pays on this data."
+    if len(open_) == len(rows):
+        return "Nothing can be told in this time; until it can, train as you do."
+    return f"Train as you do: nothing tried surely pays; of {' and '.join(dict.fromkeys(open_))} it cannot be told yet."
+
+
+# --- methods that end sooner or are smaller --------------------------------------------------------------------
+
+
+def _traded(method: Method, results: Results, paper: Paper, sunk: bool, seconds: float) -> Iterator[Row]:
+    arms = [arm for arm in results.arms if results.label(arm) in method.offered]
+    told = paper.report["score"]
+    every = {t.arm: t for t in trades(results, paper, baseline=method.baseline, metric=told, by="seconds")}
+    for found in choose(results, paper, baseline=method.baseline, by="seconds", arms=arms):
+        offered = [every[arm] for arm in arms if arm in every and results.group(arm) == found.group]
+        trade = found.trade or min(offered, key=lambda each: each.cost.mean, default=None)
+        if trade:
+            yield _of_trade(method, found, trade, seconds)
+
+
+def _of_trade(method: Method, found: Recommendation, trade: Trade, seconds: float) -> Row:
+    cost = trade.cost
+    gained = Interval(100 - cost.mean, 100 - cost.high, 100 - cost.low)
+    return Row(
+        method,
+        found.group,
+        trade.arm,
+        _kept([*trade.pairs], trade.metric),
+        stats.measured(gained, len(trade.pairs), "%", 1),
+        _stored([*trade.pairs]),
+        VERDICTS[found.decision],
+        _more(trade, seconds) if found.decision == "cannot tell" and "has not learned" not in found.why else "",
+        str(found),
+        gained.mean,
+    )
+
+
+def _more(trade: Trade, seconds: float) -> str:
+    """What would tell, and how long that takes."""
+    if trade.estimate.seeds < LEAST_SEEDS:
+        return _seeds(LEAST_SEEDS - trade.estimate.seeds, seconds)
+    if trade.kept != "open":
+        return "whether it saves time at all is open"
+    wanted = re.fullmatch(r"about ([\d,]+) seeds", trade.wanted)
+    return _seeds(int(wanted[1].replace(",", "")) - trade.estimate.seeds, seconds) if wanted else trade.wanted
+
+
+def _seeds(count: int, seconds: float) -> str:
+    return f"{count} more seed{'s' * (count != 1)}, about {duration(count * seconds)}"
+
+
+# --- growth: all train as long, and what counts is when they are as good ------------------------------------------
+
+
+def _grown(method: Method, results: Results, paper: Paper, sunk: bool, seconds: float) -> Iterator[Row]:
+    for group in dict.fromkeys(results.group(arm) for arm in results.where(variant=method.baseline).arms):
+        timed = saved(results, group, check=paper.report["savings"], account="seconds", net=not sunk)
+        offered = {arm: each for arm, each in timed.items() if arm in method.offered and f"{group}/{arm}" in results}
+        if offered:
+            best = max(offered, key=lambda arm: (offered[arm].reached, _mean(offered[arm])))
+            yield _of_growth(method, results, paper, f"{group}/{best}", offered[best], seconds)
+
+
+def _of_growth(method: Method, results: Results, paper: Paper, arm: str, found: Saved, seconds: float) -> Row:
+    pairs = [pair for pair in results.pairs(method.baseline)[arm] if pair.arm is not pair.baseline]
+    group, told = results.group(arm), found.told()
+    low, high = (found.span.low, found.span.high) if found.span else (-1.0, 1.0)
+    verdict: Verdict = "worth it" if low > 0 else "not worth it" if high < 0 else "cannot be told"
+    few = LEAST_SEEDS - found.seeds
+    more = _seeds(few, seconds) if verdict == "cannot be told" and few > 0 else ""
+    why = f"{group}: {arm} saves {told} of the seconds until {method.baseline}'s last loss"
+    kept = _kept(pairs, paper.report["score"])
+    return Row(method, group, arm, kept, told, _stored(pairs), verdict, more, why, _mean(found))
+
+
+def _mean(found: Saved) -> float:
+    return found.span.mean if found.span else -100.0
+
+
+# --- cells -----------------------------------------------------------------------------------------------------
+
+
+def _kept(pairs: list[Pair], metric: str) -> str:
+    """The metric, and how it differs from the baseline's."""
+    score = uncertainty.shown(uncertainty.score([pair.arm for pair in pairs], metric), metric).partition(" [")[0]
+    change = uncertainty.shown(uncertainty.change(pairs, metric), metric, difference=True)
+    return f"{measures.words(metric)} {score}, {change}"
+
+
+def _stored(pairs: list[Pair]) -> str:
+    """Bytes of weights in % of the baseline's: four for each left, and a bit of mask for each that may be pruned."""
+    ours, theirs = (sum(_bytes(pair[side]["metrics"]) for pair in pairs) for side in (0, 1))
+    return f"{100 * ours / theirs:.0f} %" if theirs else NOT_AVAILABLE
+
+
+def _bytes(metrics: dict[str, float]) -> float:
+    count, alive, prunable = (metrics.get(name, 1.0) for name in ("parameters", "alive", "prunable"))
+    masked = alive < 1 and "prunable" in metrics
+    return 4 * (count - (1 - alive) * prunable) + prunable / 8 if masked else 4 * count
+
+
+def with_margin(paper: Paper, margin: float | None) -> Paper:
+    """The paper with a margin of one's own, in points or nats, in place of its; the paper itself for None."""
+    if margin is None:
+        return paper
+    return replace(paper, margins={**paper.margins, paper.report["margin"]: {"other": margin}})
