@@ -36,8 +36,8 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 outputs: $(STAMP) ## Execute the notebooks in place at smoke scale: the outputs that `make test` compares
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-lab: $(STAMP) ## Open JupyterLab
-	$(BIN)/jupyter lab
+lab: $(STAMP) ## Open JupyterLab on START.md; ARGS="--ip=0.0.0.0 --allow-root" is what a container needs
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/START.md $(ARGS)
 
 bench: $(STAMP) ## Time the workbook's parts against the alternatives
 	$(BIN)/effi bench $(ARGS)
@@ -54,4 +54,7 @@ $(STAMP): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) pip install --quiet --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --no-deps -e .
+	$(BIN)/python -m ipykernel install --sys-prefix --name effi --display-name "effi (Python)" >/dev/null
+	mkdir -p $(VENV)/share/jupyter/lab/settings
+	cp data/lab_overrides.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $(STAMP)

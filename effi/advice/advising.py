@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from effi import workbook
+from effi import paths, workbook
 from effi.advice import remarks, rows
-from effi.advice.budget import Split, side_by_side, split
+from effi.advice.budget import Split, counted, side_by_side, split
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.rows import Row
 from effi.claims import Results, papers
@@ -66,15 +67,17 @@ def advise(
     for remark in remarks.remarks(kind, where):
         tell(remark)
     say("Looking at how long each method takes ...")
-    plan = split(_seconds(methods, named, tell), budget - (time.time() - began))
-    tell(plan.told(budget))
+    seconds = _seconds(methods, named, out.absolute() / "forecast.json", tell)
+    left = budget - (time.time() - began)
+    plan = split(seconds, left)
+    tell(plan.told(left))
     if not plan.seeds:
-        raise ParameterError(f"--budget is too short for one seed of any method: {plan.told(budget)}")
+        raise ParameterError(f"--budget is too short for one seed of any method: {plan.told(left)}")
     _run(plan, named, results, began + budget, tell, quiet)
     found = [row for method in plan.seconds for row in read(method, results, plan.seconds[method], margin, checkpoint)]
     if not found:
         raise NotebookError(f"No method came to an end in this time; run it again: {results} keeps what is done.")
-    title = f"What would each method save on {where.name}? {SCALE} scale, up to {plan.seeds} seeds"
+    title = f"What would each method save on {where.name}? {SCALE} scale, up to {counted(plan.seeds)}"
     tried = tuple(dict.fromkeys(row.method.paper for row in found))
     return Advice(rows.recommendation(found), rows.table(found, title, (NOTE,)), tuple(said), results, tried)
 
@@ -104,16 +107,25 @@ def _checked(method: Method, dataset: str) -> None:
     hold_to_rules(notebook, check(notebook, {"scale": SCALE, **_parameters(method, dataset, 1)}))
 
 
-def _seconds(methods: list[Method], dataset: str, tell: Callable[[str], None]) -> Mapping[Method, float]:
-    """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence."""
+def _seconds(methods: list[Method], dataset: str, file: Path, tell: Callable[[str], None]) -> Mapping[Method, float]:
+    """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence.
+
+    What was measured for the same parameters is read from `file`: a command that goes on need not look again.
+    """
+    known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     found = dict[Method, float]()
     for method in methods:
+        parameters = _parameters(method, dataset, 1)
+        key = json.dumps([method.paper, parameters], sort_keys=True)
         try:
-            plan = workbook.dry_run(method.paper, SCALE, _parameters(method, dataset, 1))
+            if key not in known:
+                plan = workbook.dry_run(method.paper, SCALE, parameters)
+                known[key] = side_by_side(sum(row["hours"] for row in plan))
+                paths.replace(file, json.dumps(known, indent=1))
         except (DataError, ParameterError, NotebookError) as error:
             tell(f"{method.name} is passed over. {error}")
             continue
-        found[method] = side_by_side(sum(row["hours"] for row in plan))
+        found[method] = known[key]
     return found
 
 

@@ -24,6 +24,11 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
+def counted(seeds: int) -> str:
+    """1 seed, 3 seeds."""
+    return f"{seeds} seed{'s' * (seeds != 1)}"
+
+
 @dataclass(frozen=True)
 class Split:
     """Seeds that every method gets, seconds of one seed of each, and the methods that do not fit even once."""
@@ -43,8 +48,7 @@ class Split:
         said = f"A seed of each takes about: {named}." if named else "No method fits."
         if self.left_out:
             said += f" Left out, as one seed does not fit: {', '.join(method.name for method in self.left_out)}."
-        plan = f" {self.seeds} seed{'s' * (self.seeds != 1)} of each: about {duration(self.total)}"
-        return f"{said}{plan} of {duration(budget)}."
+        return f"{said} {counted(self.seeds)} of each: about {duration(self.total)}, of {duration(budget)} left."
 
 
 def split(seconds: Mapping[Method, float], budget: float) -> Split:

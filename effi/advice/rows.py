@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from effi.advice.budget import counted
 from effi.advice.methods import INFERENCE, Method
 from effi.claims import Results, measures, stats, uncertainty
 from effi.claims.papers import NOT_AVAILABLE, Paper
@@ -121,7 +122,7 @@ def _more(trade: Trade, seconds: float) -> str:
 
 
 def _seeds(count: int, seconds: float) -> str:
-    return f"{count} more seed{'s' * (count != 1)}, about {duration(count * seconds)}"
+    return f"{counted(count).replace(' ', ' more ')}, about {duration(count * seconds)}"
 
 
 # --- growth: all train as long, and what counts is when they are as good ------------------------------------------

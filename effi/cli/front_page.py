@@ -1,4 +1,4 @@
-"""The parts of README.md that are drawn from results: first screen and findings, rewritten by `effi report`."""
+"""The parts of README.md and START.md that are drawn from results, rewritten by `effi report`."""
 
 from __future__ import annotations
 
@@ -59,21 +59,38 @@ class Judged(NamedTuple):
 
 
 def write() -> Path:
-    """Rewrite the generated parts and the picture, and say which file; EffiError when the page lacks markers."""
+    """Rewrite the generated parts and the picture, and say which is first; EffiError when a page lacks markers."""
     found = list(_judged())
-    page = paths.readme()
-    fresh = _replaced(page, _parts(found))
+    fresh = {page: _replaced(page, texts) for page, texts in _pages(found).items()}
     if found:
         report.style()
         report.save_figure(report.verdict_bars(_bars(found), title=QUESTION), paths.results(), PICTURE)
-    paths.replace(page, fresh)
-    return page
+    for page, content in fresh.items():
+        paths.replace(page, content)
+    return paths.readme()
 
 
 def is_fresh() -> bool:
-    """Whether the generated parts of the page are what the results give; EffiError when it lacks markers."""
-    page = paths.readme()
-    return _replaced(page, parts()) == page.read_text(encoding="utf-8")
+    """Whether the generated parts of the pages are what the results give; EffiError when one lacks markers."""
+    pages = _pages(list(_judged()))
+    return all(_replaced(page, texts) == page.read_text(encoding="utf-8") for page, texts in pages.items())
+
+
+def _pages(judged: Sequence[Judged]) -> dict[Path, dict[str, str]]:
+    """The front page, and where there is one the page on which JupyterLab opens."""
+    front = paths.readme()
+    start = front.with_name("START.md")
+    lines = "\n\n".join(_begun(each) for each in judged) or NO_RESULTS
+    return {front: _parts(judged), **({start: {"start": lines}} if start.exists() else {})}
+
+
+def _begun(judged: Judged) -> str:
+    """A paper's question, its notebook, and what leads among the findings that its results show."""
+    first = leading(judged.paper, judged.results.scale)
+    seen = (each.text for each in first if look(each, judged.paper, judged.results).here == "for")
+    page, scale = judged.notebook.path.relative_to(paths.ROOT).as_posix(), judged.results.scale
+    said = next(seen, "Nothing is sure yet.")
+    return f"**[{judged.notebook.title}]({page})** {said} *({scale} scale: {WORTH[scale]}.)*"
 
 
 def parts() -> dict[str, str]:

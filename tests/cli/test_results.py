@@ -116,8 +116,12 @@ def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: P
         f'[[findings]]\nid = "{name}"\ntext = "{text}"\ntests = [{test % arm}]\n' for name, (text, arm) in told.items()
     )
     file.write_text(file.read_text().replace("headline = []", 'headline = ["F1", "F2"]') + "\n".join(added))
+    start = root / "START.md"
+    start.write_text("<!-- start:begin -->\n<!-- start:end -->\n")
     carried = "on d half gains 0.1 points [0.1, 0.2] of test accuracy over dense, n=3"
     assert f" of the data).\n  - Half is better. *{carried}.*\n\n" in front_page.parts()["findings"]
+    front_page.write()
+    assert "**[A tiny question](notebooks/1_made_up.ipynb)** Half is better. *(cpu scale" in start.read_text()
 
 
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
@@ -247,3 +251,18 @@ def test_the_gate_wants_the_same_arms(effi: Effi, root: Path) -> None:
 def test_compare_wants_something_to_compare(effi: Effi, root: Path, metric: str, place: str, sentence: str) -> None:
     said = effi("compare", paths.results(), root / place, "--metric", metric)
     assert said.status == 2 and sentence in said.err
+
+
+def test_the_page_on_which_jupyterlab_opens_is_held_to_the_results(root: Path) -> None:
+    start = root / "START.md"
+    start.write_text("Words.\n<!-- start:begin -->\n<!-- start:end -->\n")
+    assert not front_page.is_fresh()
+    front_page.write()
+    said = start.read_text()
+    assert "**[A tiny question](notebooks/1_made_up.ipynb)** Nothing is sure yet. *(cpu scale: a direction" in said
+    assert front_page.is_fresh()
+    start.write_text(said.replace("Nothing is", "All is"))
+    assert not front_page.is_fresh()
+    start.write_text("no markers")
+    with pytest.raises(EffiError, match=r"START\.md lacks a generated part"):
+        front_page.write()

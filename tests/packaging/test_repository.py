@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import effi
 from effi.claims import papers
 from effi.cli import app
+from effi.data import available
 from effi.paths import ROOT
 from effi.workbook import notebooks
 
@@ -41,3 +42,20 @@ def test_the_changelog_begins_with_this_version() -> None:
 def test_the_command_says_its_version() -> None:
     found = CliRunner().invoke(app, ["--version"])
     assert (found.exit_code, found.output) == (0, f"effi {effi.__version__}\n")
+
+
+def test_readme_ends_with_the_licence_of_every_data_set() -> None:
+    last = (ROOT / "README.md").read_text().rpartition("\n## ")[2]
+    assert last.startswith("Licences\n")
+    told = [line for line in last.splitlines() if line.startswith("| ") and "data set" not in line]
+    assert told == [f"| {each.name} | {each.licence} |" for each in available()]
+
+
+def test_what_is_linted_before_a_commit_is_what_the_tests_lint() -> None:
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    entries = {hook["entry"] for hook in repo["hooks"]}
+    recipe = (ROOT / "Makefile").read_text().partition("\ntest: ")[2].partition("\n\n")[0]
+    linted = {line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]}
+    assert entries & linted == {".venv/bin/ruff check", ".venv/bin/mypy"} and entries - linted == {
+        ".venv/bin/ruff format --check"
+    }

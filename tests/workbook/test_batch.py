@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,26 @@ def test_stopping_ends_the_kernel(tmp_path: Path) -> None:
     assert alive(kernel)
     child.stop()
     assert wait(lambda: not alive(kernel), 30) and child.process.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see whether a process lives")
+def test_when_the_time_is_over_what_runs_is_stopped_and_what_waits_does_not_begin(tmp_path: Path) -> None:
+    note, begun = tmp_path / "pid", time.time()
+    write(
+        tmp_path / "n" / "1_long.ipynb",
+        f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))",
+        "time.sleep(250)",
+    )
+    write(tmp_path / "n" / "2_next.ipynb", "1")
+    until = begun + 15
+    ended = run(results_dir=str(tmp_path / "r"), quiet=True, folder=tmp_path / "n", until=until, judged=False)
+    assert [(each.paper, each.status, each.error) for each in ended] == [
+        ("long", "stopped", None),
+        ("next", "stopped", None),
+    ]
+    assert until <= time.time() < begun + 120 and not (tmp_path / "r" / "cpu" / "next").exists()
+    assert not note.exists() or wait(lambda: not alive(int(note.read_text())), 30)
 
 
 @pytest.mark.slow
