@@ -1,4 +1,4 @@
-"""How far a run is: a line per arm for a person who watches, and a small file for the terminal's bar."""
+"""How far a run is: a bar in a notebook, a line per arm elsewhere for a person who watches, a file for the terminal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from effi import paths
 from effi.errors import duration
+from effi.records.bar import Bar, in_notebook
 
 
 class Progress:
@@ -36,6 +37,7 @@ class Progress:
         self._lock = threading.Lock()  # threads that hear of workers save, too
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
+        self._bar = Bar() if not self.quiet and in_notebook() else None
 
     @property
     def done(self) -> int:
@@ -48,6 +50,7 @@ class Progress:
         self.kept += kept
         self.stale += stale
         self._save(None)
+        self._draw("")
 
     def skip(self, count: int, arm: str) -> None:
         """Pairs whose records turned out to be there."""
@@ -75,21 +78,30 @@ class Progress:
             place = {"error": error.splitlines()[0], "record": str(self.records)}
             self.failures.append({"arm": arm, "seeds": list(seeds), **place})
         self._save(arm)
-        if not self.quiet:
-            print(self._line(arm, seeds, error), file=sys.stderr, flush=True)
+        said = self._said(arm, seeds, error)
+        self._draw(f"{self._left()} | {said}")
+        if not self.quiet and (error is not None or self._bar is None):
+            settled = self.done + self.failed
+            print(f"{said} | {settled}/{self.total} | {self._left()}", file=sys.stderr, flush=True)
+
+    def _draw(self, words: str) -> None:
+        """The bar, where there is one; what failed is said in a line of its own, too, which stays."""
+        if self._bar is not None:
+            self._bar.show(self.done + self.failed, self.total, words)
 
     def _wait(self, arm: str, pid: int | None) -> None:
         with self._lock:
             others = {name: known for name, known in self._waiting.items() if name != arm}
             self._waiting = others if pid is None else {**others, arm: pid}
 
-    def _line(self, arm: str, seeds: tuple[int, ...], error: str | None) -> str:
-        settled = self.done + self.failed
-        pace = (time.monotonic() - self._start) / max(self.trained + self.failed, 1)
+    def _said(self, arm: str, seeds: tuple[int, ...], error: str | None) -> str:
         outcome = "done" if error is None else f"failed: {error.splitlines()[0]}"
-        named = ", ".join(map(str, seeds))
-        left = duration(pace * (self.total - settled))
-        return f"{self.label} {arm} seed {named} {outcome} | {settled}/{self.total} | {left} left"
+        return f"{self.label} {arm} seed {', '.join(map(str, seeds))} {outcome}"
+
+    def _left(self) -> str:
+        """Time left, at the pace of what was trained now."""
+        pace = (time.monotonic() - self._start) / max(self.trained + self.failed, 1)
+        return f"{duration(pace * (self.total - self.done - self.failed))} left"
 
     def _save(self, arm: str | None) -> None:
         names = ("done", "trained", "kept", "failed", "stale", "total", "started", "failures", "aside")
