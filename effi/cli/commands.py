@@ -152,6 +152,31 @@ def compare(
 
 
 @app.command()
+def grow(
+    small: Annotated[Path, typer.Argument(help="Folder that transformers saved: config.json and safetensors.")],
+    large: Annotated[Path, typer.Argument(help="Folder or file of the wanted configuration, or a file of its sizes.")],
+    out: Annotated[Path, typer.Option(help="New folder for the grown model, which transformers loads.")],
+    by: Annotated[
+        str, typer.Option(help="A rule such as copy or stack, ligo-0 (as it begins) or ligo (learned).")
+    ] = "copy",
+    text: Annotated[
+        str | None, typer.Option("--data", help="What ligo learns on: text:PATH, a file or folder.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of learning.")] = 100,
+    batch: Annotated[int, typer.Option(help="Rows of text in a step.")] = 8,
+    length: Annotated[int, typer.Option(help="Tokens in a row.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of what is drawn anew.")] = 0,
+) -> None:
+    """Grow a checkpoint of transformers into a larger one."""
+    from effi.own_loop import growing
+
+    scheme, _, path = (text or "").partition(":")
+    named = f"{scheme}:{Path(path).expanduser().absolute()}" if path else text
+    lesson = growing.Lesson(named, steps, batch, length) if named else None
+    print(growing.grow(small, large, out, by=by, seed=seed, lesson=lesson).sentence(out, by))
+
+
+@app.command()
 def bench(
     name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None,
     results_dir: Results = "results",

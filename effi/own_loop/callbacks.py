@@ -15,9 +15,10 @@ from effi.errors import DataError, ParameterError
 from effi.instant_soup import Denoiser, InstantSoup, Rounds
 from effi.instant_soup.weak_nets import Data
 from effi.masks import Mask, Rule, Scope
-from effi.mixed_sparsity import Evolution, MixedSparsity, Phases, Sparse, erdos_renyi
-from effi.own_loop.early_bird import EarlyBird, weights_of
+from effi.mixed_sparsity import Evolution, MixedSparsity, Phases
+from effi.own_loop.early_bird import EarlyBird
 from effi.own_loop.listening import Listening
+from effi.own_loop.topology import mixed_sparsity
 from effi.training import Objective, Training
 from effi.training.checkpoint import Kept
 
@@ -119,9 +120,7 @@ class EarlyBirdCallback(ListenerCallback):
 class MixedSparsityCallback(ListenerCallback):
     """Trains under masks whose sparsity follows `phases` and whose topology follows `evolution`.
 
-    MixedSparsity is `method` once the training began, with Erdős-Rényi densities and a random first mask of the `seed`.
-    Once a restoration is over nothing is dropped any more. ParameterError as MixedSparsity, and where the schedule's
-    last sparsity would never be trained at.
+    What `effi.own_loop.mixed_sparsity` makes is `method` once the training began; errors as there.
     """
 
     method: MixedSparsity
@@ -130,12 +129,11 @@ class MixedSparsityCallback(ListenerCallback):
         self, phases: Phases, evolution: Evolution, *, seed: int = 0, names: Sequence[str] | None = None
     ) -> None:
         super().__init__(self._made)
-        self.recipe, self.seed, self.names = Sparse(phases, evolution), seed, names
+        self.phases, self.evolution = phases, evolution
+        self.options: dict[str, Any] = {"seed": seed, "names": names}
 
     def _made(self, model: nn.Module, steps: int) -> Arguments:
-        self.recipe.check(steps, tokens=0)
-        names, how = list(weights_of(model, self.names)), self.recipe.carried_out()
-        self.method = MixedSparsity(model, self.recipe.phases, erdos_renyi, how, names=names, seed=self.seed)
+        self.method = mixed_sparsity(model, steps, self.phases, self.evolution, **self.options)
         return self.method.arguments()
 
 

@@ -150,7 +150,9 @@ def test_a_resumed_training_ends_with_the_same_bits(which: str, tmp_path: Path) 
     straight = callback()
     toy.trainer(whole, data, tmp_path / "whole", straight, **saves).train()
     resumed = callback()
-    toy.trainer(cut, data, tmp_path / "whole", resumed).train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-20"))
+    toy.trainer(cut, data, tmp_path / "whole", resumed).train(
+        resume_from_checkpoint=str(tmp_path / "whole/checkpoint-20")
+    )
     assert same_weights(whole, cut) and equal(straight.mask, resumed.mask) and straight.mask
     (tmp_path / "whole/checkpoint-20/effi.safetensors").unlink()
     with pytest.raises(DataError, match="checkpoint-20/effi.safetensors is no state"):
