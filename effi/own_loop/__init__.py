@@ -1,4 +1,4 @@
-"""The methods in one's own loop: listeners of a plain torch loop, callbacks of transformers' Trainer, grown checkpoints.
+"""The methods in one's own loop: listeners of a plain one, callbacks of transformers' Trainer, grown checkpoints.
 
 The callbacks are in `effi.own_loop.callbacks`, which imports transformers, and growth is in `effi.own_loop.growing`.
 """

@@ -45,7 +45,7 @@ JUDGED = 64  # rows of text that tell losses
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the growth operator learns on: a text (`text:PATH`), for so many steps of `batch` rows of `length` tokens."""
+    """What the growth operator learns on: a text (`text:PATH`), in steps of `batch` rows of `length` tokens."""
 
     data: str
     steps: int = 100

@@ -155,7 +155,7 @@ def test_a_resumed_training_ends_with_the_same_bits(which: str, tmp_path: Path) 
     )
     assert same_weights(whole, cut) and equal(straight.mask, resumed.mask) and straight.mask
     (tmp_path / "whole/checkpoint-20/effi.safetensors").unlink()
-    with pytest.raises(DataError, match="checkpoint-20/effi.safetensors is no state"):
+    with pytest.raises(DataError, match=r"checkpoint-20/effi.safetensors is no state"):
         toy.trainer(toy.model(), data, tmp_path / "whole", callback()).train(
             resume_from_checkpoint=str(tmp_path / "whole/checkpoint-20")
         )
@@ -183,7 +183,7 @@ def test_what_a_trainer_must_not_do_is_named(tmp_path: Path) -> None:
         built.train()
     with pytest.raises(ParameterError, match="every=0"):
         EarlyBird(toy.model(), 0.5, every=0)
-    with pytest.raises(ParameterError, match="has no weight 'net.transformer.h.0.attn.c_attn.weigh'"):
+    with pytest.raises(ParameterError, match=r"has no weight 'net.transformer.h.0.attn.c_attn.weigh'"):
         EarlyBird(toy.model(), 0.5, every=1, names=["net.transformer.h.0.attn.c_attn.weigh"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +44,7 @@ def obeyed(model: torch.nn.Module, mask: masks.Mask) -> bool:
 
 
 def test_no_example_is_longer_than_it_says() -> None:
-    first, *others = [text for kind, text in BLOCKS if kind == "python"]
+    _ground, *others = [text for kind, text in BLOCKS if kind == "python"]
     assert len(others) >= 9 and max(map(lines, others)) <= LONGEST
 
 

@@ -1,4 +1,4 @@
-"""A tiny GPT-2 on a text of its own, trained by the workbook's loop and by transformers' Trainer on the same batches."""
+"""A tiny GPT-2 on a text of its own, trained by the workbook's loop and by transformers' Trainer on equal batches."""
 
 from __future__ import annotations
 
