@@ -84,6 +84,7 @@ def test_an_early_bird_can_end_the_training(tmp_path: Path) -> None:
     assert equal(masks.magnitude(masks.prunable(own.net), 0.5), callback.method.ticket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "evolution",
     [Evolution(every=6), Evolution(every=6, mix=0.0, order="after"), Evolution(every=6, score="mest")],
@@ -102,6 +103,7 @@ def test_mixed_sparsity_moves_the_same_masks(evolution: Evolution, tmp_path: Pat
     assert equal(inside(method.mask), callback.mask) and same_weights(ours, theirs)
 
 
+@pytest.mark.slow
 def test_gradients_asked_for_under_clipping_need_a_step_of_their_own(tmp_path: Path) -> None:
     data, ours, theirs = toy.text(), toy.model(), toy.model()
     evolution = Evolution(every=6, order="after")
@@ -116,6 +118,7 @@ def test_gradients_asked_for_under_clipping_need_a_step_of_their_own(tmp_path: P
     assert equal(inside(method.mask), callback.mask) and same_weights(ours, theirs)
 
 
+@pytest.mark.slow
 def test_instant_soup_cuts_the_same_masks(tmp_path: Path) -> None:
     data, ours, theirs = toy.text(), toy.model(), toy.model()
     rounds, denoiser = Rounds(0.4, rate=0.2, first=0.2), Denoiser(nets=2, steps=3)
@@ -138,6 +141,7 @@ def test_a_soup_wants_the_steps_of_its_training(tmp_path: Path) -> None:
         toy.trainer(own, data, tmp_path, callback, max_steps=61).train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["early bird", "mixed sparsity"])
 def test_a_resumed_training_ends_with_the_same_bits(which: str, tmp_path: Path) -> None:
     def callback() -> ListenerCallback:

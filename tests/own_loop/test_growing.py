@@ -24,7 +24,7 @@ from effi.errors import DataError, ParameterError
 from effi.ligo import GrowthOperator
 from effi.own_loop.growing import Lesson, grow
 
-TEXT = " ".join(f"the cat {i % 7} sat on mat {i % 5} and the dog {i % 3} ran" for i in range(600))
+TEXT = "\n".join(f"the cat {i % 7} sat on mat {i % 5} and the dog {i % 3} ran" for i in range(600))
 GPT = {"n_embd": 24, "n_layer": 4, "n_head": 3}
 BERT = {"hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 48}
 
