@@ -22,13 +22,11 @@ from effi.own_loop.topology import mixed_sparsity
 from effi.training import Objective, Training
 from effi.training.checkpoint import Kept
 
-KEPT = "effi.safetensors"  # in each of the Trainer's checkpoints
-
 # What `effi.training.fit` takes: `before_step`, `after_step` and `mask`, each if it is there.
 Arguments = Mapping[str, Any]
 
 
-class ListenerCallback(TrainerCallback):  # type: ignore[misc]
+class ListenerCallback(TrainerCallback):
     """Listeners of `effi.training.fit` in a Trainer: the same masks and weights from the same batches and optimiser.
 
     `listeners(model, steps)` makes them when the training begins, as `fit` takes them: before_step, after_step, mask.
@@ -58,7 +56,7 @@ class ListenerCallback(TrainerCallback):  # type: ignore[misc]
             options.pop("mask", None)  # a first mask would zero weights that have lived since
         self.listening = Listening(model, optimizer, state.max_steps, **options)
         if state.global_step:
-            self.listening.restore(_read(_file(args, state)))
+            self.listening.restore(_read(self._file(args, state)))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the gradients."""
@@ -75,12 +73,16 @@ class ListenerCallback(TrainerCallback):  # type: ignore[misc]
         """Write what a resumed training needs."""
         assert self.listening is not None
         if state.is_world_process_zero:
-            _write(_file(args, state), self.listening.state())
+            _write(self._file(args, state), self.listening.state())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the hooks away; what is pruned is zero."""
         assert self.listening is not None
         self.listening.release()
+
+    def _file(self, args: Any, state: Any) -> Path:
+        """Where the state is, among the Trainer's own files."""
+        return Path(args.output_dir) / f"checkpoint-{state.global_step}" / f"effi.{type(self).__name__}.safetensors"
 
 
 class EarlyBirdCallback(ListenerCallback):
@@ -180,10 +182,6 @@ def _check(args: Any) -> None:
         )
     if args.fp16:
         raise ParameterError("fp16 scales gradients, and a skipped step has none: train with bf16=True or in fp32")
-
-
-def _file(args: Any, state: Any) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / KEPT
 
 
 def _write(file: Path, kept: Kept) -> None:

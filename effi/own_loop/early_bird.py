@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from effi import masks
 from effi.errors import ParameterError, did_you_mean
 from effi.masks import Mask, Rule, Scope, TicketDetector
+from effi.training import Step
 
 # Masks from which a detector can go on: its longest rule looks at five distances.
 KEPT = 6
@@ -42,7 +43,7 @@ class EarlyBird:
             raise ParameterError(f"every={every} steps between the masks of an early bird: give 1 or more")
         self.weights = weights_of(model, names)
         self.sparsity, self.every, self.scope, self.holds = sparsity, every, scope, hold
-        self.made_of = {"threshold": threshold, "rule": rule}
+        self.made_of: dict[str, Any] = {"threshold": threshold, "rule": rule}
         self.detector = TicketDetector(sparsity, threshold=threshold, rule=rule)
         self.ticket: Mask | None = None
         self.drawn_at: int | None = None
@@ -54,24 +55,24 @@ class EarlyBird:
         """Distances of consecutive masks so far."""
         return self.detector.distances
 
-    def look(self) -> bool:
-        """Look at the weights as they are; whether this is when the ticket is drawn."""
+    def look(self) -> Mask | None:
+        """Look at the weights as they are; the ticket, if it is drawn."""
         drawn = self.detector.update(masks.magnitude(self.weights, self.sparsity, scope=self.scope))
         self.seen.append(self.detector.newest)
         if drawn:
             self.ticket = self.detector.ticket
-        return drawn
+        return self.ticket
 
-    def __call__(self, step: Any) -> None:
+    def __call__(self, step: Step) -> None:
         """Look, where it is due; the ledger has what it took as the phase "watch"."""
         if self.ticket is not None or step.index % self.every:
             return
         with step.ledger.phase("watch", aside=True):
-            drawn = self.look()
-        if drawn:
+            ticket = self.look()
+        if ticket is not None:
             self.drawn_at = step.index
-            if self.holds and self.ticket is not None:
-                step.hold(self.ticket)
+            if self.holds:
+                step.hold(ticket)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the last masks as bits, and the ticket."""

@@ -97,8 +97,8 @@ def grow(
         check_pair(source, target)
         losses = _give(source, target, Path(small), by, seed, lesson)
         _save(target.eval(), Path(small), Path(out))
-    sizes = [sum(each.numel() for each in net.parameters()) for net in (source, target)]
-    return Growth(type(source).__name__, *sizes, losses)
+    before, after = (sum(each.numel() for each in net.parameters()) for net in (source, target))
+    return Growth(type(source).__name__, before, after, losses)
 
 
 def _check(out: Path, by: str, lesson: Lesson | None) -> None:
