@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
 app.add_typer(data, name="data")
 
+# What needs no file beside the package.
+ALONE = ("grow",)
+
 Scale = Annotated[str, typer.Option(help="smoke, cpu, hours, gpu or paper.")]
 
 
@@ -42,11 +45,20 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
     ] = False,
 ) -> None:
     """Reproduce, judge and price five papers on training Transformers cheaply."""
+    from effi import paths
+
+    if context.invoked_subcommand not in ALONE and not paths.notebooks_dir().is_dir():
+        raise ParameterError(
+            f"effi {context.invoked_subcommand} reads notebooks, papers and records, which are in a clone of the "
+            f"repository and not in an installed package: clone it and run `make setup` there; here are effi "
+            f"{', '.join(ALONE)}, and the methods in Python"
+        )
 
 
 @app.command("list")
@@ -169,6 +181,31 @@ def compare(
     from effi.cli.comparison import compare
 
     print(compare(a, b, metric or ()).text())
+
+
+@app.command()
+def grow(
+    small: Annotated[Path, typer.Argument(help="Folder that transformers saved: config.json and safetensors.")],
+    large: Annotated[Path, typer.Argument(help="Folder or file of the wanted configuration, or a file of its sizes.")],
+    out: Annotated[Path, typer.Option(help="New folder for the grown model, which transformers loads.")],
+    by: Annotated[
+        str, typer.Option(help="A rule such as copy or stack, ligo-0 (as it begins) or ligo (learned).")
+    ] = "copy",
+    text: Annotated[
+        str | None, typer.Option("--data", help="What ligo learns on: text:PATH, a file or folder.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of learning.")] = 100,
+    batch: Annotated[int, typer.Option(help="Rows of text in a step.")] = 8,
+    length: Annotated[int, typer.Option(help="Tokens in a row.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of what is drawn anew.")] = 0,
+) -> None:
+    """Grow a checkpoint of transformers into a larger one."""
+    from effi.own_loop import growing
+
+    scheme, _, path = (text or "").partition(":")
+    named = f"{scheme}:{Path(path).expanduser().absolute()}" if path else text
+    lesson = growing.Lesson(named, steps, batch, length) if named else None
+    print(growing.grow(small, large, out, by=by, seed=seed, lesson=lesson).sentence(out, by))
 
 
 @app.command()
