@@ -90,7 +90,12 @@ def run(
     for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(name, _interrupt)
-    ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
+    how = {"scale": scale, "parameters": given, "jobs": jobs, "results_dir": results_dir, "quiet": quiet}
+    try:
+        ended = workbook.run(papers or (), **how)
+    except (KeyboardInterrupt, SystemExit) as end:
+        screen.trouble("Interrupted. Run again: finished arms are kept, trainings go on from their last checkpoint.")
+        raise typer.Exit(end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT) from None
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
         screen.aside(ended)
@@ -165,17 +170,19 @@ def bench(
 
 @data.callback()
 def list_data(context: typer.Context) -> None:
-    """Show the data sets by name."""
+    """Show the data sets by name; fails if one that is here is damaged."""
     if context.invoked_subcommand:
         return
     from effi.cli import screen
     from effi.data import available
 
+    found = available()
     rows = [
         (each.name, str(each.where or "absent"), each.problem or each.variant or "", each.licence, each.source)
-        for each in available()
+        for each in found
     ]
     screen.table(("data set", "where", "variant", "licence", "source"), rows)
+    raise typer.Exit(int(any(each.problem for each in found)))
 
 
 @data.command()
@@ -210,6 +217,13 @@ def main() -> None:
     except EffiError as error:
         print(f"effi: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except (OSError, ImportError, MemoryError) as error:
+        from effi.workbook.mends import mend
+
+        if not (end := mend(f"{type(error).__name__} {error}")):
+            raise
+        print(f"effi: {error}{end}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""`python -m tests.campaign [FAMILY ...]`: every fault of every family, or of those named; writes results/campaign.md."""
+"""`python -m tests.campaign [FAMILY ...]`: every fault of all families, or of those named; writes a page of them."""
 
 from __future__ import annotations
 

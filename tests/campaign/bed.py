@@ -159,7 +159,6 @@ class Bed:
         return self.root / "undisturbed"
 
 
-
 @contextmanager
 def workbook() -> Iterator[Bed]:
     """A workbook of its own, taken away afterwards."""

@@ -11,17 +11,18 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from effi.records import store
-from tests.campaign.bed import Bed
+from tests.campaign.bed import CLAIMS, Bed
 from tests.campaign.rows import Fault, expect
 from tests.campaign.watched import Ended
 
 NOTE = (
     "Each must end with a clear sentence of its own and exit status 1 or 2, in under 20 s (more where other work shares "
-    "the machine, in proportion to its load), in less than 2 GiB for all its processes, without a traceback, and with "
+    "the cores, in proportion to its load), in less than 2 GiB for all its processes, without a traceback, and with "
     "nothing executed that came from outside."
 )
 MOST_S, MOST_BYTES, WAIT_S = 20.0, 2 * 2**30, 300.0
@@ -34,13 +35,17 @@ MIXED = ("run", "mixed_sparsity", "--scale", "smoke")
 
 @dataclass(frozen=True)
 class Bad:
-    """An input: `make` lays it out in a folder, `words` name it as {here}, and the sentence must match `says`."""
+    """An input: `make` lays it out in a folder, `words` name it as {here}, and the sentence must match `says`.
+
+    `claims` are put in the place of the small paper's file for the while; None takes that away.
+    """
 
     done: str
     words: tuple[str, ...]
     says: str
     make: Make = lambda _: None
     status: int = 2
+    claims: str | None = ""
     more: dict[str, str] = field(default_factory=dict)
 
 
@@ -67,8 +72,21 @@ def _seen(bed: Bed, bad: Bad, here: Path) -> str:
     if "run" in words and "--results-dir" not in words:
         words += ["--results-dir", str(here / "results")]
     more = {name: value.replace("{here}", str(here)) for name, value in bad.more.items()}
-    ended = bed.effi(*words, seconds=WAIT_S, more=more)
+    with _claims(bed, bad.claims):
+        ended = bed.effi(*words, seconds=WAIT_S, more=more)
     return _judged(ended, bad, here)
+
+
+@contextmanager
+def _claims(bed: Bed, content: str | None) -> Iterator[None]:
+    file = bed.root / "data" / "papers" / "campaign.toml"
+    held = file.read_text()
+    if content is None:
+        file.unlink()
+    elif content:
+        file.write_text(content)
+    yield
+    file.write_text(held)
 
 
 def _judged(ended: Ended, bad: Bad, here: Path) -> str:
@@ -220,6 +238,12 @@ def _foreign_records(content: bytes) -> Make:
     return make
 
 
+def _one_record(here: Path) -> None:
+    file = here / "results" / "smoke" / "campaign" / "records.jsonl"
+    file.parent.mkdir(parents=True)
+    store.append(file, [{"identity": "a", "arm": "digits/vit/dense", "seed": 0, "status": "done", "metrics": {}}])
+
+
 def _changed_record(here: Path) -> None:
     file = here / "results" / "smoke" / "minimal" / "records.jsonl"
     file.parent.mkdir(parents=True)
@@ -228,6 +252,7 @@ def _changed_record(here: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"0.25", b"0.95"))
 
 
+VERIFY = ("verify", "--results-dir", "{here}/results")
 OWN = {"EFFI_DATA": "{here}/sets"}
 FOLDER = parameter("dataset=folder:{here}/images")
 TABLE = parameter("dataset=csv:{here}/own.csv", BIRD)
@@ -298,16 +323,24 @@ BAD = (
     Bad("results that are a file", MINIMAL, "cannot be made", _write("results", "taken")),
     Bad(
         "results of another program",
-        ("verify", "--results-dir", "{here}/results"),
+        VERIFY,
         "is no record: it is not JSON",
         _foreign_records(b"loss=1\n"),
     ),
     Bad("a number changed in a record", MINIMAL, "checksum does not fit", _changed_record),
     Bad(
-        "two folders to compare, one without records",
-        ("compare", "{here}", "{here}/results"),
+        "folders to compare that hold no records",
+        ("compare", "{here}/a", "{here}/b"),
         "holds no records",
-        _changed_record,
+    ),
+    Bad("a paper whose file of claims is missing", VERIFY, "campaign.toml, .* is missing", _one_record, claims=None),
+    Bad("a file of claims that is no TOML", VERIFY, "is no valid TOML", _one_record, claims="id = campaign"),
+    Bad(
+        "a file of claims with a misspelt rule",
+        VERIFY,
+        "no_loss",
+        _one_record,
+        claims=CLAIMS.replace('"no_loss"', '"no_los"'),
     ),
     Bad(
         "a folder called «Öl und 水», with a space, of one class",

@@ -1,4 +1,4 @@
-"""Runs whose processes are killed at random moments, a worker, the kernel, the notebook's process, the command, or all."""
+"""Runs whose processes are killed at random moments: a worker, the kernel, the notebook's, the command, or all."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.campaign.watched import Command
 
 NOTE = (
     "A notebook of 12 small trainings by two workers, started by `effi run`, and started again after each kill -9 that "
-    "ended it; a kill meets a random process at a random moment. Every finished training must be kept, once, the others "
+    "ended it; a kill meets a random process at a random moment. Every finished training must be kept, once, others "
     "go on, and the final records must have the bits of an undisturbed run's (`effi compare --bits`)."
 )
 KILLS = 100
-BUDGET_S = 32 * 60.0
+BUDGET_S = 45 * 60.0  # on a machine that others use, too, fewer kills fit the hour; the page says how many
 MOST_OF_WORKERS = 7  # in one start of the command: each costs this start one of its trainings
 ROLES = {"worker": "effi.records.workers", "kernel": "ipykernel_launcher", "notebook": "effi.workbook.child"}
 LAST = ("kernel", "notebook", "command", "everything")
@@ -60,8 +60,8 @@ class Campaign:
         told = ", ".join(f"{count} {victim}" for victim, count in self.kills.most_common())
         return (
             f"{self.kills.total()} kills ({told}) in {self.starts} starts; {self.rounds} times all {ARMS * SEEDS} "
-            f"trainings came to their end, {self.resumed} of them over lost steps; every finished row was kept, once, and all bits "
-            "are those of the undisturbed run"
+            f"trainings came to their end, {self.resumed} of them over lost steps; every finished row was kept, once, and "
+            "all bits are those of the undisturbed run"
         )
 
     def _round(self, results: str) -> None:
@@ -132,5 +132,7 @@ class Campaign:
 
 def faults(bed: Bed, kills: int = KILLS) -> Iterator[Fault]:
     """One long row."""
-    done = f"up to {kills} kills -9, as many as {BUDGET_S / 60:.0f} minutes hold, at random moments of a run with two workers"
-    yield Fault(done, Campaign(bed, kills, 0).run)
+    time_s = f"as many as {BUDGET_S / 60:.0f} minutes hold"
+    yield Fault(
+        f"up to {kills} kills -9, {time_s}, at random moments of a run with two workers", Campaign(bed, kills, 0).run
+    )

@@ -1,4 +1,4 @@
-"""A command run in a group of its own: what it said, how it ended, how long it took, and the memory of its whole tree."""
+"""A command run in a group of its own: what it said, how it ended, how long it took, and the memory of its tree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Command:
         environment: Mapping[str, str],
         limit: Callable[[], None] | None = None,
     ) -> None:
-        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (they live as long)
         self.began = time.monotonic()
         self.peak = 0
         self.process = subprocess.Popen(
