@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -189,8 +188,3 @@ def same_bits(a: Path, b: Path) -> str:
     """How two folders of results differ in bits, or nothing."""
     found = bits.compare(a, b)
     return "; ".join(found.differences)
-
-
-def ignore_hup() -> None:
-    """As nohup starts a command."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)

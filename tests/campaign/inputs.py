@@ -21,7 +21,7 @@ from tests.campaign.rows import Fault, expect
 from tests.campaign.watched import Ended
 
 NOTE = (
-    "Each must end with a clear sentence of its own and exit status 1 or 2, in under 20 s (more where other work shares "
+    "Each must end with a clear sentence of its own and exit status 1 or 2, in under 20 s (more where others share "
     "the cores, in proportion to its load), in less than 2 GiB for all its processes, without a traceback, and with "
     "nothing executed that came from outside."
 )

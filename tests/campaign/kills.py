@@ -60,8 +60,8 @@ class Campaign:
         told = ", ".join(f"{count} {victim}" for victim, count in self.kills.most_common())
         return (
             f"{self.kills.total()} kills ({told}) in {self.starts} starts; {self.rounds} times all {ARMS * SEEDS} "
-            f"trainings came to their end, {self.resumed} of them over lost steps; every finished row was kept, once, and "
-            "all bits are those of the undisturbed run"
+            f"trainings came to their end, {self.resumed} of them over lost steps; every finished row was kept, "
+            "once, and all bits are those of the undisturbed run"
         )
 
     def _round(self, results: str) -> None:
