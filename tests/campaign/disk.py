@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -24,25 +25,16 @@ NOTE = (
     "A file system of its own is mounted and filled to the last byte. Each write must end in one sentence that names "
     "the file and the mend, leave what was there as it was, and succeed once there is room."
 )
-KIB = 512
+KIB, PAGE = 512, 4096
 ROW = {"identity": "a", "arm": "d/vit/dense", "seed": 0, "status": "done", "metrics": {}, "words": "x" * 9000}
 OTHER = {**ROW, "identity": "b", "seed": 1}
 
 
 def faults(bed: Bed) -> Iterator[Fault]:
     """One row for each kind of write, then whole runs."""
-    kinds: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
-        "the first record": (_nothing, lambda at: store.append(at / "records.jsonl", [ROW])),
-        "a further record": (_one_row, lambda at: store.append(at / "records.jsonl", [OTHER])),
-        "the list of what counts": (_one_row, lambda at: store.point(at / "records.jsonl", ["a" * 9000])),
-        "rows put aside": (_two_rows, lambda at: store.tidy(at / "records.jsonl")),
-        "a checkpoint": (_checkpoint(1.0), _checkpoint(2.0)),
-        "an artefact": (_nothing, _artefact),
-        "a table": (_table("old"), _table("new")),
-        "a figure": (_nothing, _figure),
-    }
-    for kind, (before, write) in kinds.items():
-        yield Fault(f"{kind} on a full disk", lambda before=before, write=write: _kind(bed, before, write))
+    yield Fault("a lock on a full disk", lambda: kind(bed, "the first record", 0))
+    for name in KINDS:
+        yield Fault(f"{name} on a full disk", lambda name=name: kind(bed, name))
     yield Fault("a download onto a full disk", lambda: _download(bed))
     yield Fault("a run whose disk is full from the start", lambda: _run(bed, "from the start", 0))
     yield Fault("a run whose disk fills after four trainings", lambda: _run(bed, "after four", 4))
@@ -62,9 +54,10 @@ def mounted(place: Path, kib: int = KIB) -> Iterator[Path]:
 
 
 @contextmanager
-def full(place: Path) -> Iterator[None]:
-    """Fill a small file system; room again afterwards."""
+def full(place: Path, left: int) -> Iterator[None]:
+    """Fill a small file system but for `left` bytes; room again afterwards."""
     fill(place)
+    os.truncate(place / "filling", (place / "filling").stat().st_size - left)
     try:
         yield
     finally:
@@ -82,12 +75,14 @@ def fill(place: Path) -> None:
                 continue
 
 
-def _kind(bed: Bed, before: Callable[[Path], object], write: Callable[[Path], object]) -> str:
+def kind(bed: Bed, name: str, left: int = PAGE) -> str:
+    """One kind of write with so many bytes left, which is where a write stops in its middle."""
+    before, write = KINDS[name]
     with mounted(bed.root / f"small-{time.monotonic_ns()}") as place:
         before(place)
         (place / "locks").mkdir(exist_ok=True)
         held = _content(place)
-        with full(place):
+        with full(place, left):
             try:
                 write(place)
                 said = ""
@@ -145,6 +140,20 @@ def _figure(place: Path) -> None:
     figure, axes = plt.subplots()
     axes.plot([0, 1])
     report.save_figure(figure, place, "figure")
+
+
+Write = Callable[[Path], object]
+# What is there before, and what is written.
+KINDS: dict[str, tuple[Write, Write]] = {
+    "the first record": (_nothing, lambda at: store.append(at / "records.jsonl", [ROW])),
+    "a further record": (_one_row, lambda at: store.append(at / "records.jsonl", [OTHER])),
+    "the list of what counts": (_one_row, lambda at: store.point(at / "records.jsonl", ["a" * 9000])),
+    "rows put aside": (_two_rows, lambda at: store.tidy(at / "records.jsonl")),
+    "a checkpoint": (_checkpoint(1.0), _checkpoint(2.0)),
+    "an artefact": (_nothing, _artefact),
+    "a table": (_table("old"), _table("new")),
+    "a figure": (_nothing, _figure),
+}
 
 
 def _download(bed: Bed) -> str:
