@@ -22,12 +22,12 @@ def watch() -> None:
     def checked(lines: list[str]) -> list[str]:
         if not lines or lines[0].strip() != MARK:
             return lines
-        return [*lines, *_refusal(shell.user_ns["In"], "".join(lines))]
+        return [*lines, *refusal(shell.user_ns["In"], "".join(lines))]
 
     shell.input_transformers_cleanup.append(checked)
 
 
-def _refusal(before: Sequence[str], injected: str) -> list[str]:
+def refusal(before: Sequence[str], injected: str) -> list[str]:
     """Code that raises for the first name that no cell before has set; none where all are known."""
     known = {name for cell in before for name in assigned(cell)}
     said = [

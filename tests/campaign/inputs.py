@@ -70,7 +70,7 @@ def _seen(bed: Bed, bad: Bad, here: Path) -> str:
     bad.make(here)
     words = [word.replace("{here}", str(here)).replace("{root}", str(bed.root)) for word in bad.words]
     if "run" in words and "--results-dir" not in words:
-        words += ["--results-dir", str(here / "results")]
+        words += ["--results-dir", str(here / "results"), "--quiet"]
     more = {name: value.replace("{here}", str(here)) for name, value in bad.more.items()}
     with _claims(bed, bad.claims):
         ended = bed.effi(*words, seconds=WAIT_S, more=more)
@@ -90,7 +90,7 @@ def _claims(bed: Bed, content: str | None) -> Iterator[None]:
 
 
 def _judged(ended: Ended, bad: Bad, here: Path) -> str:
-    said = [line for line in ended.sentences if "started at scale" not in line and "arms" not in line]
+    said = ended.sentences
     told = f"status {ended.status}, {ended.seconds:.0f} s, {ended.peak / 2**20:.0f} MiB: {' / '.join(said)}"
     told = told.replace(f"{here}/", "")
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
