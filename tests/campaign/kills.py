@@ -53,7 +53,7 @@ class Campaign:
         """Rounds of the same twelve trainings until enough was killed; what was seen."""
         began = time.monotonic()
         self.bed.undisturbed()
-        self.gap_s = (time.monotonic() - began) / 6
+        self.gap_s = max(1.0, (time.monotonic() - began) / 12)
         self.ends = began + self.budget_s
         while self._left():
             self._round(f"killed-{self.rounds}")
@@ -81,6 +81,9 @@ class Campaign:
             self._kill_some(command)
             ended = command.wait(WHOLE_RUN_S)
         self._check_kept(self.bed.records(results))
+        print(
+            f"start {self.starts}: {dict(self.kills)}, {len(self.finished)} finished, status {ended.status}", flush=True
+        )
         expect("Traceback" not in ended.err, f"a traceback: {ended.sentences[-1:]}")
         return ended.status == 0
 
