@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -90,12 +92,10 @@ def run(
     for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(name, _interrupt)
-    how = {"scale": scale, "parameters": given, "jobs": jobs, "results_dir": results_dir, "quiet": quiet}
-    try:
-        ended = workbook.run(papers or (), **how)
-    except (KeyboardInterrupt, SystemExit) as end:
-        screen.trouble("Interrupted. Run again: finished arms are kept, trainings go on from their last checkpoint.")
-        raise typer.Exit(end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT) from None
+    with _closing_sentence():
+        ended = workbook.run(
+            papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet
+        )
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
         screen.aside(ended)
@@ -231,6 +231,18 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals:
         raise ParameterError(f"--set wants name=value, not {text!r}.")
     return name, value
+
+
+@contextmanager
+def _closing_sentence() -> Iterator[None]:
+    """Ctrl-C, `kill` and a closed terminal end a run with a sentence and the status that shells give to signals."""
+    from effi.cli import screen
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        screen.trouble("Interrupted. Run again: finished arms are kept, trainings go on from their last checkpoint.")
+        raise SystemExit(128 + signal.SIGINT if isinstance(end, KeyboardInterrupt) else end.code) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

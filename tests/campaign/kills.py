@@ -24,7 +24,6 @@ NOTE = (
 )
 KILLS = 100
 BUDGET_S = 45 * 60.0  # on a machine that others use, too, fewer kills fit the hour; the page says how many
-MOST_OF_WORKERS = 7  # in one start of the command: each costs this start one of its trainings
 ROLES = {"worker": "effi.records.workers", "kernel": "ipykernel_launcher", "notebook": "effi.workbook.child"}
 LAST = ("kernel", "notebook", "command", "everything")
 WHOLE_RUN_S = 600
@@ -38,7 +37,7 @@ class Campaign:
     wanted: int
     seed: int
     budget_s: float = BUDGET_S
-    gap_s: float = 1.0
+    whole_s: float = 0.0
     rounds: int = 0
     starts: int = 0
     kills: Counter[str] = field(default_factory=Counter)
@@ -53,7 +52,7 @@ class Campaign:
         """Rounds of the same twelve trainings until enough was killed; what was seen."""
         began = time.monotonic()
         self.bed.undisturbed()
-        self.gap_s = max(1.0, (time.monotonic() - began) / 12)
+        self.whole_s = time.monotonic() - began
         self.ends = began + self.budget_s
         while self._left():
             self._round(f"killed-{self.rounds}")
@@ -88,28 +87,18 @@ class Campaign:
         return ended.status == 0
 
     def _kill_some(self, command: Command) -> None:
-        early = self.draw.random() < 0.25
-        for _ in range(0 if early else self.draw.randint(0, MOST_OF_WORKERS)):
-            if not self._left() or not self._when_there(command, "worker"):
-                return
-            self._kill(command, "worker")
-        if early:
-            time.sleep(self.draw.random() * 3 * self.gap_s)
-        elif not self._when_there(command, "kernel"):
-            return
-        if self._left():
-            self._kill(command, self.draw.choice(LAST))
+        """Workers now and then, until something else is killed at a moment of a whole run's length and a bit."""
+        ends = time.monotonic() + self.draw.random() * 1.3 * self.whole_s
+        last = False
+        while not last and self._left() and command.process.poll() is None:
+            pause = self.draw.random() * self.whole_s / 3
+            last = time.monotonic() + pause > ends
+            time.sleep(min(pause, max(0.0, ends - time.monotonic())))
+            if command.process.poll() is None:
+                self._kill(command, self.draw.choice(LAST) if last else "worker")
 
     def _left(self) -> int:
         return self.wanted - self.kills.total() if time.monotonic() < self.ends else 0
-
-    def _when_there(self, command: Command, role: str) -> bool:
-        """Wait until such a process is there, and a random while longer; whether the command still runs."""
-        until = time.monotonic() + WHOLE_RUN_S
-        while command.process.poll() is None and not command.named(ROLES[role]) and time.monotonic() < until:
-            time.sleep(0.1)
-        time.sleep(self.draw.random() * self.gap_s)
-        return command.process.poll() is None
 
     def _kill(self, command: Command, victim: str) -> None:
         if victim == "command":
