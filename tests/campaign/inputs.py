@@ -15,6 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
 from effi.records import store
 from tests.campaign.bed import CLAIMS, Bed
 from tests.campaign.rows import Fault, expect
@@ -180,7 +185,9 @@ def _gpt(here: Path, **changes: object) -> Path:
     folder.mkdir()
     config = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32, "vocab_size": 50}
     (folder / "config.json").write_text(json.dumps(config | changes))
-    (folder / "tokenizer.json").write_text("{}")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    words = Tokenizer(WordLevel({word: number for number, word in enumerate(special)}, "[UNK]"))
+    words.save(str(folder / "tokenizer.json"))
     return folder
 
 
@@ -189,7 +196,7 @@ def _pickled(here: Path) -> None:
 
 
 def _other_model(here: Path) -> None:
-    (_gpt(here, model_type="bert") / "model.safetensors").write_bytes(b"\0" * 64)
+    save_file({"weights": np.zeros(3)}, _gpt(here, model_type="bert") / "model.safetensors")
 
 
 def _torn_weights(here: Path) -> None:
@@ -197,7 +204,9 @@ def _torn_weights(here: Path) -> None:
 
 
 def _no_tokenizer(here: Path) -> None:
-    (_gpt(here) / "tokenizer.json").unlink()
+    folder = _gpt(here)
+    save_file({"weights": np.zeros(3)}, folder / "model.safetensors")
+    (folder / "tokenizer.json").unlink()
 
 
 def _climbing(here: Path) -> None:
@@ -297,11 +306,11 @@ BAD = (
     Bad(
         "a pickled checkpoint that executes a command",
         parameter("checkpoint={here}/gpt", LIGO),
-        "safetensors",
+        r"holds no safetensors \(other weights: pytorch_model.bin\)",
         _pickled,
     ),
-    Bad("a checkpoint of another model", parameter("checkpoint={here}/gpt", LIGO), "bert|gpt2", _other_model),
-    Bad("a torn checkpoint", parameter("checkpoint={here}/gpt", LIGO), "safetensors|read|torn", _torn_weights),
+    Bad("a checkpoint of another model", parameter("checkpoint={here}/gpt", LIGO), "holds a bert model", _other_model),
+    Bad("a torn checkpoint", parameter("checkpoint={here}/gpt", LIGO), "is torn or no safetensors", _torn_weights),
     Bad("a checkpoint without tokenizer", parameter("checkpoint={here}/gpt", LIGO), "tokenizer.json", _no_tokenizer),
     Bad(
         "CIFAR-10 as pickles that execute a command",

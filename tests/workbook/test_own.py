@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from effi.errors import DataError
 from effi.workbook import own
@@ -35,6 +37,21 @@ def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Pat
     (folder / "cats" / "2.png").symlink_to(tmp_path / "private.png")
     with pytest.raises(DataError, match=r"2\.png is a link to .*private\.png, outside the folder"):
         own.check({"dataset": f"folder:{folder}"})
+
+
+def test_a_checkpoint_is_safetensors_that_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no safetensors \(other weights: none\)"):
+        own.check({"checkpoint": str(tmp_path)})
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(DataError, match=r"other weights: pytorch_model\.bin"):
+        own.check({"checkpoint": str(tmp_path)})
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"\xff" * 64)
+    with pytest.raises(DataError, match=r"model\.safetensors is torn"):
+        own.check({"checkpoint": str(tmp_path)})
+    save_file({"weights": np.zeros(3)}, weights)
+    own.check({"checkpoint": str(tmp_path)})
+    own.check({"checkpoint": ""})
 
 
 @pytest.mark.parametrize("dataset", ["auto", "cifar10", "folder:/nowhere", ""])
