@@ -9,7 +9,7 @@ RUN := $(BIN)/effi run
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke quick test outputs lab bench lock
+.PHONY: help setup reproduce smoke quick test campaign outputs lab bench lock
 
 help: ## Show the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
@@ -32,6 +32,9 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
 	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+
+campaign: $(STAMP) ## Kills, full disks, bad input and more, done to the real thing; an hour; writes results/campaign.md
+	$(BIN)/python -m tests.campaign $(ARGS)
 
 outputs: $(STAMP) ## Execute the notebooks in place at smoke scale: the outputs that `make test` compares
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb

@@ -324,6 +324,8 @@ def load(paper: str) -> Paper:
     """Paper from data/papers. Raises ParameterError when it has no file there or the file cannot be read."""
     path = paths.paper_file(paper)
     if not path.exists():
+        if any(paths.notebooks_dir().glob(f"*_{paper}*.ipynb")):
+            raise ParameterError(f"{path}, which holds the claims of {paper}, is missing; restore it from git.")
         known = sorted(each.stem for each in path.parent.glob("*.toml"))
         raise ParameterError(f"Unknown paper {paper!r}{did_you_mean(paper, known)}")
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -98,8 +100,10 @@ def run(
         for notebook in workbook.find(papers or ()):
             screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given))
         return
-    _end_on_signals()
-    ended = workbook.run(papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet)
+    with _closing_sentence():
+        ended = workbook.run(
+            papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet
+        )
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
         screen.aside(ended)
@@ -122,11 +126,11 @@ def advise(
     """
     from effi import advice
 
-    _end_on_signals()
     seconds = advice.seconds_of(budget)
-    found = advice.advise(
-        dataset, budget=seconds, out=out, margin=margin, checkpoint=model, say=typer.echo, quiet=quiet
-    )
+    with _closing_sentence():
+        found = advice.advise(
+            dataset, budget=seconds, out=out, margin=margin, checkpoint=model, say=typer.echo, quiet=quiet
+        )
     print(f"\n{found.sentence}\n\n{found.table.text()}\n\npage: {advice.save(found, out)}")
 
 
@@ -222,17 +226,19 @@ def bench(
 
 @data.callback()
 def list_data(context: typer.Context) -> None:
-    """Show the data sets by name."""
+    """Show the data sets by name; fails if one that is here is damaged."""
     if context.invoked_subcommand:
         return
     from effi.cli import screen
     from effi.data import available
 
+    found = available()
     rows = [
         (each.name, str(each.where or "absent"), each.problem or each.variant or "", each.licence, each.source)
-        for each in available()
+        for each in found
     ]
     screen.table(("data set", "where", "variant", "licence", "source"), rows)
+    raise typer.Exit(int(any(each.problem for each in found)))
 
 
 @data.command()
@@ -267,6 +273,13 @@ def main() -> None:
     except EffiError as error:
         print(f"effi: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except (OSError, ImportError, MemoryError) as error:
+        from effi.workbook.mends import mend
+
+        if not (end := mend(f"{type(error).__name__} {error}")):
+            raise
+        print(f"effi: {error}{end}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -276,11 +289,20 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _end_on_signals() -> None:
-    """So that `kill` and a closed terminal end the notebooks, too."""
+@contextmanager
+def _closing_sentence() -> Iterator[None]:
+    """Ctrl-C, `kill` and a closed terminal end what runs with a sentence and the status that shells give to signals."""
+    from effi.cli import screen
+
+    # So that the last two end the notebooks, too.
     for name in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(name, _interrupt)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        screen.trouble("Interrupted. Run again: finished arms are kept, trainings go on from their last checkpoint.")
+        raise SystemExit(128 + signal.SIGINT if isinstance(end, KeyboardInterrupt) else end.code) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -28,6 +28,7 @@ from effi.errors import EffiError
 from effi.report import Recommendation, Trade
 from effi.report.findings import by_scale, leading, named_at
 from effi.report.judgements import READING_WORDS, counted
+from effi.report.saving import save
 from effi.report.trades import COST_WORDS, advised_by, unlearned, unlearned_sentence
 from effi.workbook import Notebook, notebooks
 
@@ -66,7 +67,7 @@ def write() -> Path:
         report.style()
         report.save_figure(report.verdict_bars(_bars(found), title=QUESTION), paths.results(), PICTURE)
     for page, content in fresh.items():
-        paths.replace(page, content)
+        save(page, content)
     return paths.readme()
 
 

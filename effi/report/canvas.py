@@ -21,10 +21,10 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from scipy.optimize import isotonic_regression
 
-from effi import paths
 from effi.claims import papers, stats
 from effi.claims.stats import Interval
 from effi.errors import ParameterError
+from effi.report.saving import save
 
 # Okabe and Ito, without yellow (too pale for lines and text).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
@@ -72,7 +72,7 @@ def question(figure: Figure, title: str) -> Figure:
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
     """Write folder/name.png of fixed size, at most 120 kB (with fewer colours where needed), and close the figure.
 
-    Raises ParameterError when even 16 colours do not fit.
+    Raises ParameterError when even 16 colours do not fit, RecordError when the disk refuses.
     """
     path, png = Path(folder) / f"{name}.png", io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
@@ -81,7 +81,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> Path:
     content = next((attempt for attempt in attempts if len(attempt) <= MOST_BYTES), None)
     if content is None:
         raise ParameterError(f"{path} would take more than {MOST_BYTES:,} bytes: draw fewer points.")
-    paths.replace(path, content)
+    save(path, content)
     return path
 
 

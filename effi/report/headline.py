@@ -9,6 +9,7 @@ from effi.claims import ClaimRow, judge, papers, sentences
 from effi.claims.judging import AT_PROTOCOL
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
+from effi.report import injected
 from effi.report.findings import COLUMNS, NOTHING, by_scale, finding_row, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
@@ -42,9 +43,13 @@ def _sentence(rows: list[ClaimRow], scale: str) -> str:
 
 
 def opening(paper: str) -> None:
-    """Show the headline in a notebook's first cell, which a page's `save` brings up to date when the run is over."""
+    """Show the headline in a notebook's first cell, which a page's `save` brings up to date when the run is over.
+
+    From here on papermill's parameters are held to those that the notebook has.
+    """
     from IPython.display import display  # absent from the command line's start
 
+    injected.watch()
     display(headline(paper), display_id=_place(paper))
 
 

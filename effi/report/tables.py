@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effi import paths
 from effi.claims import Here
+from effi.report.saving import save
 
 # Okabe and Ito's green, vermilion and grey, darkened until text on white is readable (contrast above 4.5).
 COLOURS: dict[Here, str] = {"for": "#007A59", "against": "#B34700", "open": "#5F6368", "not run": "#757575"}
@@ -71,7 +71,7 @@ class Table:
         path = Path(path)
         written = path.with_name(path.name + ".csv"), path.with_name(path.name + ".md")
         for file, content in zip(written, (self.csv(), self.markdown()), strict=True):
-            paths.replace(file, content)
+            save(file, content)
         return written
 
     def __repr__(self) -> str:

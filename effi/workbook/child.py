@@ -17,6 +17,7 @@ from effi import errors
 from effi.errors import EffiError
 from effi.workbook import scratch
 from effi.workbook.answers import Stop
+from effi.workbook.mends import mend
 
 POLL_S = 0.5
 GRACE_S = 3
@@ -48,10 +49,13 @@ def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object])
         said = error.evalue.partition("\n")[0]
         if error.ename in MISTAKES:
             return Stop(said, mistake=True)
-        return Stop(f"Cell [{error.exec_count}] stopped with {error.ename}: {said}")
+        return Stop(f"Cell [{error.exec_count}] stopped with {error.ename}: {said}{mend(f'{error.ename} {said}')}")
     except DeadKernelError:
         begun, _ = _code_cells(output)
         return Stop(f"The kernel was killed in code cell {begun}, perhaps for memory; run again: what is done is kept.")
+    except OSError as error:
+        refused = error.filename or output
+        return Stop(f"{refused} could not be written or read ({error.strerror}){mend(error.strerror or '')}")
     begun, cells = _code_cells(output)
     # A cell that calls sys.exit() ends the notebook, and papermill counts that as success.
     return Stop(f"Code cell {begun} of {cells} ended the notebook; take its exit out." if begun < cells else None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effi import paths
 from effi.errors import ParameterError, did_you_mean
+from effi.workbook import own
 
 if TYPE_CHECKING:
     from effi.spec import Rule
@@ -132,6 +133,7 @@ def hold_to_rules(notebook: Notebook, values: Mapping[str, object]) -> None:
     from effi import spec
 
     defaults = {name: parameter.default for name, parameter in parameters(notebook).items()}
+    own.check({**defaults, **values})
     spec.check(_rules(notebook.paper), {**defaults, **values})
 
 
@@ -139,14 +141,17 @@ def _rules(paper: str) -> Mapping[str, Rule]:
     """Parameter -> rule, of the paper's own room; none where it has no room yet."""
     if not (paths.PACKAGE / paper / "parameters.py").is_file():
         return {}
+    if not (claims := paths.paper_file(paper)).is_file():
+        raise ParameterError(f"{claims}, which holds the claims of {paper}, is missing; restore it from git.")
     rules: Mapping[str, Rule] = import_module(f"effi.{paper}.parameters").PARAMETERS
     return rules
 
 
 def _paper(stem: str) -> str:
-    """Paper id: the file name without its number, cut to the id of the claims file that it begins with."""
+    """Paper id: the file name without its number, cut to the id of the claims file or the room that it begins with."""
     name = stem.lstrip("0123456789").lstrip("_")
     known = [path.stem for path in paths.paper_file("*").parent.glob("*.toml")]
+    known += [path.parent.name for path in paths.PACKAGE.glob("*/parameters.py")]
     return max((paper for paper in known if name.startswith(paper)), key=len, default=name)
 
 

@@ -123,3 +123,10 @@ def test_bench_hands_on_what_it_is_told(
     monkeypatch.setattr(sys.modules["effi"], "bench", room, raising=False)
     assert effi("bench", *words).status == 0
     assert asked == [handed]
+
+
+def test_damaged_data_fail_the_list_of_data(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert effi("data").status == 0
+    monkeypatch.setattr(data, "available", lambda: [HERE, DAMAGED])
+    said = effi("data")
+    assert said.status == 1 and "damaged is damaged" in said.out

@@ -94,7 +94,7 @@ def test_only_what_did_not_run_fails(
 def test_a_paper_without_claims_is_passed_over(effi: Effi, root: Path, asked: dict[str, object]) -> None:
     paths.paper_file("made_up").unlink()
     said = effi("run")
-    assert said.status == 0 and "Unknown paper 'made_up'" in said.err
+    assert said.status == 0 and "made_up.toml, which holds the claims of made_up, is missing; restore it" in said.err
 
 
 def test_an_older_runs_verdicts_are_not_shown_for_one_that_failed_early(
@@ -160,3 +160,33 @@ def test_every_command_has_help(effi: Effi) -> None:
     for command in ("list", "run", "verify", "report", "compare", "bench", "data", "doctor"):
         assert command in said.out
         assert effi(command, "--help").status == 0
+
+
+@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interrupted_run_says_how_it_goes_on(
+    effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch, ending: BaseException, status: int
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise ending
+
+    monkeypatch.setattr(workbook, "run", run)
+    said = effi("run", "--quiet")
+    assert said.status == status and said.err.startswith("Interrupted. Run again: finished arms are kept")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "there is too little memory"),
+        (OSError(28, "No space left on device"), "free space on the disk"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_its_mend(
+    effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(workbook, "run", run)
+    said = effi("run", "--quiet")
+    assert said.status == 1 and said.err.count("\n") == 1 and sentence in said.err

@@ -1,0 +1,130 @@
+"""Runs whose processes are killed at random moments: a worker, the kernel, the notebook's, the command, or all."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from effi.records import store
+from tests.campaign.bed import ARMS, SEEDS, Bed, same_bits, whole
+from tests.campaign.rows import Fault, expect
+from tests.campaign.watched import Command
+
+NOTE = (
+    "A notebook of 12 small trainings by two workers, started by `effi run`, and started again after each kill -9 that "
+    "ended it; a kill meets a random process at a random moment. Every finished training must be kept, once, others "
+    "go on, and the final records must have the bits of an undisturbed run's (`effi compare --bits`)."
+)
+KILLS = 100
+BUDGET_S = 45 * 60.0  # on a machine that others use, too, fewer kills fit the hour; the page says how many
+ROLES = {"worker": "effi.records.workers", "kernel": "ipykernel_launcher", "notebook": "effi.workbook.child"}
+LAST = ("kernel", "notebook", "command", "everything")
+WHOLE_RUN_S = 600
+
+
+@dataclass
+class Campaign:
+    """Kills so far by victim, and what must never be lost: checksums of finished rows of the round that runs."""
+
+    bed: Bed
+    wanted: int
+    seed: int
+    budget_s: float = BUDGET_S
+    whole_s: float = 0.0
+    rounds: int = 0
+    starts: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
+    finished: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.draw = random.Random(self.seed)
+        self.ends = time.monotonic() + self.budget_s
+
+    def run(self) -> str:
+        """Rounds of the same twelve trainings until enough was killed; what was seen."""
+        began = time.monotonic()
+        self.bed.undisturbed()
+        self.whole_s = time.monotonic() - began
+        self.ends = began + self.budget_s
+        while self._left():
+            self._round(f"killed-{self.rounds}")
+        told = ", ".join(f"{count} {victim}" for victim, count in self.kills.most_common())
+        return (
+            f"{self.kills.total()} kills ({told}) in {self.starts} starts; {self.rounds} times all {ARMS * SEEDS} "
+            f"trainings came to their end, {self.resumed} of them over lost steps; every finished row was kept, "
+            "once, and all bits are those of the undisturbed run"
+        )
+
+    def _round(self, results: str) -> None:
+        self.finished = {}
+        while not self._start(results):
+            pass
+        file = self.bed.records(results)
+        wrong = whole(file) or same_bits(self.bed.undisturbed(), self.bed.root / results)
+        expect(not wrong, f"after {self.kills.total()} kills: {wrong}")
+        self.resumed += sum("lost" in record["cost"]["phases"] for record in store.records(file))
+        self.rounds += 1
+
+    def _start(self, results: str) -> bool:
+        """One start of the command, and its kills; whether the run came to a good end."""
+        self.starts += 1
+        with self.bed.start(*self.bed.small(results)) as command:
+            self._kill_some(command)
+            ended = command.wait(WHOLE_RUN_S)
+        self._check_kept(self.bed.records(results))
+        print(
+            f"start {self.starts}: {dict(self.kills)}, {len(self.finished)} finished, status {ended.status}", flush=True
+        )
+        expect("Traceback" not in ended.err, f"a traceback: {ended.sentences[-1:]}")
+        return ended.status == 0
+
+    def _kill_some(self, command: Command) -> None:
+        """Workers now and then, until something else is killed at a moment of a whole run's length and a bit."""
+        ends = time.monotonic() + self.draw.random() * 1.3 * self.whole_s
+        last = False
+        while not last and self._left() and command.process.poll() is None:
+            pause = self.draw.random() * self.whole_s / 3
+            last = time.monotonic() + pause > ends
+            time.sleep(min(pause, max(0.0, ends - time.monotonic())))
+            if command.process.poll() is None:
+                self._kill(command, self.draw.choice(LAST) if last else "worker")
+
+    def _left(self) -> int:
+        return self.wanted - self.kills.total() if time.monotonic() < self.ends else 0
+
+    def _kill(self, command: Command, victim: str) -> None:
+        if victim == "command":
+            victims = command.tree()[:1]
+        else:
+            victims = command.tree() if victim == "everything" else command.named(ROLES[victim])
+        if victim == "worker":
+            victims = self.draw.sample(victims, min(1, len(victims)))
+        for each in victims:
+            with suppress(psutil.Error):
+                each.kill()
+        self.kills[victim] += bool(victims)
+
+    def _check_kept(self, file: Path) -> None:
+        """Broken when a finished row was lost or changed, or stands twice."""
+        rows = [row for row in store.every(file) if row["status"] == "done"]
+        found = {row["identity"]: row["checksum"] for row in rows}
+        expect(len(rows) == len(found), f"a finished row stands twice after {self.kills.total()} kills")
+        lost = [name for name, checksum in self.finished.items() if found.get(name) != checksum]
+        expect(not lost, f"{len(lost)} finished rows lost or changed after {self.kills.total()} kills")
+        self.finished = found
+
+
+def faults(bed: Bed, kills: int = KILLS) -> Iterator[Fault]:
+    """One long row."""
+    time_s = f"as many as {BUDGET_S / 60:.0f} minutes hold"
+    yield Fault(
+        f"up to {kills} kills -9, {time_s}, at random moments of a run with two workers", Campaign(bed, kills, 0).run
+    )
