@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def _source(library: Any, folder: Path) -> Any:
     config = stored_config(library, folder, kind, "growing", hub=False)
     (name, *_) = config.architectures or [""]
     made = getattr(library, name, None)
-    if made is None:
+    if not hasattr(made, "from_pretrained"):
         raise DataError(
             f"{folder}/config.json names no class of transformers ({name or 'no architectures'}): save the model "
             "with save_pretrained"
@@ -150,7 +150,8 @@ def _built(made: Any, config: Any, place: str | Path) -> Any:
     return _fitting(lambda: made(config), place)
 
 
-def _fitting(make: Any, place: str | Path) -> Any:
+def _fitting(make: Callable[[], Any], place: str | Path) -> Any:
+    """What a configuration makes; ParameterError where its sizes do not fit each other."""
     try:
         return make()
     # The library checks sizes at several places and by several errors, those of huggingface_hub's dataclasses too.

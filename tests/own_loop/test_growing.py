@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -72,6 +73,43 @@ def test_direct_copy_keeps_the_first_rows_columns_and_layers(folder: Path) -> No
     grow(folder / "bert", folder / "bert.json", folder / "bert-out", by="copy")
     masked = AutoModelForMaskedLM.from_pretrained(folder / "bert-out")
     assert type(masked) is BertForMaskedLM and begins_with(masked, bert(vocab_size=50))
+
+
+LIKE_BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+DISTILLED = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+WORDS = {"vocab_size": 50, "max_position_embeddings": 24}
+PIXELS = {"image_size": 8, "patch_size": 4, "num_labels": 3}
+
+
+@pytest.mark.parametrize("by", ["copy", "ligo-0"])
+@pytest.mark.parametrize(
+    ("kind", "name", "small", "large", "more"),
+    [
+        ("Roberta", "RobertaForMaskedLM", LIKE_BERT, BERT, WORDS),
+        ("DistilBert", "DistilBertForMaskedLM", DISTILLED, dict(zip(DISTILLED, (24, 4, 3, 48), strict=True)), WORDS),
+        ("ViT", "ViTForImageClassification", LIKE_BERT, BERT, PIXELS),
+    ],
+    ids=["RoBERTa", "DistilBERT", "ViT"],
+)
+def test_other_architectures_grow(
+    kind: str,
+    name: str,
+    small: dict[str, int],
+    large: dict[str, int],
+    more: dict[str, int],
+    by: str,
+    tmp_path: Path,
+) -> None:
+    config, made = getattr(transformers, f"{kind}Config"), getattr(transformers, name)
+    first = made(config(**small, **more))
+    first.save_pretrained(tmp_path / "small")
+    (tmp_path / "large.json").write_text(json.dumps(large))
+    grow(tmp_path / "small", tmp_path / "large.json", tmp_path / "out", by=by)
+    found = made.from_pretrained(tmp_path / "out")
+    assert all(getattr(found.config, size) == value for size, value in large.items())
+    # A map [I; C] keeps old units where they are, and so does a copy.
+    tables = [next(p for n, p in net.named_parameters() if "position_embeddings" in n) for net in (first, found)]
+    assert tables[1][..., :16].equal(tables[0])
 
 
 def test_the_same_seed_gives_the_same_weights_and_a_whole_configuration_the_same_model(folder: Path) -> None:
