@@ -55,9 +55,7 @@ def _check_weights(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         held = ", ".join(sorted(file.name for file in folder.glob("*.bin"))) or "none"
-        raise DataError(
-            f"{folder} holds no safetensors (other weights: {held}): save the model with safe_serialization"
-        )
+        raise DataError(f"{folder} holds no safetensors (other weights: {held}): save the model with save_pretrained")
     for file in files:
         try:
             with safe_open(file, "np"):

@@ -31,23 +31,20 @@ def main() -> int:
     asked.add_argument("families", nargs="*", default=list(FAMILIES), help=", ".join(FAMILIES))
     asked.add_argument("--page", type=Path, default=paths.results() / "campaign.md")
     given = asked.parse_args()
-    held = True
-    for name in given.families:
-        room, title = import_module(f"tests.campaign.{name}"), FAMILIES[name]
-        rows = _rows(room)
-        note = f"{room.NOTE}\n\n{_where(rows)}"
-        page(given.page, title, section(title, note, rows), tuple(FAMILIES.values()))
-        held = held and all(row.held for row in rows)
-    return int(not held)
+    held = [_family(name, given.page) for name in given.families]
+    return int(not all(held))
 
 
-def _rows(room: object) -> list[Row]:
-    rows: list[Row] = []
+def _family(name: str, file: Path) -> bool:
+    """Whether all faults of a family hold; the page is written after each, so that a campaign cut short shows them."""
+    room, title, rows = import_module(f"tests.campaign.{name}"), FAMILIES[name], []
     with workbook() as bed:
-        for fault in room.faults(bed):  # type: ignore[attr-defined]
+        for fault in room.faults(bed):
             rows.append(tried(fault))
             print(f"{'holds' if rows[-1].held else 'DOES NOT HOLD'}  {fault.done}: {rows[-1].seen}", flush=True)
-    return rows
+            note = f"{room.NOTE}\n\n{_where(rows)}"
+            page(file, title, section(title, note, rows), tuple(FAMILIES.values()))
+    return all(row.held for row in rows)
 
 
 def _where(rows: list[Row]) -> str:
