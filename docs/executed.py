@@ -52,7 +52,9 @@ def _question(text: str) -> str:
 
 def _head(notebook: NotebookNode, title: str, line: str) -> None:
     first = notebook.cells[0]
-    first.source = re.sub(r"^# (.+)$", lambda found: f"# {found[1]}{title}\n\n{line}\n", first.source, count=1, flags=re.M)
+    first.source = re.sub(
+        r"^# (.+)$", lambda found: f"# {found[1]}{title}\n\n{line}\n", first.source, count=1, flags=re.M
+    )
 
 
 def _is_drawn(cell: NotebookNode) -> bool:

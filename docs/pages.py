@@ -77,7 +77,10 @@ def _heading(this: Ran, others: Sequence[Ran]) -> tuple[str, str]:
     up = "../" * (len(this.path.parts) - 1)
     links = " and ".join(f"[{other.scale} scale]({up}{other.path.as_posix()})" for other in others)
     also = f" It ran at {links}, too." if links else ""
-    return f" ({this.scale} scale)", f"*As it ran at {this.scale} scale.*{also} [How a claim is judged]({up}verdicts.md)."
+    return (
+        f" ({this.scale} scale)",
+        f"*As it ran at {this.scale} scale.*{also} [How a claim is judged]({up}verdicts.md).",
+    )
 
 
 def _contents(found: dict[str, list[Ran]]) -> str:

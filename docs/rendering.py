@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.domains.python import ObjectEntry, PythonDomain
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
-from PIL import Image
 
 from docs.executed import ALT
 from docs.reference import restructured
@@ -21,9 +23,19 @@ _LOG = logging.getLogger(__name__)
 def setup(app: Sphinx) -> dict[str, bool]:
     """The entry that sphinx asks an extension for."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.add_domain(Names, override=True)
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-read", _pictures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class Names(PythonDomain):
+    """Objects of effi; a name that several rooms have, in an annotation that does not say whose, is no link."""
+
+    def find_obj(self, *asked: Any) -> list[tuple[str, ObjectEntry]]:
+        """What a reference may mean: one object, under all its names, or nothing."""
+        found = super().find_obj(*asked)
+        return found if sum(not entry.aliased for _, entry in found) == 1 else []
 
 
 def mathml(tex: str, *, display: str = "inline") -> str:
