@@ -7,8 +7,7 @@ import effi
 project = "effi"
 version = release = effi.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "docs.rendering"]
-exclude_patterns = ["build"]
-# Pages are read from the file system too, where a page may not fetch another for a summary of it.
+# In the file system a page may not fetch another, from which search would show some lines.
 html_show_search_summary = False
 html_show_copyright = html_copy_source = html_domain_indices = False
 
@@ -18,7 +17,6 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 highlight_language = "none"
-copybutton_exclude = ".linenos, .gp, .go"
 
 # What is shown was computed when the records were made.
 nb_execution_mode = "off"
@@ -35,5 +33,5 @@ autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
-maximum_signature_line_length = 80
+maximum_signature_line_length = 110
 toc_object_entries = False

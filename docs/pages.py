@@ -44,9 +44,9 @@ def lay(source: Path) -> None:
     found, readme = ran(), paths.readme().read_text(encoding="utf-8")
     if not found:
         raise RecordError("No notebook has run: `make reproduce` makes the pages of results/.")
-    for papers in found.values():
-        for each in papers:
-            others = [other for other in papers if other != each]
+    for runs in found.values():
+        for each in runs:
+            others = [other for other in runs if other != each]
             paths.replace(source / each.path, executed.prepared(each.notebook.path, _heading(each, others)))
     for name, text in reference.pages().items():
         paths.replace(source / "reference" / f"{name}.rst", text)
@@ -85,11 +85,11 @@ def _heading(this: Ran, others: Sequence[Ran]) -> tuple[str, str]:
 
 def _contents(found: dict[str, list[Ran]]) -> str:
     """The trees of pages, for the sidebar alone."""
-    first = (_entry(papers[0].notebook.title, papers[0]) for papers in found.values())
+    first = (_entry(runs[0].notebook.title, runs[0]) for runs in found.values())
     rest = (
         _entry(f"{each.notebook.title.partition(' ')[0]} at {each.scale} scale", each)
-        for papers in found.values()
-        for each in papers[1:]
+        for runs in found.values()
+        for each in runs[1:]
     )
     guides = ("How to read a verdict <verdicts>", "Add a paper <CONTRIBUTING>", "Reference <reference/index>")
     return "".join([*_tree("Papers", first), *_tree("At smaller scales", rest), *_tree("Guides", guides)])
