@@ -9,7 +9,7 @@ RUN := $(BIN)/effi run
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke quick test campaign outputs lab bench lock
+.PHONY: help setup reproduce smoke quick test campaign outputs lab bench site lock
 
 help: ## Show the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
@@ -44,6 +44,9 @@ lab: $(STAMP) ## Open JupyterLab on START.md; ARGS="--ip=0.0.0.0 --allow-root" i
 
 bench: $(STAMP) ## Time the workbook's parts against the alternatives
 	$(BIN)/effi bench $(ARGS)
+
+site: $(STAMP) ## Build the pages of results/ and effi/ into build/site; any warning or broken link fails
+	$(BIN)/python -m docs
 
 lock: $(STAMP) ## Solve the dependencies of pyproject.toml anew
 	$(UV) pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 --all-extras \

@@ -86,7 +86,7 @@ def test_make_names_an_unfit_python(python: str) -> None:
 
 def test_make_shows_its_targets() -> None:
     shown = subprocess.run(["make"], cwd=paths.ROOT, capture_output=True, text=True).stdout
-    for target in ("setup", "reproduce", "smoke", "test", "outputs", "lab", "bench", "lock"):
+    for target in ("setup", "reproduce", "smoke", "test", "outputs", "lab", "bench", "site", "lock"):
         assert re.search(rf"^  {target} +\w", shown, re.MULTILINE)
 
 
