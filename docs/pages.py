@@ -14,7 +14,7 @@ from effi.workbook import Notebook, open_notebook
 from effi.workbook.notebook import SCALES
 
 WORDS = Path(__file__).with_name("words.md")
-CONTRIBUTING = "CONTRIBUTING.md"
+GUIDES = ("CONTRIBUTING.md", "docs/own_loop.md")
 
 
 class Ran(NamedTuple):
@@ -50,7 +50,8 @@ def lay(source: Path) -> None:
             paths.replace(source / each.path, executed.prepared(each.notebook.path, _heading(each, others)))
     for name, text in reference.pages().items():
         paths.replace(source / "reference" / f"{name}.rst", text)
-    paths.replace(source / CONTRIBUTING, (paths.ROOT / CONTRIBUTING).read_bytes())
+    for guide in GUIDES:
+        paths.replace(source / guide, (paths.ROOT / guide).read_bytes())
     paths.replace(source / "results/verdicts.png", (paths.results() / "verdicts.png").read_bytes())
     paths.replace(source / "verdicts.md", section(readme, "How a claim is judged") + WORDS.read_text(encoding="utf-8"))
     paths.replace(source / "index.md", first_screen(readme) + _contents(found))
@@ -91,7 +92,12 @@ def _contents(found: dict[str, list[Ran]]) -> str:
         for runs in found.values()
         for each in runs[1:]
     )
-    guides = ("How to read a verdict <verdicts>", "Add a paper <CONTRIBUTING>", "Reference <reference/index>")
+    guides = (
+        "How to read a verdict <verdicts>",
+        "In your own loop <docs/own_loop>",
+        "Add a paper <CONTRIBUTING>",
+        "Reference <reference/index>",
+    )
     return "".join([*_tree("Papers", first), *_tree("At smaller scales", rest), *_tree("Guides", guides)])
 
 
