@@ -156,6 +156,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, width: int, scheme: str) -> tuple[Page, list[str]]:
     """A page of a browser, and the list of complaints and of requests beyond the file system that it will fill."""
     page, heard = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), []
+    page.set_default_timeout(180_000)  # a busy machine is no fault of a page
     page.on("console", lambda said: heard.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: heard.append(str(error)))
     page.on(
