@@ -195,9 +195,10 @@ def _overview(judged: Sequence[Judged]) -> report.Table:
         "Best honest saving: what the notebook advises, of the arms that it offers in place of the baseline, chosen on "
         "validation: by FLOPs, or by seconds where steps were timed alone, search and evaluation included, with its "
         f"change in {' or '.join(scores)}. Where all arms train as long as scratch: until they have its last "
-        "validation loss, the source's training paid. Has not learned: by test accuracy not surely better than "
-        "logistic regression, than saying the most frequent class, or than counts of words. Where it loses: the arm of "
-        "the method whose drop is the largest of those that surely exceed the margin, or that surely costs until then."
+        "validation loss, the source's training paid, of arms that have it at every seed. Has not learned: by test "
+        "accuracy not surely better than logistic regression, than saying the most frequent class, or than counts of "
+        "words. Where it loses: the arm of the method whose drop is the largest of those that surely exceed the "
+        "margin, or that surely costs until then."
     )
     readings = (READING_WORDS[reading] for reading in READINGS)
     columns = ("notebook, as it ran", "scale", *readings, "best honest saving", "where it loses")

@@ -141,11 +141,17 @@ def best_and_worst(results: Results, group: str, paper: Paper) -> tuple[str, str
     offered = {arm: _saved(records, "net_saving_flops", f"final/{group}/{arm}") for arm in paper.report["offered"]}
     sure = {arm: span for arm, saved in offered.items() if (span := saved.span) and span.low > 0}
     arm = max(sure, key=lambda name: sure[name].mean, default="")
-    best = f"{group}/{arm}: saves {offered[arm].told()} of the FLOPs until scratch's last loss" if arm else ""
+    told = [_saved(records, f"net_saving_{account}", f"final/{group}/{arm}") for account in ACCOUNTS] if arm else []
+    shares = (
+        f"{each.told()} of the {WORDS[account]}" for each, account in zip(told, ACCOUNTS, strict=False) if each.span
+    )
+    best = f"{group}/{arm}: saves {' and '.join(shares)} until scratch's last loss" if arm else ""
     for name, account in product(paper.report["method"], ACCOUNTS):
-        saved = _saved(records, f"net_saving_{account}", f"final/{group}/{name}")
-        if saved.span and saved.span.high < 0:
-            return best, f"{group}/{name}: saves {saved.told()} of the {WORDS[account]} until that loss"
+        found = _saved(records, f"net_saving_{account}", f"final/{group}/{name}")
+        if found.span and found.span.high < 0:
+            more = stats.Interval(-found.span.mean, -found.span.high, -found.span.low)
+            shown = stats.measured(more, found.seeds, "%", 1)
+            return best, f"{group}/{name}: takes {shown} more {WORDS[account]} until that loss"
     return best, ""
 
 

@@ -82,7 +82,7 @@ def test_no_saving_exceeds_all_of_the_cost() -> None:
 @pytest.mark.parametrize(
     ("shift", "best", "worst"),
     [
-        (0.0, "", "d/gpt/ligo: saves -9.0 % [-11.5, -6.5] of the FLOPs until that loss"),
+        (0.0, "", "d/gpt/ligo: takes 9.0 % [6.5, 11.5] more FLOPs until that loss"),
         (0.3, "d/gpt/ligo: saves 21.0 % [18.5, 23.5] of the FLOPs until scratch's last loss", ""),
     ],
 )
