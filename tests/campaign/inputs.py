@@ -342,7 +342,7 @@ BAD = (
     Bad(
         "folders to compare that hold no records",
         ("compare", "{here}/a", "{here}/b"),
-        "holds no records",
+        "holds no finished records",
     ),
     Bad("a paper whose file of claims is missing", VERIFY, "campaign.toml, .* is missing", _one_record, claims=None),
     Bad("a file of claims that is no TOML", VERIFY, "is no valid TOML", _one_record, claims="id = campaign"),
