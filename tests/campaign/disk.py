@@ -96,7 +96,7 @@ def kind(bed: Bed, name: str, left: int = PAGE) -> str:
         expect(kept == held, f"what was there changed: {sorted(kept)} were {sorted(held)}; {said}")
         write(place)
         expect(_content(place) != held, "nothing was written when there was room")
-    return said.replace(f"{place}/", "")
+    return said.replace(f"{place}/", "").replace(str(place), "the folder")
 
 
 def _content(place: Path) -> dict[str, bytes]:

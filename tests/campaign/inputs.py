@@ -24,6 +24,7 @@ from effi.records import store
 from tests.campaign.bed import CLAIMS, Bed
 from tests.campaign.rows import Fault, expect
 from tests.campaign.watched import Ended
+from tests.report.synthetic import trained
 
 NOTE = (
     "Each must end with a clear sentence of its own and exit status 1 or 2, in under 20 s (more where others share "
@@ -250,7 +251,8 @@ def _foreign_records(content: bytes) -> Make:
 def _one_record(here: Path) -> None:
     file = here / "results" / "smoke" / "campaign" / "records.jsonl"
     file.parent.mkdir(parents=True)
-    store.append(file, [{"identity": "a", "arm": "digits/vit/dense", "seed": 0, "status": "done", "metrics": {}}])
+    row = trained("digits/vit/dense", 0, 0.9)
+    store.append(file, [{**row, "identity": "a", "paper": "campaign", "scale": "smoke"}])
 
 
 def _changed_record(here: Path) -> None:
@@ -340,7 +342,7 @@ BAD = (
     Bad(
         "folders to compare that hold no records",
         ("compare", "{here}/a", "{here}/b"),
-        "holds no records",
+        "holds no finished records",
     ),
     Bad("a paper whose file of claims is missing", VERIFY, "campaign.toml, .* is missing", _one_record, claims=None),
     Bad("a file of claims that is no TOML", VERIFY, "is no valid TOML", _one_record, claims="id = campaign"),
