@@ -98,7 +98,7 @@ def _claims(bed: Bed, content: str | None) -> Iterator[None]:
 def _judged(ended: Ended, bad: Bad, here: Path) -> str:
     said = ended.sentences
     told = f"status {ended.status}, {ended.seconds:.0f} s, {ended.peak / 2**20:.0f} MiB: {' / '.join(said)}"
-    told = told.replace(f"{here}/", "")
+    told = told.replace(f"{here}/", "").replace(f"{here.parent}/", "")
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     expect("Traceback" not in ended.err + ended.out, f"a traceback; {told}")
     expect(ended.status == bad.status, f"not status {bad.status}; {told}")
