@@ -35,7 +35,7 @@ def test_own_images_end_in_a_table_and_a_second_call_trains_nothing(
 ) -> None:
     quick = replace(MINIMAL, offered=("mlp-small",), parameters={"training": {"epochs": 1}})
     monkeypatch.setattr(advising, "METHODS", {"folder": (quick,)})
-    monkeypatch.setattr("effi.advice.budget.MOST_SEEDS", 2)
+    monkeypatch.setattr("effi.advice.budget.MOST_SEEDS", 1)
     said, how = list[str](), {"budget": 1e4, "out": tmp_path / "out", "quiet": True}
     found = advice.advise(f"folder:{images(tmp_path / 'data')}", say=said.append, **how)
     (row,) = found.table.rows
