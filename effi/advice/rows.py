@@ -105,10 +105,16 @@ def _of_trade(method: Method, found: Recommendation, trade: Trade, seconds: floa
         stats.measured(gained, len(trade.pairs), "%", 1),
         _stored([*trade.pairs]),
         VERDICTS[found.decision],
-        _more(trade, seconds) if found.decision == "cannot tell" and "has not learned" not in found.why else "",
+        _more(trade, seconds) if _is_open(found, trade) else "",
         str(found),
         gained.mean,
     )
+
+
+def _is_open(found: Recommendation, trade: Trade) -> bool:
+    """Whether more seeds would tell: of one seed nothing is sure, not even that a model has learned."""
+    few = trade.estimate.seeds < LEAST_SEEDS
+    return found.decision == "cannot tell" and (few or "has not learned" not in found.why)
 
 
 def _more(trade: Trade, seconds: float) -> str:
