@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from effi import paths, workbook
+from effi import workbook
 from effi.advice import remarks, rows
 from effi.advice.budget import Split, counted, side_by_side, split
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.rows import Row
 from effi.claims import Results, papers
 from effi.errors import DataError, EffiError, NotebookError, ParameterError
+from effi.report.saving import save
 from effi.report.tables import Table
-from effi.workbook.notebook import check, find, hold_to_rules
+from effi.workbook.batch import prepare
+from effi.workbook.notebook import find
 
 SCALE = "cpu"
 NOTE = (
@@ -56,8 +58,9 @@ def advise(
     where = Path(path).expanduser().absolute()
     methods = _fitting(kind, checkpoint)
     named, results = f"{kind}:{where}", out.absolute() / "results"
-    for method in methods:
-        _checked(method, named)
+    for method in methods:  # what is wrong is refused before anything runs
+        (notebook,) = find([method.paper])
+        prepare(notebook, SCALE, _parameters(method, named, 1), str(results))
     said = list[str]()
 
     def tell(text: str) -> None:
@@ -102,11 +105,6 @@ def _parameters(method: Method, dataset: str, seeds: int) -> dict[str, object]:
     return {"dataset": dataset, "only": method.arms, "seeds": list(range(seeds)), **method.parameters}
 
 
-def _checked(method: Method, dataset: str) -> None:
-    (notebook,) = find([method.paper])
-    hold_to_rules(notebook, check(notebook, {"scale": SCALE, **_parameters(method, dataset, 1)}))
-
-
 def _seconds(methods: list[Method], dataset: str, file: Path, tell: Callable[[str], None]) -> Mapping[Method, float]:
     """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence.
 
@@ -121,7 +119,7 @@ def _seconds(methods: list[Method], dataset: str, file: Path, tell: Callable[[st
             if key not in known:
                 plan = workbook.dry_run(method.paper, SCALE, parameters)
                 known[key] = side_by_side(sum(row["hours"] for row in plan))
-                paths.replace(file, json.dumps(known, indent=1))
+                save(file, json.dumps(known, indent=1))
         except (DataError, ParameterError, NotebookError) as error:
             tell(f"{method.name} is passed over. {error}")
             continue

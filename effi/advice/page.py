@@ -8,6 +8,7 @@ from pathlib import Path
 
 from effi import paths
 from effi.advice.advising import SCALE, Advice
+from effi.report import saving
 
 # Of each paper's figures those that show what is gained for what; a name begins so.
 FIGURES = ("pareto_", "tradeoff", "seconds", "savings_", "loss_flops", "equal_mst")
@@ -35,7 +36,7 @@ def page(advice: Advice) -> str:
 def save(advice: Advice, out: Path) -> Path:
     """Write out/advice.html, and say where."""
     path = out / "advice.html"
-    paths.replace(path, page(advice))
+    saving.save(path, page(advice))
     return path
 
 

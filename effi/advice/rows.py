@@ -14,6 +14,7 @@ from effi.claims.papers import NOT_AVAILABLE, Paper
 from effi.claims.results import Pair
 from effi.claims.stats import Interval
 from effi.errors import duration
+from effi.report.instant_soup.kept import stored_bytes
 from effi.report.ligo import Saved, saved
 from effi.report.tables import Table
 from effi.report.trades import Recommendation, Trade, choose, trades
@@ -170,15 +171,9 @@ def _kept(pairs: list[Pair], metric: str) -> str:
 
 
 def _stored(pairs: list[Pair]) -> str:
-    """Bytes of weights in % of the baseline's: four for each left, and a bit of mask for each that may be pruned."""
-    ours, theirs = (sum(_bytes(pair[side]["metrics"]) for pair in pairs) for side in (0, 1))
+    """Bytes of weights in % of the baseline's."""
+    ours, theirs = (sum(stored_bytes(pair[side]["metrics"]) for pair in pairs) for side in (0, 1))
     return f"{100 * ours / theirs:.0f} %" if theirs else NOT_AVAILABLE
-
-
-def _bytes(metrics: dict[str, float]) -> float:
-    count, alive, prunable = (metrics.get(name, 1.0) for name in ("parameters", "alive", "prunable"))
-    masked = alive < 1 and "prunable" in metrics
-    return 4 * (count - (1 - alive) * prunable) + prunable / 8 if masked else 4 * count
 
 
 def with_margin(paper: Paper, margin: float | None) -> Paper:

@@ -12,6 +12,7 @@ from effi.advice import page, rows
 from effi.advice.advising import Advice
 from effi.advice.methods import METHODS, Method
 from effi.claims import Results, papers
+from effi.report.instant_soup.kept import stored_bytes
 from tests.claims import synthetic
 
 MINIMAL, _, GROWTH, SOUP = METHODS["folder"]
@@ -104,8 +105,8 @@ def test_growth_that_is_never_as_good_is_not_said_to_save() -> None:
 
 def test_a_mask_is_stored_in_a_bit_a_weight() -> None:
     dense = {"parameters": 1000.0, "prunable": 800.0, "alive": 1.0}
-    assert rows._bytes(dense) == 4000
-    assert rows._bytes(dense | {"alive": 0.5}) == 4 * 600 + 100
+    assert stored_bytes(dense) == 4000
+    assert stored_bytes(dense | {"alive": 0.5}) == 4 * 600 + 100
 
 
 def test_the_sentence_takes_the_best_that_pays() -> None:

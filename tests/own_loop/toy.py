@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,21 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from effi.cost import Ledger
-from effi.data import TextDataset, causal
+from effi.data import TextDataset
 from effi.models.language import LanguageModel, TextSize, language_model
 from effi.seeds import generator
 from effi.training import LanguageModelling, Single, Training, fit, optimizers
+from tests.ligo import toy
 
-VOCABULARY, TOKENS, ROWS, BATCH, STEPS, SEED = 32, 16, 160, 8, 60, 3
+STEPS, SEED = 60, 3
 OBJECTIVE = LanguageModelling()
-TRAINING = Training(
-    steps=STEPS,
-    batch_size=BATCH,
-    optimizer="adamw",
-    lr=1e-2,
-    weight_decay=0.1,
-    clip=1.0,
-    schedule="linear",
-    warmup=0.1,
-    eval_every="20 steps",
-)
-
-
-def text() -> TextDataset:
-    """Each token is the one before plus one of three numbers."""
-    stream = torch.Generator().manual_seed(0)
-    jumps = torch.randint(1, 4, (ROWS + 40, TOKENS + 1), generator=stream)
-    rows = (jumps.cumsum(1) % VOCABULARY).int()
-    parts = [causal(part) for part in rows.split([ROWS, 20, 20])]
-    named: dict[str, Any] = {"classes": (), "checksum": "sha256:toy", "variant": "made here"}
-    return TextDataset("toy", *parts, **named, vocabulary=VOCABULARY, corpus=rows[:0], pad=-1)
+TRAINING = replace(toy.TRAINING, steps=STEPS, eval_every="20 steps")
+BATCH, text = toy.BATCH, toy.text
 
 
 def model() -> LanguageModel:
     size = TextSize(16, 2, 2, 32)
-    return language_model("gpt2", size=size, vocabulary=VOCABULARY, length=20, dropout=0.0, pad=-1, seed=SEED)
+    return language_model("gpt2", size=size, vocabulary=toy.VOCABULARY, length=20, dropout=0.0, pad=-1, seed=SEED)
 
 
 def ordered(data: TextDataset, training: Training = TRAINING) -> list[dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from effi.claims import Pair, Results, measures, uncertainty
@@ -62,8 +62,11 @@ def _liked(pairs: Sequence[Pair], metric: str) -> float:
 
 
 def _megabytes(pairs: Sequence[Pair], side: int) -> float:
-    """Of the weights that are left, and of a mask where there is one."""
-    sizes = [pair[side]["metrics"] for pair in pairs]
-    counts = [each["parameters"] - (1 - each["alive"]) * each["prunable"] for each in sizes]
-    bits = fmean(each["prunable"] if each["alive"] < 1 else 0 for each in sizes)
-    return (4 * fmean(counts) + bits / 8) / 1e6
+    return fmean(stored_bytes(pair[side]["metrics"]) for pair in pairs) / 1e6
+
+
+def stored_bytes(metrics: Mapping[str, float]) -> float:
+    """Of a model's weights: four for each that is left, and a bit of mask, where there is one, for each prunable."""
+    count, alive, prunable = (metrics.get(name, 1.0) for name in ("parameters", "alive", "prunable"))
+    masked = alive < 1 and "prunable" in metrics
+    return 4 * (count - (1 - alive) * prunable) + prunable / 8 if masked else 4 * count
