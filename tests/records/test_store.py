@@ -6,11 +6,8 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ import pytest
 from effi import paths
 from effi.errors import RecordError
 from effi.records import records, store
+from tests.largest_file import largest_file
 
 
 @pytest.fixture
@@ -228,16 +226,6 @@ def test_who_waits_says_for_which_process(
 
 
 # --- disks that refuse ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_that_may_not_grow_keeps_what_it_held(path: Path) -> None:
