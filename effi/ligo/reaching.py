@@ -95,7 +95,8 @@ def saved(records: Sequence[Record]) -> dict[str, float]:
     """
     metrics = dict[str, float]()
     for group, arms in _groups(records).items():
-        bills = {name: _bills(arm, _prices(records, group)) for name, arm in arms.items()}
+        prices = clocked(records, group)
+        bills = {name: bills_of(arm, prices) for name, arm in arms.items()}
         metrics |= {f"own_rivals/{group}": len(arms.keys() & {*OWN_RIVALS})}
         metrics |= {f"rivals/{group}": len(arms.keys() & {*RIVALS})}
         times = {name: bill["seconds"].own[-1] for name, bill in bills.items() if "seconds" in bill}
@@ -119,14 +120,14 @@ def _groups(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
     return {group: arms for group, arms in found.items() if SCRATCH in arms}
 
 
-def _prices(records: Sequence[Record], group: str) -> dict[str, float]:
+def clocked(records: Sequence[Record], group: str) -> dict[str, float]:
     """Kind of step -> seconds of one, timed alone; nothing where none were timed."""
     start = f"step_seconds/{group}/"
     clocks = [record["metrics"] for record in records if record["arm"] == CLOCK]
     return {name.removeprefix(start): price for own in clocks for name, price in own.items() if name.startswith(start)}
 
 
-def _bills(arm: Record, prices: Mapping[str, float]) -> dict[str, Bill]:
+def bills_of(arm: Record, prices: Mapping[str, float]) -> dict[str, Bill]:
     """Account -> what an arm's record says that it cost; seconds only where every kind of its steps was timed."""
     history, metrics = arm["history"], arm["metrics"]
     names = ("flops", "paper_flops")

@@ -9,6 +9,7 @@ from effi.report.arms import arms_table
 from effi.report.costs import cost_table, matched_table
 from effi.report.judgements import claims_table, evidence_table
 from effi.report.tables import Table
+from effi.report.trades import validation_of
 
 
 def source_tables(paper: str) -> dict[str, Table]:
@@ -41,5 +42,5 @@ def derive(results_dir: str | Path, scale: str, paper: str) -> dict[str, Table]:
             metric=shown["score"],
             timing=shown.get("timing", ""),
         )
-        tables["matched"] = matched_table(results, baseline=baseline)
+        tables["matched"] = matched_table(results, baseline=baseline, metric=validation_of(shown["score"]))
     return tables

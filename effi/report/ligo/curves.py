@@ -13,10 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from effi.claims import Results, measures
+from effi.errors import RecordError
+from effi.ligo.reaching import CLOCK, Bill, bills_of, clocked
 from effi.report.canvas import SIZE, band, colour_of, ink, label, question
 
-Account = Literal["flops", "paper_flops"]
-WORDS: dict[Account, str] = {"flops": "FLOPs executed", "paper_flops": "FLOPs as the paper counts"}
+Account = Literal["flops", "paper_flops", "seconds"]
+WORDS: dict[Account, str] = {
+    "flops": "FLOPs executed",
+    "paper_flops": "FLOPs as the paper counts",
+    "seconds": "seconds of steps timed alone",
+}
 PANELS = {"the source for nothing": False, "the source paid": True}
 # Where on a course the axis begins: what lies above then is cut off.
 SHOWN = 0.2
@@ -31,26 +37,51 @@ def cost_curves(
     by: Account = "flops",
     levels: Sequence[str] = (),
 ) -> Figure:
-    """A metric over FLOPs so far, growth among them: left without the source's training, right begun by it.
+    """A metric over FLOPs or seconds so far, growth among them: left without the source's training, right begun by it.
 
     Mean and 95 % interval over seeds, named at its end; the last value of arms in `levels` is dashed. Early values are
-    cut off. Raises RecordError when no arm has both histories.
+    cut off. Raises RecordError when no arm has both histories, and of seconds where no arm's steps were timed.
     """
-    chosen = results.where(arms=arms).remembering(metric, f"spent_{by}")
+    chosen = _told(results.where(arms=arms).remembering(metric, "spent_flops"), results, by)
     figure, panels = plt.subplots(1, 2, sharey=True, figsize=(1.45 * SIZE[0], SIZE[1]))
     for axes, (words, paid) in zip(panels, PANELS.items(), strict=True):
-        _panel(axes, chosen, metric, by, paid=paid, levels=levels)
+        _panel(axes, results, chosen, metric, by, paid=paid, levels=levels)
         axes.set(xlabel=f"{WORDS[by]}, {words}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     panels[0].set(ylabel=measures.title(metric))
     return question(figure, title)
 
 
-def _panel(axes: Axes, results: Results, metric: str, by: Account, *, paid: bool, levels: Sequence[str]) -> None:
+def _told(chosen: Results, results: Results, by: Account) -> Results:
+    """The arms of which the account is known at every seed."""
+    arms = [arm for arm in chosen.arms if all(by in bill for bill in _bills(results, arm))]
+    if not arms:
+        raise RecordError(f"No steps of {', '.join(chosen.arms)} were timed at every seed: run {CLOCK}.")
+    return chosen.where(arms=arms)
+
+
+def _bills(results: Results, arm: str) -> list[dict[str, Bill]]:
+    """What an arm cost, by account, a seed after another."""
+    clocks = results.seeds(CLOCK) if CLOCK in results else {}
+    group = results.group(arm)
+    seeds = results.seeds(arm).items()
+    return [bills_of(record, clocked([clocks[seed]] if seed in clocks else [], group)) for seed, record in seeds]
+
+
+def _spent(results: Results, arm: str, by: Account, *, paid: bool) -> np.ndarray:
+    """Mean over seeds at every evaluation, the source's training before it where that is paid."""
+    bills = [bill[by] for bill in _bills(results, arm)]
+    length = min(len(bill.own) for bill in bills)
+    return np.mean([np.array(bill.own[:length]) + paid * bill.source for bill in bills], axis=0)
+
+
+def _panel(
+    axes: Axes, every: Results, results: Results, metric: str, by: Account, *, paid: bool, levels: Sequence[str]
+) -> None:
     factor, names, ends, lines = measures.unit(metric).factor, results.labels(), [], list[Any]()
     early, late = list[float](), list[float]()
     for arm in results.arms:
-        x = np.mean(results.history(arm, f"spent_{by}"), axis=0) + (_source(results, arm, by) if paid else 0.0)
+        x = _spent(every, arm, by, paid=paid)
         samples = [[factor * value for value in values] for values in zip(*results.history(arm, metric), strict=True)]
         colour = colour_of(results.label(arm))
         means = band(axes, x.tolist(), samples, colour, within=measures.bounds(metric))
@@ -63,12 +94,6 @@ def _panel(axes: Axes, results: Results, metric: str, by: Account, *, paid: bool
     for arm in levels:
         _level(axes, results, arm, metric)
     label(axes, ends, [(x, y) for x, y, *_ in ends], lines)
-
-
-def _source(results: Results, arm: str, by: Account) -> float:
-    """Mean FLOPs of the small model's training; 0 for an arm that has none."""
-    metric = f"source_{by}"
-    return float(np.mean(results.values(arm, metric))) if results.holds(arm, metric) else 0.0
 
 
 def _limit(axes: Axes, early: Sequence[float], every: Sequence[float], lower: bool) -> None:

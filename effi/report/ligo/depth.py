@@ -14,6 +14,8 @@ from effi.errors import RecordError
 from effi.report.canvas import SIZE, question
 
 KINDS = ("begun", "learned", "change")
+# A map of more cells has no room for numbers.
+WRITTEN = 24
 
 
 def depth_maps(results: Results, arm: str, roles: Sequence[str] = (), *, title: str) -> Figure:
@@ -51,10 +53,13 @@ def _weights(results: Results, arm: str, name: str) -> np.ndarray:
 
 
 def _heat(axes: Axes, weights: np.ndarray, kind: str) -> None:
-    """One map; of a change the scale, which is its own, is written below."""
+    """One map, its values written in; the scale of a change is its own."""
     most = max(1e-9, float(np.abs(weights).max()))
     colours, low, high = ("RdBu", -most, most) if kind == "change" else ("Blues", 0.0, 1.0)
     axes.imshow(weights, aspect="auto", cmap=colours, vmin=low, vmax=high)
+    for place, weight in np.ndenumerate(weights) if weights.size <= WRITTEN else ():
+        dark = abs(weight) > 0.6 * high
+        axes.text(*place[::-1], f"{weight:.2f}", ha="center", va="center", fontsize=6.5, color="w" if dark else "k")
     axes.set_xticks(range(weights.shape[1]))
     axes.set_yticks(range(weights.shape[0]))
     axes.grid(visible=False)

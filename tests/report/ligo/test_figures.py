@@ -10,6 +10,7 @@ import pytest
 
 from effi.claims import Results
 from effi.errors import RecordError
+from effi.ligo.reaching import CLOCK
 from effi.report import ligo
 from tests.claims import synthetic
 
@@ -23,11 +24,12 @@ def record(arm: str, seed: int) -> dict[str, Any]:
     found = synthetic.record(f"d/gpt/{arm}", seed, test_loss=2.0 + 0.01 * seed, layers_small=2.0)
     found["metrics"]["transfer/rte"] = 50.0 + seed + 10 * (arm == "ligo")
     if arm != "scratch":
-        found["metrics"]["source_flops"] = 30.0
+        found["metrics"] |= {"source_flops": 30.0, "source_steps/small": 100.0}
     if arm == "ligo":
         found["metrics"] |= {"source_transfer/rte": 40.0 + seed, "grown_transfer/rte": 45.0}
     spent = np.linspace(0, cost, 6).tolist()
-    found["history"] = {"spent_flops": spent, "validation_loss": [4.0, 3.0, 2.6, 2.3, 2.1, 2.0 + 0.01 * seed]}
+    found["history"] = {"spent_flops": spent, "spent_paper_flops": spent, "steps/large": [0, 10, 20, 30, 40, 50]}
+    found["history"]["validation_loss"] = [4.0, 3.0, 2.6, 2.3, 2.1, 2.0 + 0.01 * seed]
     if arm == "ligo":
         begun = [0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.9]
         learned = [each + 0.1 * seed for each in begun]
@@ -144,11 +146,29 @@ def test_courses_begin_behind_the_source_where_it_is_paid(results) -> None:
     assert any(text.get_text() == "scratch at its end" for text in free.texts)
 
 
+def test_courses_in_seconds_are_steps_of_each_kind_by_the_clock_of_the_seed(results) -> None:
+    arms = [f"d/gpt/{arm}" for arm in ARMS]
+    with pytest.raises(RecordError, match=r"No steps of d/gpt/scratch, .* were timed at every seed: run check/seconds"):
+        ligo.cost_curves(results, arms, title="What does a second buy?", by="seconds")
+    prices = {"step_seconds/d/gpt/large": 2.0, "step_seconds/d/gpt/small": 0.5, "step_seconds/d/bert/large": 9.0}
+    rows = [record(arm, seed) for arm in ARMS for seed in range(3)]
+    rows[-1]["history"]["steps/growth"] = [5] * 6  # a kind of step that nobody timed
+    clocks = [synthetic.record(CLOCK, seed, **prices) | {"dataset": None, "variant": None} for seed in range(3)]
+    free, paid = ligo.cost_curves(Results(rows + clocks), arms, title="What does a second buy?", by="seconds").axes
+    spans = [
+        [(line.get_xdata()[0], line.get_xdata()[-1]) for line in axes.lines if len(line.get_xdata()) == 6]
+        for axes in (free, paid)
+    ]
+    assert spans == [[(0, 100), (0, 100)], [(0, 100), (50, 150)]], "scratch and ligo; stack has a step without a price"
+    assert paid.get_xlabel() == "seconds of steps timed alone, the source paid"
+
+
 def test_depth_weights_are_shown_as_begun_learned_and_changed(results) -> None:
     figure = ligo.depth_maps(results, "d/gpt/ligo", title="Which layers?")
     begun, learned, change = (axes.images[0].get_array() for axes in figure.axes)
     assert begun.shape == (4, 2) and np.allclose(begun[0], [0.9, 0.1])
     assert np.allclose(learned - begun, 0.1) and np.allclose(change, 0.1)
+    assert [text.get_text() for text in figure.axes[0].texts[:2]] == ["0.90", "0.10"]
     assert figure.axes[0].get_title() == "mlp.0", "biases have weights of their own, which are left out"
     with pytest.raises(RecordError, match="d/gpt/stack keeps no depth weights"):
         ligo.depth_maps(results, "d/gpt/stack", title="Which layers?")
