@@ -59,16 +59,16 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
     """
     scale = rows[0].scale if rows else "no"
     heads = (f"{READING_WORDS[reading]}, here ({scale} scale)" for reading in READINGS)
-    columns = ("claim", "kind", "place", "paper", "ours", *heads, "at the paper's protocol", "why")
+    columns = ("claim", "paper", "ours", *heads, "at the paper's protocol", "place", "kind", "why")
     cells = (
         (
             f"{row.claim.id}: {row.claim.text}",
-            row.claim.kind,
-            row.claim.place,
             row.claim.paper,
             _ours(row.as_in_the_paper),
             *(here_cell(row.judgement(reading)) for reading in READINGS),
             protocol_cell(row),
+            row.claim.place,
+            row.claim.kind,
             _why(row),
         )
         for row in rows

@@ -61,8 +61,8 @@ def test_tables_are_those_of_the_run(tmp_path: Path) -> None:
     found = page(tmp_path)
     assert found.results.arms == ("mnist/mlp-h1", "mnist/minimum", "mnist/nomlp-h1")
     assert [row[0] for row in found.arms(["test_accuracy"]).rows] == list(found.results.arms)
-    assert found.claims().columns[5] == "as in the paper, here (cpu scale)"
-    assert [row[4] for row in found.claims().rows][4] == "0.000 [-0.002, 0.002], n=3"
+    assert found.claims().columns[3] == "as in the paper, here (cpu scale)"
+    assert [row[2] for row in found.claims().rows][4] == "0.000 [-0.002, 0.002], n=3"
     assert len(found.evidence().rows) > len(found.claims().rows) == 15
     cost = {row[0]: row[1:3] for row in found.cost().rows}
     assert cost["mnist/minimum"] == ("90.0 %: 0.0 points [-0.2, 0.2]", "10.0 %")
