@@ -26,8 +26,8 @@ SCALE = "cpu"
 NOTE = (
     "Each method beside its own baseline, trained here, so that two methods do not compare by what they keep. Chosen "
     "on validation, told on test: mean [95 % interval] over seeds. Seconds with search and source, of trainings side "
-    "by side or of steps timed alone where a notebook times them. Inference: of a batch of 32 test examples, models of "
-    "seed 0 in turn, median [95 % interval] over rounds."
+    "by side or of steps timed alone where a notebook times them. Inference: of one thread "
+    "for 32 test examples, models of seed 0 in turn, median [95 % interval] over rounds."
 )
 
 
