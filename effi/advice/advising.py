@@ -10,7 +10,7 @@ from pathlib import Path
 
 from effi import workbook
 from effi.advice import remarks, rows
-from effi.advice.budget import Split, counted, side_by_side, split
+from effi.advice.budget import Split, counted, refusal, side_by_side, split
 from effi.advice.delivery import Models, deliver, timed
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.rows import Row
@@ -77,9 +77,9 @@ def advise(
     seconds = _seconds(methods, named, out.absolute() / "forecast.json", tell)
     left = budget - (time.time() - began)
     plan = split(seconds, left)
-    tell(plan.told(left))
     if not plan.seeds:
-        raise ParameterError(f"--budget is too short for one seed of any method: {plan.told(left)}")
+        raise ParameterError(refusal(seconds, left))
+    tell(plan.told(left))
     _run(plan, named, results, began + budget, tell, quiet)
     found = [row for method in plan.seconds for row in read(method, results, plan.seconds[method], margin, checkpoint)]
     if not found:

@@ -139,7 +139,7 @@ def _more(trade: Trade, seconds: float) -> str:
 
 
 def _seeds(count: int, seconds: float) -> str:
-    return f"{counted(count).replace(' ', ' more ')}, about {duration(count * seconds)}"
+    return f"{counted(count).replace(' ', ' more ')}, about {duration(max(1, count * seconds))}"
 
 
 # --- growth: all train as long, and what counts is when they are as good ------------------------------------------

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from effi import axes
@@ -18,7 +23,9 @@ from effi.data import Dataset, Examples, TextDataset, tokens
 from effi.models import vision
 from effi.models.gpt import GPT
 from effi.models.language import TextSize, classifier
-from effi.records import kept
+from effi.records import Arm, Name, Run, kept
+from effi.seeds import seeded
+from effi.training import Training, fit
 
 SIZE, LENGTH = TextSize(16, 1, 2, 16), 12
 WORDS = tokens.train(["a good film", "a bad film"] * 3, tokens.SMALLEST)
@@ -68,56 +75,73 @@ def small_gpt() -> nn.Module:
     return GPT(WORDS.vocabulary, LENGTH, SIZE)
 
 
+MADE: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
+    "slim vit": (lambda: halved(small_vit()), images),
+    "slim roberta": (lambda: halved(small_roberta()), reviews),
+    "bert of pairs": (small_bert, reviews),
+    "gpt": (small_gpt, corpus),
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """A model, its data, and the folder that it was left in."""
+
+    model: nn.Module
+    data: Any
+    place: Path
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Left]:
+    """Each model is written out once."""
+
+    @cache
+    def made(name: str) -> Left:
+        model, data = (make() for make in MADE[name])
+        place = tmp_path_factory.mktemp("models") / "left"
+        kept.write(place, model.train(), data, {"arm": name})
+        assert model.training and not (place / kept.WHY_NOT).exists()
+        return Left(model.eval(), data, place)
+
+    return made
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "data", "given"),
-    [
-        (lambda: halved(small_vit()), images, None),
-        (lambda: halved(small_roberta()), reviews, ["a good film"]),
-        (small_bert, reviews, ["a good film " * 9, "bad"]),
-        (small_gpt, corpus, ["a good"]),
-    ],
-    ids=["slim vit", "slim roberta", "bert of pairs", "gpt"],
-)
-def test_a_model_is_left_as_it_computes(
-    make: Callable[[], nn.Module], data: Callable[[], Any], given: list[str] | None, tmp_path: Path
-) -> None:
-    whole, one, place = make().train(), data(), tmp_path / "left"
-    kept.write(place, whole, one, {"arm": "mine/slim"})
-    assert whole.training and not (place / kept.WHY_NOT).exists()
-    model = predict.Model(place)
-    x, net = one.prepare(one.test.inputs), whole.eval()
-    for part in (x, x[:1], x[:, :3] if given and not getattr(net, "per_token", False) else x[1:]):
+@pytest.mark.parametrize("name", MADE)
+def test_a_model_is_left_as_it_computes(name: str, left: Callable[[str], Left]) -> None:
+    own = left(name)
+    model, x = predict.Model(own.place), own.data.prepare(own.data.test.inputs)
+    for part in (x, x[:1], x[:, :3] if name in ("slim roberta", "bert of pairs") else x[1:]):
         with torch.no_grad():
-            torch.testing.assert_close(model(part), net(part), atol=1e-6, rtol=0)
+            torch.testing.assert_close(model(part), own.model(part), atol=1e-6, rtol=0)
     assert predict.check(model).startswith(f"{min(len(x), kept.EXAMPLES)} test examples")
-    if given:
-        assert predict.predict(model, given)
+    assert model.config["arm"] == name
 
 
-def test_texts_are_read_as_in_the_run(tmp_path: Path) -> None:
-    kept.write(tmp_path / "left", small_roberta(), reviews(), {})
-    model = predict.Model(tmp_path / "left")
+@pytest.mark.slow
+def test_texts_are_read_as_in_the_run(left: Callable[[str], Left]) -> None:
+    model = predict.Model(left("bert of pairs").place)
     for given in (["good"], ["a very good film " * 9], ["a good film", "bad"], ["a bad film " * 5, "good " * 9]):
         rows = WORDS.rows([given[0] if len(given) == 1 else (given[0], given[1])], LENGTH)
         assert torch.equal(predict.text(model, given), reviews().prepare(rows))
+        shares = model(predict.text(model, given)).softmax(-1)[0]
+        assert predict.predict(model, given).startswith(f"{shares.max():.4f} {('bad', 'good')[int(shares.argmax())]}")
 
 
-def test_a_language_model_goes_on_with_what_is_likeliest(tmp_path: Path) -> None:
-    net = small_gpt()
-    kept.write(tmp_path / "left", net, corpus(), {})
-    told = predict.predict(predict.Model(tmp_path / "left"), ["a good"])
+@pytest.mark.slow
+def test_a_language_model_goes_on_with_what_is_likeliest(left: Callable[[str], Left]) -> None:
+    own = left("gpt")
+    told = predict.predict(predict.Model(own.place), ["a good"])
     ids = WORDS._inner.encode("a good", add_special_tokens=False).ids
     for _ in range(predict.MORE):
-        ids.append(int(net.eval()(torch.tensor([ids[-LENGTH:]]))[0, -1].argmax()))
+        ids.append(int(own.model(torch.tensor([ids[-LENGTH:]]))[0, -1].argmax()))
     assert told == WORDS._inner.decode(ids)
 
 
-def test_outputs_of_other_weights_are_told(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    place = tmp_path / "left"
-    kept.write(place, small_vit(), images(), {})
+@pytest.mark.slow
+def test_outputs_of_other_weights_are_told(left: Callable[[str], Left], tmp_path: Path) -> None:
+    place = Path(shutil.copytree(left("gpt").place, tmp_path / "other"))
     weights = load_file(place / "model.safetensors")
     save_file({name: value + 0.1 for name, value in weights.items()}, place / "model.safetensors")
     with pytest.raises(SystemExit, match="which is too much"):
@@ -135,6 +159,51 @@ def test_a_model_that_cannot_be_written_out_leaves_a_sentence(tmp_path: Path) ->
     kept.write(tmp_path / "left", Strange(), images(), {})
     assert [each.name for each in tmp_path.iterdir()] == ["left"]
     assert [each.name for each in (tmp_path / "left").iterdir()] == [kept.WHY_NOT]
+
+
+# --- arms ------------------------------------------------------------------------------------------------------
+
+
+def network(seed: int) -> nn.Module:
+    with seeded(seed):
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
+
+
+def train(arm: Arm) -> None:
+    """A training of another model first, then the arm's own, whose weights are moved once more before the record."""
+    one, kind = images(), Training(epochs=2, batch_size=4, eval_every="2 epochs")
+    fit(network(9), one, kind, seeds=[9], ledger=arm.ledger)
+    model = network(arm.seed)
+    (history,) = fit(model, one, kind, seeds=arm.seeds, ledger=arm.ledger)
+    with torch.no_grad():
+        model[1].weight.mul_(0.5)
+    loss = F.cross_entropy(model(one.prepare(one.test.inputs)), one.test.labels)
+    arm.record({"test_loss": loss.item(), "train_loss": history.curves["train_loss"][-1]})
+
+
+def trained(where: Path, jobs: int = 1) -> Run:
+    run = Run("minimal", "smoke", results_dir=where, uses=["effi.seeds"])
+    run.each(train, {Name("d", None, name): None for name in ("wanted", "other")}, [0, 1], jobs=jobs)
+    return run
+
+
+@pytest.mark.slow
+def test_an_arm_leaves_the_model_that_it_records_and_no_bit_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trained(tmp_path / "plain")
+    assert not (plain.path.parent / "models").exists()
+    monkeypatch.setenv(kept.ASKED, "wanted,dense")
+    keeping = trained(tmp_path / "keeping", jobs=2)
+    told = [[(each["arm"], each["seed"], each["metrics"]) for each in run.records()] for run in (plain, keeping)]
+    assert told[0] == told[1]
+    own = next(record for record in keeping.records() if (record["arm"], record["seed"]) == ("d/wanted", 0))
+    (place,) = (keeping.path.parent / "models").iterdir()
+    assert place == kept.folder(keeping.path, own["identity"])
+    model, one = predict.Model(place), images()
+    loss = F.cross_entropy(model(one.prepare(one.test.inputs)), one.test.labels)
+    assert loss.item() == pytest.approx(own["metrics"]["test_loss"], abs=1e-6)
+    assert model.config["arm"] == "d/wanted" and model.config["outputs"]["classes"] == ["dark", "light"]
 
 
 def test_the_script_needs_nothing_of_effi() -> None:
