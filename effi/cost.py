@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ class Ledger:
 
     `side_by_side` is the number of trainings that shared the machine: above 1, seconds are those of a busy machine.
     A training loop that sees `dry_run` measures a few steps, sets `steps` to their number and `planned_steps` to the
-    number that the whole training would take. `checkpoints` are those that its trainings go on from.
+    number that the whole training would take. `checkpoints` are those that its trainings go on from. `keep` is called
+    with the models of a training that has ended and their data, where somebody wants these models.
     """
 
     def __init__(self, device: str = "cpu", *, dry_run: bool = False, side_by_side: int = 1) -> None:
@@ -63,6 +64,7 @@ class Ledger:
         self._meter: _Meter | None = None
         self._measured = 0.0
         self.checkpoints: set[Path] = set()
+        self.keep: Callable[[Sequence[nn.Module], Any], None] | None = None
 
     @contextmanager
     def phase(self, name: str, *, aside: bool = False) -> Iterator[Phase]:

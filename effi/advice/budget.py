@@ -14,6 +14,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 # Kernel start, data, figures and tables of a notebook.
 OVERHEAD_S = 45
 MOST_SEEDS = 5
+# Of the time, what is planned: a step is measured once, on a machine that others may use later.
+PLANNED = 0.8
 
 
 def seconds_of(text: str) -> float:
@@ -44,23 +46,36 @@ class Split:
 
     def told(self, budget: float) -> str:
         """What will be done, said before it starts."""
-        named = ", ".join(f"{method.name} {duration(each)}" for method, each in self.seconds.items())
-        said = f"A seed of each takes about: {named}." if named else "No method fits."
+        named = ", ".join(f"{method.name} {duration(max(1, each))}" for method, each in self.seconds.items())
+        said = f"A seed of each takes about: {named}."
         if self.left_out:
             said += f" Left out, as one seed does not fit: {', '.join(method.name for method in self.left_out)}."
         return f"{said} {counted(self.seeds)} of each: about {duration(self.total)}, of {duration(budget)} left."
 
 
 def split(seconds: Mapping[Method, float], budget: float) -> Split:
-    """As many seeds for all as fit, at most 5; where not one of each does, the dearest methods are left out."""
-    kept, left = dict(seconds), list[Method]()
-    while kept and sum(OVERHEAD_S + each for each in kept.values()) > budget:
+    """As many seeds for all as fit into four fifths of the time, at most 5; the dearest left out where not one does."""
+    kept, left, planned = dict(seconds), list[Method](), PLANNED * budget
+    while kept and sum(OVERHEAD_S + each for each in kept.values()) > planned:
         dearest = max(kept, key=lambda method: kept[method])
         left.append(dearest)
         del kept[dearest]
-    spare = budget - OVERHEAD_S * len(kept)
+    spare = planned - OVERHEAD_S * len(kept)
     seeds = int(min(MOST_SEEDS, spare // sum(kept.values()))) if kept and sum(kept.values()) else 0
     return Split(seeds, kept, tuple(left))
+
+
+def refusal(seconds: Mapping[Method, float], budget: float) -> str:
+    """Why nothing fits into the time that is left, and what would."""
+    if not seconds:
+        return "No method of the workbook can be tried on this data; why is said above."
+    quickest = min(seconds, key=lambda method: seconds[method])
+    wanted = (OVERHEAD_S + seconds[quickest]) / PLANNED
+    return (
+        f"--budget leaves {duration(max(0.0, budget))} to train in, and one seed of {quickest.name}, the quickest "
+        f"method, wants {duration(wanted)}: give more. The times that were measured are kept, so that they are not "
+        "measured again."
+    )
 
 
 def side_by_side(hours: float) -> float:

@@ -9,12 +9,13 @@ from typing import Literal
 from effi.errors import ParameterError, did_you_mean
 
 Data = Literal["folder", "csv", "text"]
-# What a prediction takes beside the baseline's: the same sums, sums with zeros, or those of a smaller model.
+# What a prediction takes beside the baseline's, where it was not measured: the same sums, sums with zeros, or those of
+# a smaller model.
 Model = Literal["same", "masked", "smaller"]
 INFERENCE: Mapping[Model, str] = {
     "same": "none: the same model",
     "masked": "none: zeros are multiplied, too",
-    "smaller": "a smaller model",
+    "smaller": "not measured: a smaller model",
 }
 
 

@@ -22,14 +22,15 @@ img { max-width: 100%; height: auto; background: white; } figure { margin: 1.5re
 
 
 def page(advice: Advice) -> str:
-    """HTML with sentence, table, what was said on the way and figures as data URIs."""
+    """HTML with sentence, where the model lies, table, what was said on the way and figures as data URIs."""
     said = "".join(f"<li>{html.escape(each)}</li>" for each in advice.said)
     figures = "".join(_figure(path) for path in _figures(advice))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>effi advise</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(advice.sentence)}</h1>"
-        f"<div>{advice.table.html()}</div><h2>On the way</h2><ul>{said}</ul>{figures}</body></html>\n"
+        f"<p>{html.escape(advice.model)}</p><div>{advice.table.html()}</div>"
+        f"<h2>On the way</h2><ul>{said}</ul>{figures}</body></html>\n"
     )
 
 

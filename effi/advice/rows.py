@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -39,11 +39,17 @@ class Row:
     more: str
     why: str
     gain: float
+    inference: str = ""
+
+    @property
+    def baseline(self) -> str:
+        """The arm that it is compared with."""
+        return f"{self.group}/{self.method.baseline}"
 
     @property
     def cells(self) -> tuple[str, ...]:
         """As the table shows it."""
-        inference = INFERENCE[self.method.model]
+        inference = self.inference or INFERENCE[self.method.model]
         said = f"{self.verdict}{': ' * bool(self.more)}{self.more}"
         name = f"{self.method.name}: {self.arm.removeprefix(f'{self.group}/')}"
         return name, self.kept, self.saved, inference, self.memory, self.method.asks, said
@@ -68,11 +74,15 @@ def table(rows: list[Row], title: str, notes: tuple[str, ...] = ()) -> Table:
     return Table(title, COLUMNS, tuple(row.cells for row in ranked), (*notes, *reasons))
 
 
+def best(rows: Sequence[Row]) -> Row | None:
+    """The row that is worth it and saves most."""
+    return max((row for row in rows if row.verdict == "worth it"), key=lambda row: row.gain, default=None)
+
+
 def recommendation(rows: list[Row]) -> str:
     """One sentence: the method that is worth it and saves most, or that none is, or that the time told nothing."""
-    paying = sorted((row for row in rows if row.verdict == "worth it"), key=lambda row: -row.gain)
-    if paying:
-        return f"Take {paying[0].arm} ({paying[0].method.name}): it saves {paying[0].saved} and keeps {paying[0].kept}."
+    if found := best(rows):
+        return f"Take {found.arm} ({found.method.name}): it saves {found.saved} and keeps {found.kept}."
     open_ = [row.method.name for row in rows if row.verdict == "cannot be told"]
     if not open_:
         return "Train as you do: no method that was tried pays on this data."
@@ -129,7 +139,7 @@ def _more(trade: Trade, seconds: float) -> str:
 
 
 def _seeds(count: int, seconds: float) -> str:
-    return f"{counted(count).replace(' ', ' more ')}, about {duration(count * seconds)}"
+    return f"{counted(count).replace(' ', ' more ')}, about {duration(max(1, count * seconds))}"
 
 
 # --- growth: all train as long, and what counts is when they are as good ------------------------------------------

@@ -117,7 +117,7 @@ def advise(
     budget: Annotated[str, typer.Option(help="Time to spend: 90s, 30m, 1.5h.")] = "30m",
     margin: Annotated[float | None, typer.Option(help="What may be lost, in points of accuracy or nats.")] = None,
     model: Annotated[str, typer.Option(help="A folder with a GPT-2 of yours, to be grown.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for records and the page, from where you stand.")] = Path("advice"),
+    out: Annotated[Path, typer.Option(help="Folder for records, page, model; from where you stand.")] = Path("advice"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars.")] = False,
 ) -> None:
     """Try every method that fits your data within a time, and say in one table what each would save you.
@@ -131,7 +131,7 @@ def advise(
         found = advice.advise(
             dataset, budget=seconds, out=out, margin=margin, checkpoint=model, say=typer.echo, quiet=quiet
         )
-    print(f"\n{found.sentence}\n\n{found.table.text()}\n\npage: {advice.save(found, out)}")
+    print(f"\n{found.sentence}\n\n{found.table.text()}\n\n{found.model}\npage: {advice.save(found, out)}")
 
 
 @app.command()

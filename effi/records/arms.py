@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effi.cost import Ledger, share
 from effi.errors import RecordError, TrainingError
-from effi.records import store
+from effi.records import kept, store
 from effi.records.identity import identity
 from effi.records.names import Name
 from effi.records.store import Record
@@ -51,6 +51,7 @@ class Arm:
     report: Callable[[Arm], None] | None = None
     waits: Callable[[str, int | None], None] | None = None
     _recorded: bool = False
+    _trained: tuple[nn.Module, Any] | None = None
     _locks: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -95,11 +96,14 @@ class Arm:
             if left:
                 self.seeds, self.identities = map(tuple, zip(*left, strict=True))
                 self._locks = held.pop_all()
+                if self.label and kept.is_asked(self.label.short, self.seeds):
+                    self.ledger.keep = self._hold
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self.ledger.keep = self._trained = None
         with self._locks:
             unrecorded = not (self.done or self.dry_run or self._recorded)
             forgotten = RecordError(f'arm "{self.name}" ended without arm.record(...); record its metrics')
@@ -136,6 +140,7 @@ class Arm:
         store.append(self.path, self._rows("done", None, values, curves, hits))
         self._recorded = True
         self._forget_checkpoint()
+        self._keep_model()
 
     def fail(self, error: str) -> None:
         """Record why the arm failed; the next call tries again."""
@@ -155,6 +160,17 @@ class Arm:
             self.error = error
         else:
             self.fail(error)
+
+    def _hold(self, models: Sequence[nn.Module], data: Any) -> None:
+        """The model of the last training, until the arm is recorded: a mask or an average may still change it."""
+        self._trained = models[self.seeds.index(kept.SEED)], data
+
+    def _keep_model(self) -> None:
+        if self._trained:
+            model, data = self._trained
+            told = {name: self.header[name] for name in ("paper", "scale", "arm", "parameters", "settings")}
+            place = kept.folder(self.path, self.identities[self.seeds.index(kept.SEED)])
+            kept.write(place, model, data, {**told, "seed": kept.SEED})
 
     def _waits(self, pid: int | None) -> None:
         if self.waits:

@@ -74,6 +74,8 @@ def fit(
         loop.run(None if checkpoint is None else _own(checkpoint, ledger))
     loop.weigh()
     network.finish()
+    if ledger.keep:
+        ledger.keep(models, data)
     return loop.histories
 
 

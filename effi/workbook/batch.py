@@ -70,12 +70,13 @@ def run(
     folder: Path | None = None,
     until: float = math.inf,
     judged: bool = True,
+    surroundings: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     """Execute notebooks (default: all), `jobs` at a time, and show how far they are unless `quiet`.
 
     A failing cell or a killed kernel ends its own notebook only. At the time `until` what runs is stopped, as Ctrl-C
-    stops it, and its outcome is "stopped". Unless `judged` no verdicts on claims are shown. ParameterError and
-    DataError before anything runs.
+    stops it, and its outcome is "stopped". Unless `judged` no verdicts on claims are shown. `surroundings` are put into
+    the environment. ParameterError and DataError before anything runs.
     """
     if jobs < 1:
         raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
@@ -83,7 +84,9 @@ def run(
     prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
     scratch.clean()
     with display([job.notebook.paper for job in prepared], scale, results_dir, quiet, judged) as show:
-        outcomes = {each.paper: each for each in _execute(prepared, min(jobs, len(prepared)), show, until)}
+        outcomes = {
+            each.paper: each for each in _execute(prepared, min(jobs, len(prepared)), show, until, surroundings)
+        }
     return [outcomes[notebook.paper] for notebook in chosen]
 
 
@@ -171,14 +174,20 @@ def start(job: Job, jobs: int = 1, surroundings: Mapping[str, str] | None = None
     return Child(job, process, answer, words)
 
 
-def _execute(prepared: Sequence[Job], jobs: int, show: Display, until: float = math.inf) -> Iterator[Outcome]:
+def _execute(
+    prepared: Sequence[Job],
+    jobs: int,
+    show: Display,
+    until: float = math.inf,
+    surroundings: Mapping[str, str] | None = None,
+) -> Iterator[Outcome]:
     """Outcomes as notebooks end; nothing is left running if this is interrupted, or when `until` is past."""
     waiting = list(prepared)
     running: list[Child] = []
     try:
         while (waiting or running) and time.time() < until:
             while waiting and len(running) < jobs:
-                running.append(start(waiting.pop(0), jobs))
+                running.append(start(waiting.pop(0), jobs, surroundings))
             time.sleep(POLL_S)
             for child in list(running):
                 show.update(child.job.notebook.paper, child.counts())

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from effi import advice
-from effi.advice import advising
+from effi import advice, data, workbook
+from effi.advice import advising, predict
 from effi.advice.methods import METHODS
+from effi.claims import Results
 from effi.errors import ParameterError
 
 MINIMAL = METHODS["folder"][0]
@@ -29,23 +36,69 @@ def images(folder: Path, count: int = 40) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_own_images_end_in_a_table_and_a_second_call_trains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Calls:
+    """What the workbook is asked for: dry runs get an answer, runs are made unless they are made already."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.dry, self.real, run = list[Any](), list[Any](), workbook.run
+
+        def planned(paper: str, scale: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+            self.dry.append((paper, scale, dict(parameters)))
+            return [{"hours": 0.001}]
+
+        def executed(papers: list[str], **how: Any) -> Any:
+            made, how["until"] = how in self.real, None
+            self.real.append(how)
+            return [workbook.Outcome("minimal", "done", 0.0)] if made else run(papers, **{**how, "until": math.inf})
+
+        monkeypatch.setattr(workbook, "dry_run", planned)
+        monkeypatch.setattr(workbook, "run", executed)
+
+
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One arm beside the baseline, at one seed, in an epoch and in the notebook's own process."""
     quick = replace(MINIMAL, offered=("mlp-small",), parameters={"training": {"epochs": 1}})
     monkeypatch.setattr(advising, "METHODS", {"folder": (quick,)})
     monkeypatch.setattr("effi.advice.budget.MOST_SEEDS", 1)
+    monkeypatch.setattr("effi.advice.delivery.SECONDS", 0.5)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+
+
+@pytest.mark.slow
+def test_own_images_end_in_a_table_and_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quickly(monkeypatch)
+    calls = Calls(monkeypatch)
     said, how = list[str](), {"budget": 1e4, "out": tmp_path / "out", "quiet": True}
-    found = advice.advise(f"folder:{images(tmp_path / 'data')}", say=said.append, **how)
+    folder = images(tmp_path / "data")
+    found = advice.advise(f"folder:{folder}", say=said.append, **how)
     (row,) = found.table.rows
     assert row[0] == "smaller or without MLP: mlp-small" and "test accuracy" in row[1] and "not available" not in row
+    assert re.fullmatch(r"-?[\d.]+ % \[-?[\d.]+, -?[\d.]+\]", row[3])
     assert row[-1].startswith(("cannot be told", "not worth it", "worth it")) and said[-1].startswith("A seed of each")
-    assert advice.save(found, tmp_path / "out").read_text("utf-8").count(found.sentence) == 1
-    records = tmp_path / "out" / "results" / "cpu" / "minimal" / "records.jsonl"
-    before = records.read_text("utf-8")
-    again = advice.advise(f"folder:{tmp_path / 'data'}", say=said.append, **how)
-    assert again.table.rows == found.table.rows and records.read_text("utf-8") == before
+    page = advice.save(found, tmp_path / "out").read_text("utf-8")
+    assert page.count(found.sentence) == page.count(found.model) == 1
+    the_model_is_that_of_the_run(tmp_path / "out", folder)
+    again = advice.advise(f"folder:{folder}", say=said.append, **how)
+    # The same notebook with the same parameters trains nothing again, and what it takes was looked at once.
+    assert again.table.rows == found.table.rows and calls.real[0] == calls.real[1] and len(calls.real) == 2
+    (dry,) = calls.dry
+    assert dry == ("minimal", "cpu", calls.real[0]["parameters"])
+
+
+def the_model_is_that_of_the_run(out: Path, folder: Path) -> None:
+    """What lies in out/model has the recorded loss on the test split, and its script tells as much of an image."""
+    model = predict.Model(out / "model")
+    subset = model.config["settings"]["data"]["subset"]
+    one = data.load(f"folder:{folder}", size=subset["size"], validation=subset["validation"])
+    outputs = model(one.prepare(one.test.inputs))
+    recorded = Results.read(out / "results", "cpu", "minimal").seeds(model.config["arm"])[0]["metrics"]
+    loss = torch.nn.functional.cross_entropy(outputs, one.test.labels)
+    assert loss.item() == pytest.approx(recorded["test_loss"], abs=1e-5)
+    file = str(folder / "light" / "1.png")
+    shares = model(predict.image(file, model.config["inputs"])).softmax(-1)[0]
+    script = [sys.executable, "-I", str(out / "model" / "predict.py"), file]
+    told = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert told.startswith(f"{shares.max():.4f} {one.classes[int(shares.argmax())]}\n")
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from effi.advice import budget
-from effi.advice.budget import OVERHEAD_S, seconds_of, split
+from effi.advice.budget import OVERHEAD_S, PLANNED, seconds_of, split
 from effi.advice.methods import METHODS, data_of
 from effi.errors import ParameterError
 
@@ -24,17 +24,25 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_all_methods_get_as_many_seeds_as_fit() -> None:
-    found = split({MINIMAL: 100.0, TICKET: 50.0}, 2 * OVERHEAD_S + 3 * 150)
+    found = split({MINIMAL: 100.0, TICKET: 50.0}, (2 * OVERHEAD_S + 3 * 150) / PLANNED)
     assert (found.seeds, found.left_out) == (3, ()) and found.total == 2 * OVERHEAD_S + 450
     assert split({MINIMAL: 1.0}, 3600).seeds == budget.MOST_SEEDS
 
 
 def test_the_dearest_is_left_out_where_not_one_seed_of_each_fits() -> None:
-    found = split({MINIMAL: 100.0, TICKET: 50.0, GROWTH: 900.0}, 2 * OVERHEAD_S + 160)
+    found = split({MINIMAL: 100.0, TICKET: 50.0, GROWTH: 900.0}, (2 * OVERHEAD_S + 160) / PLANNED)
     assert found.left_out == (GROWTH,) and found.seeds == 1 and GROWTH not in found.seconds
     assert "Left out, as one seed does not fit: growth." in found.told(250)
-    nothing = split({GROWTH: 900.0}, 60)
-    assert nothing.seeds == 0 and nothing.told(60).startswith("No method fits.")
+    assert split({GROWTH: 900.0}, 60).seeds == 0
+
+
+def test_a_time_too_short_is_refused_with_what_would_do() -> None:
+    said = budget.refusal({GROWTH: 900.0, MINIMAL: 75.0}, -10.0)
+    assert said.startswith(
+        "--budget leaves 0 s to train in, and one seed of smaller or without MLP, the quickest method"
+    )
+    assert "wants 2 min 30 s: give more." in said and split({MINIMAL: 75.0}, 151).seeds == 1
+    assert "why is said above" in budget.refusal({}, 100.0)
 
 
 def test_cores_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

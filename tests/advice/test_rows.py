@@ -129,8 +129,9 @@ def test_the_page_is_one_file_that_asks_for_nothing(tmp_path: Path) -> None:
     (figures / "curves_mine.png").write_bytes(b"\x89PNG")
     (row,) = read(SPARSE, texts(0.4, 0.001))
     said = ("2 files are <odd>.",)
-    advice = Advice("Take it.", rows.table([row], "A table"), said, tmp_path / "results", ("minimal",))
+    advice = Advice("Take it.", rows.table([row], "A table"), said, tmp_path / "results", ("minimal",), "A <model>.")
     text = page.save(advice, tmp_path).read_text("utf-8")
+    assert "<p>A &lt;model&gt;.</p>" in text
     assert "<h1>Take it.</h1>" in text and "&lt;odd&gt;" in text and "worth it" in text
     assert text.count("<img") == 1 == text.count('src="data:image/png;base64,iVBORw==') and "pareto mine" in text
     assert "http" not in text and "<script" not in text
