@@ -19,7 +19,7 @@ COLOURS: dict[Here, str] = {"for": "#007A59", "against": "#B34700", "open": "#5F
 MARKS: dict[Here, str] = {"for": "✓", "against": "✗", "open": "○", "not run": "–"}
 TEXT_WIDTH = 160
 LEAST_WIDTH = 16
-LONG, BEGINNING = 200, 100  # characters of a cell that may be folded, and those that stay in sight
+LONG, BEGINNING = 90, 50  # characters of a cell that may be folded, and those that stay in sight
 
 
 @dataclass(frozen=True)

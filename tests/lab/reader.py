@@ -80,6 +80,10 @@ class Reader:
         self.page.get_by_role("button", name="Discard").click()
         self.notebook.wait_for(state="hidden")
 
+    def dated(self) -> str:
+        """Of which run the page says that its outputs are."""
+        return self.notebook.get_by_text("Outputs on this page are of the run that").inner_text()
+
     def errors(self) -> list[str]:
         """Tracebacks, and what was said on standard error."""
         kind = "application/vnd.jupyter."

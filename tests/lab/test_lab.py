@@ -70,21 +70,24 @@ def finished(file: Path) -> Counter[tuple[str, int]]:
 
 @pytest.mark.parametrize("notebook", each)
 def test_a_notebook_is_run_closed_in_the_middle_and_run_again(reader: Reader, bed: Bed, notebook: Notebook) -> None:
-    """The stored outputs that stand there again are no news; the first of them says of which run they are."""
     file = paths.records_file(bed.root / "results", "smoke", notebook.paper)
     reader.begin()
     reader.open(notebook.title)
+    stored, height = reader.dated(), reader.height()
     reader.run_all()
     assert re.fullmatch(r" ?\d+/\d+ arms and seeds.*", reader.bar())
     reader.until(lambda: finished(file))
+    assert reader.dated() != stored
     reader.close()
     before = finished(file)
     reader.open(notebook.title)
+    assert reader.dated() == stored  # what stands there again is not of this run, and says so
     reader.run_all()
     reader.wait()
     after = finished(file)
-    assert reader.errors() == [] and reader.pictures() == drawn(notebook.path)
+    assert reader.errors() == [] and reader.pictures() == drawn(notebook.path) and reader.dated() != stored
     assert set(after.values()) == {1} and 0 < len(before) < len(after)
+    print(f"{notebook.path.name}: {height} pixels high as stored, {reader.height()} after this run")
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_checkpoint_of_the_rest(reader: Reader, bed: Bed) -> None:
