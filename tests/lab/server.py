@@ -17,8 +17,12 @@ from pathlib import Path
 from effi import paths
 
 STARTS_S, ENDS_S, LOOKS_S = 120, 30, 0.2
-# Every cell stands in the page, those out of sight, too: each is found, and the page has its whole height.
-WHOLE = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
+# Every cell stands in the page, those out of sight, too: each is found, and the page has its whole height. Nothing is
+# saved but on demand: a slow machine would save what a test closes without saving.
+TESTED = {
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+}
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def _options(server: Server) -> list[str]:
 
 def _own(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of `make setup`, and Jupyter's own files beside the workbook, not in the user's home."""
-    settings = json.loads((paths.data_dir() / "lab_overrides.json").read_text()) | WHOLE
-    for name, values in settings.items():
+    given = json.loads((paths.data_dir() / "lab_overrides.json").read_text())
+    for name in given | TESTED:
         file = root / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
-        paths.replace(file, json.dumps(values))
+        paths.replace(file, json.dumps(given.get(name, {}) | TESTED.get(name, {})))
     return {**environment, "HOME": str(root / "home"), "JUPYTERLAB_SETTINGS_DIR": str(root / "settings")}
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from effi import paths
 from effi.records import store
 from effi.workbook import Notebook, notebooks
 from tests.campaign.bed import ARMS, PAPER, Bed, workbook
+from tests.chromium import chromium
 from tests.lab.reader import Reader, drawn, reading
 from tests.lab.server import Server, serving
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUICKEST = "minimal"
 SMALL = f"notebooks/9_{PAPER}.ipynb"
 # 48 steps an arm: long enough to be met in the middle, with a checkpoint every quarter of a second.
@@ -49,12 +48,8 @@ def server(bed: Bed) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
