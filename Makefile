@@ -9,7 +9,7 @@ RUN := $(BIN)/effi run
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke quick test campaign outputs lab bench site lock
+.PHONY: help setup reproduce smoke quick test campaign labtest outputs lab bench site lock
 
 help: ## Show the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
@@ -35,6 +35,9 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 
 campaign: $(STAMP) ## Kills, full disks, bad input and more, done to the real thing; an hour; writes results/campaign.md
 	$(BIN)/python -m tests.campaign $(ARGS)
+
+labtest: $(STAMP) ## Each of the five notebooks in JupyterLab, by Chromium: run, closed in the middle, run again; minutes each
+	$(BIN)/pytest tests/lab -m slow $(ARGS)
 
 outputs: $(STAMP) ## Execute the notebooks in place at smoke scale: the outputs that `make test` compares
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb

@@ -85,8 +85,8 @@ class Progress:
             print(f"{said} | {settled}/{self.total} | {self._left()}", file=sys.stderr, flush=True)
 
     def _draw(self, words: str) -> None:
-        """The bar, where there is one; what failed is said in a line of its own, too, which stays."""
-        if self._bar is not None:
+        """The bar, where there is one and arms are asked for; what failed has a line of its own, too, which stays."""
+        if self._bar is not None and self.total:
             self._bar.show(self.done + self.failed, self.total, words)
 
     def _wait(self, arm: str, pid: int | None) -> None:

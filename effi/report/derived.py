@@ -20,6 +20,7 @@ def source_tables(paper: str) -> dict[str, Table]:
             tuple(table["columns"]),
             tuple(tuple(map(str, row)) for row in table["rows"]),
             (f"Source: {table['source']}",),
+            folded=True,
         )
         for name, table in papers.load(paper).tables.items()
     }

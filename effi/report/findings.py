@@ -14,6 +14,7 @@ CHOSEN = (
     "among many; what a run on other data or at a larger scale shows again is worth more."
 )
 COLUMNS = ("", "finding", "carried by")
+FOLDS = COLUMNS[-1:]
 SEEN = {"for": f"{MARKS['for']} seen", "not run": f"{MARKS['not run']} not run"}
 NOT_SEEN = f"{MARKS['open']} not seen in this run"
 NOTHING = Table("Nothing is recorded yet: make reproduce.", (), ())
@@ -56,7 +57,9 @@ def findings_table(paper: Paper, results: Results, parts: Sequence[Results] = ()
     """Every finding that is told of the results' scale: whether they show it, and what they show; then of `parts`."""
     rows = [finding_row(finding, paper, results) for finding in told_at(paper.findings, results.scale)]
     rows += [row for part in parts if part.scale != results.scale for row in rows_in_part(paper, part)]
-    return Table(f"What we learned, by the records of {results.scale} scale", COLUMNS, tuple(rows), (CHOSEN,))
+    return Table(
+        f"What we learned, by the records of {results.scale} scale", COLUMNS, tuple(rows), (CHOSEN,), folds=FOLDS
+    )
 
 
 def rows_in_part(paper: Paper, part: Results) -> list[tuple[str, str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from effi import paths
@@ -10,7 +12,7 @@ from effi.claims.judging import AT_PROTOCOL
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
 from effi.report import injected
-from effi.report.findings import COLUMNS, NOTHING, by_scale, finding_row, leading, rows_in_part
+from effi.report.findings import COLUMNS, FOLDS, NOTHING, by_scale, finding_row, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 from effi.report.trades import unlearned_sentence
@@ -33,7 +35,7 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     said = _sentence(rows, results.scale) + unlearned_sentence(results, loaded)
     cells = [finding_row(finding, loaded, results) for finding in leading(loaded, results.scale)]
     cells += [row for part in parts for row in rows_in_part(loaded, part)]
-    return Table(said, COLUMNS if cells else (), tuple(cells))
+    return Table(said, COLUMNS if cells else (), tuple(cells), folds=FOLDS)
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:
@@ -45,12 +47,13 @@ def _sentence(rows: list[ClaimRow], scale: str) -> str:
 def opening(paper: str) -> None:
     """Show the headline in a notebook's first cell, which a page's `save` brings up to date when the run is over.
 
+    It says when the run began: what is stored in a notebook is shown again when it is opened, whatever ran since.
     From here on papermill's parameters are held to those that the notebook has.
     """
     from IPython.display import display  # absent from the command line's start
 
     injected.watch()
-    display(headline(paper), display_id=_place(paper))
+    display(_dated(paper, "began"), display_id=_place(paper))
 
 
 def renew(paper: str) -> None:
@@ -59,7 +62,15 @@ def renew(paper: str) -> None:
     from IPython.display import update_display
 
     if get_ipython() is not None:
-        update_display(headline(paper), display_id=_place(paper))
+        update_display(_dated(paper, "ended"), display_id=_place(paper))
+
+
+def _dated(paper: str, happened: str) -> Table:
+    """The headline, and of which run the outputs below are: the one that began or ended now."""
+    now = datetime.now(UTC)
+    dated = f"Outputs on this page are of the run that {happened} on {now.day} {now:%B %Y at %H:%M} UTC."
+    later = "A later one whose tab was closed does not show here: press Run All again; finished trainings are kept."
+    return replace(headline(paper), notes=(f"{dated} {later}",))
 
 
 def _place(paper: str) -> str:

@@ -74,7 +74,7 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
         for row in rows
     )
     notes = (f"{row.claim.id}: {'; '.join(row.claim.notes)}." for row in rows if row.claim.notes)
-    return Table("Paper against ours", columns, tuple(cells), (OURS, *notes))
+    return Table("Paper against ours", columns, tuple(cells), (OURS, *notes), folds=("at the paper's protocol", "why"))
 
 
 def evidence_table(rows: Sequence[ClaimRow]) -> Table:
@@ -90,7 +90,7 @@ def evidence_table(rows: Sequence[ClaimRow]) -> Table:
         "interval lies on one side. For a claim, all tests must hold; against it, any whose p by Holm is below 0.025. "
         "What would tell: seeds or test examples at which an open test would be settled if mean and spread stayed."
     )
-    return Table("Every test", TESTED, tuple(shown), (note,), (SHEET, *sheet))
+    return Table("Every test", TESTED, tuple(shown), (note,), (SHEET, *sheet), folded=True)
 
 
 TESTED = (

@@ -19,13 +19,15 @@ COLOURS: dict[Here, str] = {"for": "#007A59", "against": "#B34700", "open": "#5F
 MARKS: dict[Here, str] = {"for": "✓", "against": "✗", "open": "○", "not run": "–"}
 TEXT_WIDTH = 160
 LEAST_WIDTH = 16
+LONG, BEGINNING = 90, 50  # characters of a cell that may be folded, and those that stay in sight
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of text under columns; notes stand below. Without columns it is a sentence or two.
 
-    `sheet` is what a machine gets in the place of columns and rows, its first row the columns.
+    `sheet` is what a machine gets in the place of columns and rows, its first row the columns. In HTML a table that is
+    `folded` opens from its title, and a long cell of a column among `folds` from its first words.
     """
 
     title: str
@@ -33,6 +35,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     sheet: tuple[tuple[str, ...], ...] = ()
+    folded: bool = False
+    folds: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Aligned columns for a terminal, long cells and notes wrapped so that a line fits TEXT_WIDTH."""
@@ -54,11 +58,16 @@ class Table:
 
     def html(self) -> str:
         """Table whose verdicts are coloured beside their word."""
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
-        body = "".join("<tr>" + "".join(map(_html_cell, row)) + "</tr>\n" for row in self.rows)
+        head = "".join(f'<th style="text-align:left">{html.escape(column)}</th>' for column in self.columns)
+        body = "".join(f"<tr>{self._html_row(row)}</tr>\n" for row in self.rows)
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
-        caption = f"<caption><b>{html.escape(self.title)}</b></caption>"
-        return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}"
+        title = f"<b>{html.escape(self.title)}</b>"
+        caption = "" if self.folded else f"<caption>{title}</caption>"
+        table = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}"
+        return _folded(f"{title}: {len(self.rows)} lines", table) if self.folded else table
+
+    def _html_row(self, row: Sequence[str]) -> str:
+        return "".join(_html_cell(cell, column in self.folds) for cell, column in zip(row, self.columns, strict=True))
 
     def csv(self) -> str:
         """The sheet, or columns and rows, without title and notes."""
@@ -103,12 +112,25 @@ def _aligned(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
     return lines
 
 
-def _html_cell(cell: str) -> str:
+def _html_cell(cell: str, folds: bool) -> str:
+    style = "text-align:left"
     for here, mark in MARKS.items():
         if cell.startswith(f"{mark} "):
             style = f"color:{COLOURS[here]};font-weight:bold;text-align:left"
-            return f'<td style="{style}">{html.escape(cell)}</td>'
-    return f'<td style="text-align:left">{html.escape(cell)}</td>'
+    return f'<td style="{style}">{_shortened(cell) if folds else html.escape(cell)}</td>'
+
+
+def _shortened(cell: str) -> str:
+    """First words that open the others; a cell that is not long as it is."""
+    if len(cell) <= LONG:
+        return html.escape(cell)
+    first = textwrap.wrap(cell, BEGINNING)[0]
+    return _folded(f"{html.escape(first)} …", html.escape(cell[len(first) :].lstrip()))
+
+
+def _folded(line: str, content: str) -> str:
+    """HTML that opens from a line, itself HTML."""
+    return f"<details><summary>{line}</summary>\n{content}</details>"
 
 
 def save_tables(tables: Mapping[str, Table], folder: str | Path) -> list[Path]:

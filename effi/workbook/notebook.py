@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import io
 import json
-import tokenize
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from effi import paths
 from effi.errors import ParameterError, did_you_mean
-from effi.workbook import own
+from effi.workbook import own, values
+from effi.workbook.values import Parameter
 
 if TYPE_CHECKING:
     from effi.spec import Rule
 
 Cell = Mapping[str, Any]
 SCALES = ("smoke", "cpu", "hours", "gpu", "paper")
-_EXAMPLES = {
-    "list": [0, 1],
-    "list[int]": [0, 1, 2],
-    "list[str]": ["a", "b"],
-    "list[float]": [0.1, 0.3],
-    "dict": {"a": 1},
-    "int": 1,
-    "str": "a",
-}
-_ARTICLES = {"int": "an int", "float": "a float", "str": "text", "bool": "True or False"}
 
 
 @dataclass(frozen=True)
@@ -47,14 +34,6 @@ class Notebook:
         """Names a user may call it by: paper id, file name, number."""
         stem = self.path.stem
         return tuple(dict.fromkeys((self.paper, stem, stem.split("_")[0])))
-
-
-class Parameter(NamedTuple):
-    """One line of the parameters cell; `type` as written there, for example `list[int]`."""
-
-    type: str
-    default: object
-    help: str
 
 
 def notebooks(folder: Path | None = None) -> list[Notebook]:
@@ -103,9 +82,7 @@ def tagged(path: Path, tag: str) -> int:
 
 def parameters(notebook: Notebook) -> dict[str, Parameter]:
     """Name -> type, default and help of every line of the cell tagged `parameters`."""
-    text = source(cells(notebook.path)[tagged(notebook.path, "parameters")])
-    comments = _comments(text)
-    return dict(_parameter(statement, comments, notebook.path.name) for statement in ast.parse(text).body)
+    return values.parameters(source(cells(notebook.path)[tagged(notebook.path, "parameters")]), notebook.path.name)
 
 
 def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
@@ -114,18 +91,14 @@ def check(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
     Raises ParameterError for an unknown name, a value of another type, and a scale that does not exist. What a value
     means is not looked at: that is `hold_to_rules`.
     """
-    known = parameters(notebook)
-    for name in given:
-        if name not in known:
-            raise ParameterError(f"{notebook.paper} has no parameter {name!r}{did_you_mean(name, known)}")
-    values = {name: _typed(name, known[name], value) for name, value in given.items()}
-    if (scale := values.get("scale", SCALES[0])) not in SCALES:
+    checked = values.checked(given, parameters(notebook), notebook.paper)
+    if (scale := checked.get("scale", SCALES[0])) not in SCALES:
         raise ParameterError(f"There is no scale {scale!r}{did_you_mean(scale, SCALES)}")
-    return values
+    return checked
 
 
-def hold_to_rules(notebook: Notebook, values: Mapping[str, object]) -> None:
-    """Hold `values` and the defaults of all others against the rules that the notebook asks, too, in its first cell.
+def hold_to_rules(notebook: Notebook, given: Mapping[str, object]) -> None:
+    """Hold `given` and the defaults of all others against the rules that the notebook asks, too, in its first cell.
 
     Raises ParameterError and DataError.
     """
@@ -133,8 +106,8 @@ def hold_to_rules(notebook: Notebook, values: Mapping[str, object]) -> None:
     from effi import spec
 
     defaults = {name: parameter.default for name, parameter in parameters(notebook).items()}
-    own.check({**defaults, **values})
-    spec.check(_rules(notebook.paper), {**defaults, **values})
+    own.check({**defaults, **given})
+    spec.check(_rules(notebook.paper), {**defaults, **given})
 
 
 def _rules(paper: str) -> Mapping[str, Rule]:
@@ -153,80 +126,3 @@ def _paper(stem: str) -> str:
     known = [path.stem for path in paths.paper_file("*").parent.glob("*.toml")]
     known += [path.parent.name for path in paths.PACKAGE.glob("*/parameters.py")]
     return max((paper for paper in known if name.startswith(paper)), key=len, default=name)
-
-
-def _comments(text: str) -> dict[int, str]:
-    """Line number -> trailing comment; a tokenizer, since a `#` may stand inside a string."""
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-
-
-def _parameter(statement: ast.stmt, comments: Mapping[int, str], file: str) -> tuple[str, Parameter]:
-    try:
-        name, value, annotation = _assigned(statement)
-        default = ast.literal_eval(value)
-    except ValueError as error:
-        line = ast.unparse(statement)
-        raise ParameterError(
-            f"{file}: the parameters cell holds literals only, not {line!r}; move it to the next cell."
-        ) from error
-    kind = ast.unparse(annotation) if annotation else _kind(default)
-    return name, Parameter(kind, default, comments.get(statement.end_lineno or 0, ""))
-
-
-def _assigned(statement: ast.stmt) -> tuple[str, ast.expr, ast.expr | None]:
-    """Name, value and annotation of `name = value` or `name: annotation = value`; ValueError for anything else."""
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, value, None
-        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
-            return name, value, annotation
-    raise ValueError("no assignment to one name")
-
-
-def _kind(default: object) -> str:
-    """Type of a parameter without annotation, as an annotation would say it."""
-    if isinstance(default, list) and len({type(value) for value in default}) == 1:
-        return f"list[{type(default[0]).__name__}]"
-    return type(default).__name__
-
-
-def _typed(name: str, parameter: Parameter, value: object) -> object:
-    value = _read(value, parameter.type) if isinstance(value, str) else value
-    if value == parameter.default and type(value) is type(parameter.default):
-        return value
-    if not _fits(value, parameter.type):
-        example = parameter.default or _EXAMPLES.get(parameter.type, parameter.default)
-        wanted = f"{_described(parameter.type)}, for example {example!r}"
-        raise ParameterError(f"{name} wants {wanted}; got {value!r}.")
-    return float(value) if isinstance(value, int) and parameter.type == "float" else value
-
-
-def _read(text: str, kind: str) -> object:
-    """What a terminal says of a parameter; the items of a list may be joined by commas alone."""
-    if kind == "str":
-        return text
-    value = _literal(text)
-    if not kind.startswith("list[") or isinstance(value, list):
-        return value
-    items = [item.strip() for item in text.split(",")]
-    return items if kind == "list[str]" else [_literal(item) for item in items]
-
-
-def _literal(text: str) -> object:
-    """Value of `text` as JSON or Python writes it, or `text` itself, which the type check then names."""
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError):
-            return read(text.lower() if text.lower() in ("true", "false") else text)
-    return text
-
-
-def _fits(value: object, kind: str) -> bool:
-    if kind.startswith("list["):
-        return isinstance(value, list) and all(_fits(item, kind[5:-1]) for item in value)
-    # A bool is an int to Python and an int a float to the reader: compare exact types, then let ints pass for floats.
-    return type(value).__name__ == kind or (kind == "float" and type(value) is int)
-
-
-def _described(kind: str) -> str:
-    return f"a list of {kind[5:-1]}" if kind.startswith("list[") else _ARTICLES.get(kind, f"a {kind}")

@@ -167,7 +167,8 @@ def workbook() -> Iterator[Bed]:
         shutil.copytree(paths.notebooks_dir(), root / "notebooks", ignore=shutil.ignore_patterns(".*"))
         shutil.copytree(paths.paper_file("x").parent, root / "data" / "papers")
         shutil.copy(paths.manifest(), root / "data")
-        shutil.copy(paths.readme(), root)
+        for front in (paths.readme(), paths.readme().with_name("START.md")):
+            shutil.copy(front, root)
         (root / "data" / "papers" / f"{PAPER}.toml").write_text(CLAIMS)
         write(root / "notebooks" / f"9_{PAPER}.ipynb", SETUP, TRAIN, RUN, SHOW, parameters=PARAMETERS)
         for folder in ("tmp", "here"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,18 @@ def test_what_cannot_be_read_does_not_stop_a_notebook(tmp_path: Path) -> None:
     assert said.startswith("The last results cannot be shown: ") and "mnist/minimum" in said
 
 
-def test_a_page_brings_its_opening_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_brings_its_opening_up_to_date_and_says_of_which_run_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both speak of one place of the page; outside a notebook nothing is shown anew."""
     shown: list[tuple[str, str]] = []
-    monkeypatch.setattr("IPython.display.display", lambda table, display_id: shown.append(("first", display_id)))
-    monkeypatch.setattr("IPython.display.update_display", lambda table, display_id: shown.append(("then", display_id)))
+    for name in ("display", "update_display"):
+        monkeypatch.setattr(
+            f"IPython.display.{name}", lambda table, display_id: shown.append((*table.notes, display_id))
+        )
     report.opening("minimal")
     renew("minimal")
-    assert [kind for kind, _ in shown] == ["first"]
+    assert len(shown) == 1
     monkeypatch.setattr("IPython.core.getipython.get_ipython", object)
     renew("minimal")
-    assert [kind for kind, _ in shown] == ["first", "then"] and len({place for _, place in shown}) == 1
+    said = r"Outputs on this page are of the run that (\w+) on \d+ \w+ \d{4} at \d\d:\d\d UTC\. A later one .*"
+    assert [re.fullmatch(said, note)[1] for note, _ in shown] == ["began", "ended"]
+    assert len({place for _, place in shown}) == 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from effi.report import Table, save_tables
-from effi.report.tables import COLOURS, MARKS, TEXT_WIDTH
+from effi.report.tables import BEGINNING, COLOURS, MARKS, TEXT_WIDTH
 
 TABLE = Table(
     "Who won?",
@@ -52,6 +54,22 @@ def test_html_escapes_and_colours_beside_the_word() -> None:
     assert "a|b &lt;c&gt;" in page
     for here, colour in COLOURS.items():
         assert f'color:{colour};font-weight:bold;text-align:left">{MARKS[here]} {here}</td>' in page
+
+
+def test_a_folded_table_opens_from_its_title_and_says_how_much_it_holds() -> None:
+    page = replace(TABLE, folded=True).html()
+    assert page.startswith("<details><summary><b>Who won?</b>: 4 lines</summary>\n<table>")
+    assert page.count("Who won?") == 1 and page.endswith("<p>Three runs.</p>\n</details>")
+
+
+def test_long_cells_of_columns_that_fold_keep_their_first_words_in_sight_and_lose_none() -> None:
+    words = " ".join(f"word<{i}>" for i in range(60))
+    table = Table("Long", ("kept", "why"), ((words, words), ("x", "short")), folds=("why",))
+    kept, why, *short = [cell.partition("</td>")[0] for cell in table.html().split("<td")[1:]]
+    assert kept.endswith(html.escape(words)) and [cell.partition(">")[2] for cell in short] == ["x", "short"]
+    first, rest = why.partition("<summary>")[2].removesuffix("</details>").split(" …</summary>\n")
+    assert f"{first} {rest}" == html.escape(words) and len(html.unescape(first)) <= BEGINNING
+    assert replace(table, folds=()).text() == table.text()
 
 
 @pytest.mark.parametrize("colour", COLOURS.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import nbformat
 import pytest
 from nbformat import v4
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from docs import building, checks, executed, pages, reference
 from docs.rendering import mathml
@@ -23,8 +22,7 @@ from effi import paths
 from effi.claims import papers
 from effi.errors import EffiError, RecordError
 from effi.workbook import notebooks
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.chromium import chromium
 
 
 def picture(width: int, height: int) -> bytes:
@@ -145,12 +143,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
 
 
 def opened(browser: Browser, width: int, scheme: str) -> tuple[Page, list[str]]:
