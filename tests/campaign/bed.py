@@ -139,11 +139,11 @@ class Bed:
         with self.start(*words, more=more, limit=limit, cwd=cwd) as command:
             return command.wait(seconds)
 
-    def small(self, results: str, *more: str) -> tuple[str, ...]:
-        """Words that run the small notebook."""
+    def small(self, results: str, rest_s: float = 0.03) -> tuple[str, ...]:
+        """Words that run the small notebook, with so long a rest after each step."""
         seeds = ",".join(map(str, range(SEEDS)))
         place = ("--scale", "smoke", "--results-dir", str(self.root / results))
-        return ("run", PAPER, *place, "-p", f"seeds={seeds}", "-p", "rest_s=0.03", "--quiet", *more)
+        return ("run", PAPER, *place, "-p", f"seeds={seeds}", "-p", f"rest_s={rest_s}", "--quiet")
 
     def records(self, results: str) -> Path:
         """File of the small notebook's records."""
@@ -155,7 +155,14 @@ class Bed:
             ended = self.effi(*self.small("undisturbed"), seconds=600)
             if ended.status:
                 raise RuntimeError(f"the undisturbed run ended with {ended.status}: {ended.err}{ended.out}")
+            (self.root / "undisturbed seconds").write_text(str(ended.seconds))
         return self.root / "undisturbed"
+
+    @property
+    def whole_s(self) -> float:
+        """Seconds of the undisturbed run, from start to end."""
+        self.undisturbed()
+        return float((self.root / "undisturbed seconds").read_text())
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_half_a_download_is_told_and_tried_again(bed: Bed) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_comes_to_the_same_bits(bed: Bed) -> None:
-    campaign = kills.Campaign(bed, wanted=1, seed=1)
+    campaign = kills.Campaign(bed, "killed", 1)
     assert campaign.run().startswith("1 kill") and campaign.rounds >= 1
 
 
