@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -27,6 +28,8 @@ FAMILIES = {
 
 def main() -> int:
     """Exit status 1 when a fault does not hold."""
+    # So that a campaign that is told to end takes its commands along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     asked = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     asked.add_argument("families", nargs="*", default=list(FAMILIES), help=", ".join(FAMILIES))
     asked.add_argument("--page", type=Path, default=paths.results() / "campaign.md")

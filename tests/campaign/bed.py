@@ -155,14 +155,7 @@ class Bed:
             ended = self.effi(*self.small("undisturbed"), seconds=600)
             if ended.status:
                 raise RuntimeError(f"the undisturbed run ended with {ended.status}: {ended.err}{ended.out}")
-            (self.root / "undisturbed seconds").write_text(str(ended.seconds))
         return self.root / "undisturbed"
-
-    @property
-    def whole_s(self) -> float:
-        """Seconds of the undisturbed run, from start to end."""
-        self.undisturbed()
-        return float((self.root / "undisturbed seconds").read_text())
 
 
 @contextmanager

@@ -26,6 +26,7 @@ KILLS, EACH = 100, 10
 ROLES = {"worker": "effi.records.workers", "kernel": "ipykernel_launcher", "notebook": "effi.workbook.child"}
 LAST = ("kernel", "notebook", "command", "everything")
 WHOLE_RUN_S = 1800
+LAST_S, PAUSE_S = 70.0, 10.0
 REST_S = 0.1  # trainings last longer than the imports before them, so that most kills meet one
 
 
@@ -79,11 +80,11 @@ class Campaign:
         return ended.status == 0
 
     def _kill_some(self, command: Command) -> None:
-        """Workers now and then, until something else is killed at a moment of a whole run's length and a bit."""
-        ends = time.monotonic() + self.draw.random() * 2 * self.bed.whole_s
+        """Workers now and then, until something else is killed, often before a worker is there."""
+        ends = time.monotonic() + self.draw.random() * LAST_S
         last = False
         while not last and self._left() and command.process.poll() is None:
-            pause = self.draw.random() * self.bed.whole_s / 6
+            pause = self.draw.random() * PAUSE_S
             last = time.monotonic() + pause > ends
             time.sleep(min(pause, max(0.0, ends - time.monotonic())))
             if command.process.poll() is None:
