@@ -14,7 +14,7 @@ import psutil
 
 from effi.records import store
 from tests.campaign.bed import MAIN, Bed, same_bits, whole
-from tests.campaign.rows import Broken, Fault, expect
+from tests.campaign.rows import Fault, NotDone, expect
 from tests.campaign.watched import Command, Ended
 
 NOTE = (
@@ -89,7 +89,7 @@ def _no_clear_refs(bed: Bed) -> str:
 
 def _clock(bed: Bed) -> str:
     if shutil.which("gcc") is None:
-        raise Broken("not done: there is no gcc to build a clock that jumps")
+        raise NotDone("there is no gcc to build a clock that jumps")
     library = bed.root / "tmp" / "clock.so"
     command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
     subprocess.run(command, input=SHIM.encode(), check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.campaign import disk, downloads, inputs, kills
 from tests.campaign.bed import Bed, workbook
-from tests.campaign.rows import FAILED, Broken, Fault, Row, expect, page, section, tried
+from tests.campaign.rows import FAILED, Fault, NotDone, Row, Section, expect, page, tried
 
 # The whole of it is for a machine that does nothing else; here others may work, and 60 s become many.
 pytestmark = pytest.mark.timeout(900)
@@ -27,10 +27,8 @@ def bed() -> Iterator[Bed]:
 def test_a_full_disk_is_told_and_loses_nothing(bed: Bed, name: str) -> None:
     try:
         assert "free space" in disk.kind(bed, name)
-    except Broken as broken:
-        if "not done" in str(broken):
-            pytest.skip(str(broken))
-        raise
+    except NotDone as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.mark.slow
@@ -69,13 +67,29 @@ def test_a_row_holds_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_the_page_counts_what_holds_and_replaces_a_section(tmp_path: Path) -> None:
+def row(done: str, seen: str, held: bool = True) -> Row:
+    return Row(done, seen, held, 1.4, "today, 2.0")
+
+
+def test_the_page_counts_what_holds_and_names_what_was_not_run(tmp_path: Path) -> None:
     file, order = tmp_path / "page.md", ("First", "Second")
-    page(file, "Second", section("Second", "Note.", [Row("a | b", "<seen>", True, 1.4)]), order)
-    page(file, "First", section("First", "Note.", [Row("c", "not so", False, 2.0)]), order)
+    first, second = (
+        Section("First", "Note.", "A machine", ("c", "d")),
+        Section("Second", "Note.", "A machine", ("a | b",)),
+    )
+    page(file, second, [row("a | b", "<seen>")], order)
+    page(file, first, [row("c", "not so", False)], order)
     once = file.read_text()
-    assert once.index("## First") < once.index("## Second")
-    assert "2 faults: 1 hold, 1 " in once and f"| c | not so | {FAILED} | 2 |" in once
-    assert "| a \\| b | &lt;seen> | holds | 1 |" in once
-    page(file, "First", section("First", "Note.", [Row("c", "now so", True, 2.0)]), order)
-    assert "2 faults: 2 hold." in file.read_text() and "not so" not in file.read_text()
+    assert once.index("## First") < once.index("## Second") and once.count("**Not run:**</span> d.") == 1
+    assert "2 faults: 1 hold, 1 " in once and f"| c | not so | {FAILED} | 1 | today, 2.0 |" in once
+    assert "| a \\| b | &lt;seen> | holds | 1 | today, 2.0 |" in once
+
+
+def test_a_part_that_is_run_again_leaves_the_other_rows(tmp_path: Path) -> None:
+    file, place = tmp_path / "page.md", Section("First", "Note.", "A machine", ("c", "d"))
+    page(file, place, [row("c", "not so", False), row("d", "so")], ("First",))
+    page(file, place, [row("c", "now so")], ("First",))
+    text = file.read_text()
+    assert "2 faults: 2 hold." in text and "not so" not in text and "Not run" not in text
+    page(file, place._replace(machine="Another"), [row("c", "so there")], ("First",))
+    assert "1 faults: 1 hold." in file.read_text() and "**Not run:**</span> d." in file.read_text()
