@@ -101,7 +101,12 @@ def _clock(bed: Bed) -> str:
 
 def _signalled(bed: Bed, number: signal.Signals) -> str:
     undisturbed, name = bed.undisturbed(), number.name
-    with bed.start(*bed.small(name)) as command:
+
+    def heard() -> None:
+        """A campaign in the background, or under nohup, hands on that the signal is ignored."""
+        signal.signal(number, signal.SIG_DFL)
+
+    with bed.start(*bed.small(name), limit=heard) as command:
         _until(lambda: command.process.poll() is not None or store.every(bed.records(name)))
         tree = command.tree()
         command.process.send_signal(number)
