@@ -27,7 +27,7 @@ KILLS, EACH = 100, 10
 ROLES = {"worker": "effi.records.workers", "kernel": "ipykernel_launcher", "notebook": "effi.workbook.child"}
 LAST = ("kernel", "notebook", "command", "everything")
 WHOLE_RUN_S = 1800
-LAST_S, PAUSE_S = 50.0, 10.0
+LAST_S, PAUSE_S = 60.0, 15.0
 REST_S = 0.1  # trainings last longer than the imports before them, so that most kills meet one
 
 
@@ -82,7 +82,10 @@ class Campaign:
         return ended.status == 0
 
     def _kill_some(self, command: Command) -> None:
-        """Workers now and then, until something else is killed, often before a worker is there."""
+        """Workers now and then, until something else is killed; every third time perhaps before a worker is there."""
+        early = self.draw.random() < 1 / 3
+        while not early and self._left() and command.process.poll() is None and not command.named(ROLES["worker"]):
+            time.sleep(0.2)
         ends = time.monotonic() + self.draw.random() * LAST_S
         last = False
         while not last and self._left() and command.process.poll() is None:
