@@ -211,11 +211,11 @@ def _verify(entry: files.Entry, where: Path) -> str:
 
 
 def _check(name: str) -> None:
-    """DataError when `name` is no data set, can not be downloaded, or is the reader's own and not fit to be read."""
+    """DataError when `name` is no data set, can not be downloaded, is damaged, or the reader's own and not fit."""
     holds(name)
     scheme, _, place = name.partition(":")
     if not place:
-        files.locate(_entry(name))
+        fetch(name)
     else:
         CHECKS[scheme](_own(place))
 

@@ -95,6 +95,13 @@ def test_a_changed_mnist_file_is_named_and_deleting_it_mends(house: House, posit
     assert data.fetch("mnist") == files.downloads() / "MNIST" / "raw"
 
 
+def test_a_set_that_is_named_and_damaged_is_refused_before_a_kernel_starts(house: House) -> None:
+    damaged = house.put_mnist() / "train-labels-idx1-ubyte.gz"
+    damaged.write_bytes(b"other")
+    with pytest.raises(DataError, match=f"{damaged} does not have the checksum"):
+        data.resolve("mnist", ())
+
+
 def test_a_file_that_cannot_be_opened_is_named(house: House) -> None:
     place = house.put_mnist()
     entry = files.manifest()["mnist"]
