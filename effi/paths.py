@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent
+# What of data/ is needed everywhere; setup.py puts it there when it builds a package.
+CARRIED = PACKAGE / "carried"
+# A clone of the repository; a package that was installed without one has no files but its own.
+CLONED = not CARRIED.is_dir()
+ROOT = PACKAGE.parent if CLONED else Path.cwd()
 
 
 def results(results_dir: str | Path = "results") -> Path:
-    """Folder of all results; a relative name is meant from the root of the workbook, not from the caller."""
+    """Folder of all results; a relative name is meant from the root of the clone, without one from the caller."""
     return ROOT / Path(results_dir).expanduser()
 
 
@@ -51,12 +55,16 @@ def data_dir() -> Path:
 
 def manifest() -> Path:
     """Every data set with files, checksums, licence and source."""
-    return data_dir() / "manifest.toml"
+    return _facts() / "manifest.toml"
 
 
 def paper_file(paper: str) -> Path:
     """Claims and printed numbers of one paper."""
-    return data_dir() / "papers" / f"{paper}.toml"
+    return _facts() / "papers" / f"{paper}.toml"
+
+
+def _facts() -> Path:
+    return data_dir() if CLONED else CARRIED
 
 
 def notebooks_dir() -> Path:

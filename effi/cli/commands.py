@@ -17,9 +17,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
 app.add_typer(data, name="data")
 
-# What needs no file beside the package.
-ALONE = ("grow",)
-
 Scale = Annotated[str, typer.Option(help="smoke, cpu, hours, gpu or paper.")]
 
 
@@ -47,20 +44,11 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
     ] = False,
 ) -> None:
     """Reproduce, judge and price five papers on training Transformers cheaply."""
-    from effi import paths
-
-    if context.invoked_subcommand not in ALONE and not paths.notebooks_dir().is_dir():
-        raise ParameterError(
-            f"effi {context.invoked_subcommand} reads notebooks, papers and records, which are in a clone of the "
-            f"repository and not in an installed package: clone it and run `make setup` there; here are effi "
-            f"{', '.join(ALONE)}, and the methods in Python"
-        )
 
 
 @app.command("list")

@@ -108,5 +108,7 @@ def _dataset(listing: Listing) -> Check:
 
 
 def _notebooks() -> Check:
+    if not paths.CLONED:
+        return Check("notebooks", "note", "none, as effi is installed without its clone", "clone the repository")
     found = ", ".join(notebook.paper for notebook in notebooks())
     return Check("notebooks", "ok", found) if found else Check("notebooks", "mend", "none", "restore them from git")

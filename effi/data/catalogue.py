@@ -40,7 +40,11 @@ OWN: Mapping[str, Callable[[Path, int | None, int], Source]] = {"folder": folder
 OWN_TEXTS: Mapping[str, Callable[[Path, int], TextSource]] = {"csv": own.table}
 OWN_CORPORA: Mapping[str, Callable[[Path, int], Corpus]] = {"text": own.corpus}
 # What can be seen before a kernel starts.
-CHECKS: Mapping[str, Callable[[Path], None]] = {"folder": folder.check, "csv": own.check}
+CHECKS: Mapping[str, Callable[[Path], None]] = {
+    "folder": folder.check,
+    "csv": own.check_table,
+    "text": own.check_corpus,
+}
 # What a set holds -> how an error says so.
 READ_BY = {
     "images": "holds images: load reads it, in the vision part of a notebook",
@@ -207,15 +211,13 @@ def _verify(entry: files.Entry, where: Path) -> str:
 
 
 def _check(name: str) -> None:
-    """DataError when `name` is no data set, can not be downloaded, or is the reader's own and not fit to be read."""
+    """DataError when `name` is no data set, can not be downloaded, is damaged, or the reader's own and not fit."""
     holds(name)
     scheme, _, place = name.partition(":")
     if not place:
-        files.locate(_entry(name))
-    elif scheme in CHECKS:
-        CHECKS[scheme](_own(place))
+        fetch(name)
     else:
-        _own(place)
+        CHECKS[scheme](_own(place))
 
 
 def _entry(name: str) -> files.Entry:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+Batch = tuple[np.ndarray, np.ndarray]
+
 
 class _Array:
     """Stands in for the array in a pickle: it only ever becomes uint8 values, whatever the pickle says."""
@@ -55,7 +57,7 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which was not run") from None
 
 
-def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(content: bytes) -> Batch:
     """(images uint8 (n, 3, 32, 32), labels uint8 (n,)) of one batch file.
 
     Raises ValueError that says what is wrong with the file.

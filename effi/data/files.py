@@ -122,8 +122,8 @@ def download(entry: Entry) -> Path:
                 _download(entry, target)
     except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{entry.name} is not under {_places()} and could not be downloaded ({_reason(error)}): check the "
-            f"connection and try again, or set EFFI_DATA to a folder that holds {entry.folder}"
+            f"{entry.name} is not under {_places()} and {_reason(error)} and try again, or set EFFI_DATA to a folder "
+            f"that holds {entry.folder}"
         ) from error
     return target
 
@@ -172,13 +172,18 @@ def _retrieve(url: str, checksum: str, folder: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
+    """What a download failed for, and what to do before the next try."""
     import requests
 
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        how = error.strerror or error
+        return f"could not be written to {error.filename or downloads()} ({how}): free space or make it writable"
+    reason = str(error)
     if isinstance(error, requests.RequestException) and not isinstance(error, requests.HTTPError):
-        return "no connection, or it broke off"
-    if isinstance(error, ValueError):
-        return "what arrived does not have the checksum in data/manifest.toml"
-    return str(error)
+        reason = "no connection, or it broke off"
+    elif isinstance(error, ValueError):
+        reason = "what arrived does not have the checksum in data/manifest.toml"
+    return f"could not be downloaded ({reason}): check the connection"
 
 
 def _complete(folder: Path, names: Iterable[str]) -> bool:

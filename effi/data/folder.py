@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from effi.data.examples import Examples
+from effi.data.limits import check_inside
 from effi.data.sources import Source
 from effi.data.splits import fifth
 from effi.errors import DataError
@@ -40,7 +42,8 @@ def read(folder: Path, size: int | None, seed: int) -> Source:
     """Every image under `folder`/CLASS; a seeded, stratified fifth is the test set.
 
     All images come to `size` x `size`, or to their most common size; grey only if all are. Raises DataError
-    for a folder without two classes of two readable 8-bit images each, or images that memory cannot hold.
+    for a folder without two classes of two readable 8-bit images each, images that memory cannot hold, or a link
+    that leads out of the folder.
     """
     files = _files(folder)
     flat = [file for found in files.values() for file in found]
@@ -63,7 +66,9 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         table = "; a table of texts is csv:PATH" if folder.suffix == ".csv" else ""
         raise DataError(f"{folder} is no folder: name one that holds a folder of images per class{table}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    check_inside(classes, folder)
     files = {path.name: _image_files(path) for path in classes}
+    check_inside(chain.from_iterable(files.values()), folder)
     if not any(files.values()):
         raise DataError(f"no images in {folder}: put them there, in a folder per class ({' '.join(sorted(SUFFIXES))})")
     if len(files) < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from effi.data.limits import check_inside, check_size
 from effi.data.sources import Corpus, Text, Texts, TextSource, checksum, corpus_checksum, cut
 from effi.data.splits import fifth
 from effi.errors import DataError
@@ -20,14 +21,16 @@ COLUMNS = ("text", "label")
 # A table with scores in place of labels is one of numbers; a second text makes every text a pair.
 SCORE, SECOND = "score", "text2"
 NAMED_ROWS = 5
+# A table is held as text and as rows, of up to five times its bytes; a corpus as text and as lines.
+LARGEST_TABLE, LARGEST_CORPUS = 2**28, 2**30
 
 
 def table(path: Path, seed: int) -> TextSource:
     """A CSV file with the columns text and label; a seeded, stratified fifth is the test set.
 
     A column text2 holds second sentences; a column score in place of label, numbers to be told.
-    Raises DataError for another file, missing columns, empty cells, scores that are no numbers, or without two classes
-    of two texts each.
+    Raises DataError for another file, one too large for memory, missing columns, empty cells, scores that are no
+    numbers, or without two classes of two texts each.
     """
     whole, classes = _read(path)
     test = fifth(whole.labels, seed)
@@ -35,7 +38,7 @@ def table(path: Path, seed: int) -> TextSource:
     return TextSource(train, tested, classes, "own texts", checksum(whole))
 
 
-def check(path: Path) -> None:
+def check_table(path: Path) -> None:
     """DataError where `table` would raise one."""
     _read(path)
 
@@ -55,6 +58,7 @@ def _rows(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(columns that are read, their cells in every row)."""
     # The csv module refuses fields of more than 128 KiB; a text may be longer.
     csv.field_size_limit(2**31 - 1)
+    check_size(path, [path], LARGEST_TABLE)
     reader = csv.DictReader(io.StringIO(_decoded(path), newline=""))
     columns = _columns(path, reader.fieldnames or ())
     try:
@@ -135,14 +139,28 @@ def _classes(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
 def corpus(path: Path, _: int) -> Corpus:
     """A text file, or every .txt file under a folder in the order of their names, as one running text.
 
-    The last two twentieths are validation and test. Raises DataError when there is no text.
+    The last two twentieths are validation and test. Raises DataError when there is no text, more than memory holds,
+    or a link that leads out of the folder.
     """
+    texts = _texts(path)
+    lines = [line for text in texts for line in (text + "\n" * (not text.endswith("\n"))).splitlines(keepends=True)]
+    return Corpus(*cut(lines), "own text", corpus_checksum(lines))
+
+
+def check_corpus(path: Path) -> None:
+    """DataError where `corpus` would raise one."""
+    _texts(path)
+
+
+def _texts(path: Path) -> list[str]:
+    """Content of the file, or of every .txt file under the folder in the order of their names."""
     files = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
+    check_inside(files, path)
+    check_size(path, files, LARGEST_CORPUS)
     texts = [_decoded(file) for file in files]
     if not any(text.strip() for text in texts):
         raise DataError(f"there is no text in {path}: name a text file, or a folder that holds .txt files")
-    lines = [line for text in texts for line in (text + "\n" * (not text.endswith("\n"))).splitlines(keepends=True)]
-    return Corpus(*cut(lines), "own text", corpus_checksum(lines))
+    return texts
 
 
 def _decoded(path: Path) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from effi.data.cifar import read_batch
+from effi.data.cifar import Batch, read_batch
 from effi.data.examples import Examples, checksum
 from effi.data.files import Entry, damaged, matches, read, verified
 from effi.data.sources import Source
@@ -39,23 +40,18 @@ def _idx(raw: bytearray) -> np.ndarray:
 
 def cifar10(entry: Entry, folder: Path) -> Source:
     """CIFAR-10: the official batch files, or others with the content of a known variant; else DataError."""
-    images, labels, changed = [], [], []
+    batches, official = {}, set()
     for name, expected in entry.files.items():
         content = read(entry, folder / name)
-        if not matches(content, expected):
-            changed.append(name)
+        if matches(content, expected):
+            official.add(name)
         try:
-            batch = read_batch(content)
+            batches[name] = read_batch(content)
         except ValueError as error:
             raise damaged(entry, folder / name, str(error)) from error
-        images.append(batch[0])
-        labels.append(batch[1])
-    pixels, targets = np.concatenate(images), np.concatenate(labels)
-    variant = _variant(entry, pixels, targets) if changed else "official"
-    if variant is None:
-        how = f"holds neither the official files nor a known copy ({', '.join(changed)} differ)"
-        raise damaged(entry, folder, how)
-    test = len(images[-1])
+    variant = _variant(entry, folder, batches, official)
+    images, labels = zip(*batches.values(), strict=True)
+    pixels, targets, test = np.concatenate(images), np.concatenate(labels), len(images[-1])
     parts = _examples(pixels[:-test], targets[:-test]), _examples(pixels[-test:], targets[-test:])
     return _source(entry, *parts, variant=variant)
 
@@ -74,13 +70,25 @@ def digits(entry: Entry, folder: Path) -> Source:
     return _source(entry, train, test, variant="official")
 
 
-def _variant(entry: Entry, pixels: np.ndarray, labels: np.ndarray) -> str | None:
-    """Name of the variant that holds exactly these values."""
-    content = {"pixels": pixels.data, "labels": labels.data}
-    for name, variant in entry.variants.items():
-        if all(matches(content[key], variant[key]) for key in content):
-            return name
-    return None
+def _variant(entry: Entry, folder: Path, batches: Mapping[str, Batch], official: Set[str]) -> str:
+    """Name of the variant that all batches are of; DataError that names the first other one where most are of one."""
+    held = {"official": official}
+    if len(official) < len(batches):
+        held |= {name: _known(batches, variant["batches"]) for name, variant in entry.variants.items()}
+    variant = max(held, key=lambda name: len(held[name]))
+    if not held[variant]:
+        raise damaged(entry, folder, "holds neither the official files nor a known copy")
+    for name in batches:
+        if name not in held[variant]:
+            how = f"does not have the checksum of the file that belongs to the others ({variant})"
+            raise damaged(entry, folder / name, how)
+    return variant
+
+
+def _known(batches: Mapping[str, Batch], checksums: Mapping[str, str]) -> set[str]:
+    """Names of the batches whose pixels and labels have these checksums."""
+    content = {name: images.tobytes() + labels.tobytes() for name, (images, labels) in batches.items()}
+    return {name for name in batches if matches(content[name], checksums[name])}
 
 
 def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:

@@ -48,7 +48,7 @@ def same_as(source: Source, results_dir: str | Path, device: str) -> list[Source
     return found
 
 
-def _exists(source: Source, root: Path = paths.ROOT) -> bool:
+def _exists(source: Source, root: Path = paths.PACKAGE.parent) -> bool:
     """Whether the modules of effi in `root` are those of a source."""
     try:
         return source_hash(source.uses, root) == source.effi

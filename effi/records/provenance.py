@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scipy", "scikit-le
 def provenance() -> dict[str, Any]:
     """Facts kept with every record, computed once per process; null or "not ..." where the machine cannot say."""
     return {
-        **_git(paths.ROOT),
+        **_git(paths.PACKAGE.parent),
         "effi": effi.__version__,
         "effi_source": source_hash(),
         "python": platform.python_version(),

@@ -17,6 +17,8 @@ from effi import paths
 from effi.errors import ParameterError
 from effi.records.identity import identity
 
+HOME = paths.PACKAGE.parent
+
 
 @dataclass(frozen=True)
 class Source:
@@ -51,14 +53,14 @@ class Source:
         return {**asdict(self), "uses": list(self.uses)}
 
 
-def source_hash(modules: Iterable[str] = (), root: Path = paths.ROOT) -> str:
+def source_hash(modules: Iterable[str] = (), root: Path = HOME) -> str:
     """SHA-256 (16 digits) of effi modules and all they import inside effi; without modules, of the whole package."""
     names = closure(modules, root) or _package(root)
     files = {name: _file(name, root) for name in names}
     return identity({name: significant(file.read_text("utf-8")) for name, file in files.items() if file})
 
 
-def closure(modules: Iterable[str], root: Path = paths.ROOT) -> list[str]:
+def closure(modules: Iterable[str], root: Path = HOME) -> list[str]:
     """Sorted names of modules of effi and of every module of effi that they import, directly or not."""
     todo = list(modules)
     unknown = [name for name in todo if _file(name, root) is None]
@@ -83,7 +85,7 @@ def is_ours(name: str) -> bool:
 def imported(source: str) -> list[str]:
     """Modules of effi that are imported inside a function."""
     with suppress(SyntaxError):  # a fragment, such as a lambda in the middle of a call
-        return [name for name in _imports(source, "", False) if _file(name, paths.ROOT)]
+        return [name for name in _imports(source, "", False) if _file(name, HOME)]
     return []
 
 

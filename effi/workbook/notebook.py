@@ -37,7 +37,15 @@ class Notebook:
 
 
 def notebooks(folder: Path | None = None) -> list[Notebook]:
-    """Every notebook of `folder` (default: the workbook's) in the order of their file names."""
+    """Every notebook of `folder` (default: the workbook's) in the order of their file names.
+
+    Raises ParameterError where the package was installed without the workbook.
+    """
+    if folder is None and not paths.CLONED:
+        raise ParameterError(
+            "this reads the notebooks, which are in a clone of the repository and not in an installed package: clone "
+            "it and run `make setup` there"
+        )
     return [open_notebook(path) for path in sorted((folder or paths.notebooks_dir()).glob("*.ipynb"))]
 
 

@@ -28,6 +28,7 @@ results_dir: str = "results"
 price_per_gpu_hour: float = 2.0
 dry_run: bool = False
 rest_s: float = 0.0  # seconds of sleep after each step, so that a kill meets a training
+page: bool = True  # whether tables and figures are made
 """
 CLAIMS = """
 id = "campaign"
@@ -97,18 +98,30 @@ experiment = {
 }
 """
 RUN = "run.each(train, experiment, seeds or [0, 1], jobs=2)"
+ALONE = RUN.replace("jobs=2", "jobs=1")
 SHOW = """
-from effi import report  # late: it takes as long to import as all trainings here
+if page:
+    from effi import report  # late: it takes as long to import as all trainings here
 
-report.Page(run, baseline="dense", price=price_per_gpu_hour).save()
+    report.Page(run, baseline="dense", price=price_per_gpu_hour).save()
 """
 
 
 @dataclass(frozen=True)
 class Bed:
-    """The folder of one workbook; what a command does there touches nothing else."""
+    """The folder of one workbook; what a command does there touches nothing else.
+
+    Its small notebook has `seeds` seeds of each arm, and tables and figures where `page` says so.
+    """
 
     root: Path
+    seeds: int = SEEDS
+    page: bool = True
+
+    @property
+    def trainings(self) -> int:
+        """Of the small notebook."""
+        return ARMS * self.seeds
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Of a command: this workbook's package, its own temporary folder, no data sets and no proxies."""
@@ -139,27 +152,46 @@ class Bed:
         with self.start(*words, more=more, limit=limit, cwd=cwd) as command:
             return command.wait(seconds)
 
-    def small(self, results: str, *more: str) -> tuple[str, ...]:
-        """Words that run the small notebook."""
-        seeds = ",".join(map(str, range(SEEDS)))
+    def small(self, results: str, rest_s: float = 0.03) -> tuple[str, ...]:
+        """Words that run the small notebook, with so long a rest after each step."""
+        seeds = ",".join(map(str, range(self.seeds)))
         place = ("--scale", "smoke", "--results-dir", str(self.root / results))
-        return ("run", PAPER, *place, "-p", f"seeds={seeds}", "-p", "rest_s=0.03", "--quiet", *more)
+        return (
+            "run",
+            PAPER,
+            *place,
+            "-p",
+            f"seeds={seeds}",
+            "-p",
+            f"rest_s={rest_s}",
+            "-p",
+            f"page={self.page}",
+            "--quiet",
+        )
 
     def records(self, results: str) -> Path:
         """File of the small notebook's records."""
         return self.root / results / "smoke" / PAPER / "records.jsonl"
 
     def undisturbed(self) -> Path:
-        """Folder of results of a run that nothing disturbed; made at the first call, RuntimeError when that fails."""
-        if not (self.root / "undisturbed").exists():
-            ended = self.effi(*self.small("undisturbed"), seconds=600)
+        """Folder of results of the same trainings in one process, made at the first call; RuntimeError if that fails.
+
+        Without a notebook, without workers and without rests.
+        """
+        folder = self.root / "undisturbed"
+        if not folder.exists():
+            script, values = folder.with_suffix(".py"), f"results_dir, seeds = {str(folder)!r}, [*range({self.seeds})]"
+            script.write_text("\n".join((PARAMETERS, values, SETUP, TRAIN, ALONE)))
+            words = [sys.executable, "-P", str(script)]
+            with Command(words, cwd=self.root / "here", environment=self.environment()) as command:
+                ended = command.wait(600)
             if ended.status:
                 raise RuntimeError(f"the undisturbed run ended with {ended.status}: {ended.err}{ended.out}")
-        return self.root / "undisturbed"
+        return folder
 
 
 @contextmanager
-def workbook() -> Iterator[Bed]:
+def workbook(seeds: int = SEEDS, page: bool = True) -> Iterator[Bed]:
     """A workbook of its own, taken away afterwards."""
     with TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as name:
         root = Path(name).resolve()
@@ -173,7 +205,7 @@ def workbook() -> Iterator[Bed]:
         write(root / "notebooks" / f"9_{PAPER}.ipynb", SETUP, TRAIN, RUN, SHOW, parameters=PARAMETERS)
         for folder in ("tmp", "here"):
             (root / folder).mkdir()
-        yield Bed(root)
+        yield Bed(root, seeds, page)
 
 
 def whole(file: Path, pairs: int = ARMS * SEEDS) -> str:

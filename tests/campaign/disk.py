@@ -19,7 +19,7 @@ from effi.records import store
 from effi.records.artefacts import Artefacts
 from effi.training.checkpoint import Checkpoint, Kept
 from tests.campaign.bed import Bed, same_bits, whole
-from tests.campaign.rows import Broken, Fault, expect
+from tests.campaign.rows import Broken, Fault, NotDone, expect
 
 NOTE = (
     "A file system of its own is mounted and filled to the last byte. Each write must end in one sentence that names "
@@ -42,11 +42,11 @@ def faults(bed: Bed) -> Iterator[Fault]:
 
 @contextmanager
 def mounted(place: Path, kib: int = KIB) -> Iterator[Path]:
-    """A file system of that size at a new folder; Broken where this user may mount none."""
+    """A file system of that size at a new folder; NotDone where this user may mount none."""
     place.mkdir(parents=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(place)], capture_output=True)
     if done.returncode:
-        raise Broken(f"not done: no file system can be mounted here ({done.stderr.decode().strip()}); run it as root")
+        raise NotDone(f"no file system can be mounted here ({done.stderr.decode().strip()}); run it as root")
     try:
         yield place
     finally:

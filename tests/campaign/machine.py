@@ -14,7 +14,7 @@ import psutil
 
 from effi.records import store
 from tests.campaign.bed import MAIN, Bed, same_bits, whole
-from tests.campaign.rows import Broken, Fault, expect
+from tests.campaign.rows import Fault, NotDone, expect
 from tests.campaign.watched import Command, Ended
 
 NOTE = (
@@ -89,7 +89,7 @@ def _no_clear_refs(bed: Bed) -> str:
 
 def _clock(bed: Bed) -> str:
     if shutil.which("gcc") is None:
-        raise Broken("not done: there is no gcc to build a clock that jumps")
+        raise NotDone("there is no gcc to build a clock that jumps")
     library = bed.root / "tmp" / "clock.so"
     command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
     subprocess.run(command, input=SHIM.encode(), check=True)
@@ -101,7 +101,12 @@ def _clock(bed: Bed) -> str:
 
 def _signalled(bed: Bed, number: signal.Signals) -> str:
     undisturbed, name = bed.undisturbed(), number.name
-    with bed.start(*bed.small(name)) as command:
+
+    def heard() -> None:
+        """A campaign in the background, or under nohup, hands on that the signal is ignored."""
+        signal.signal(number, signal.SIG_DFL)
+
+    with bed.start(*bed.small(name), limit=heard) as command:
         _until(lambda: command.process.poll() is not None or store.every(bed.records(name)))
         tree = command.tree()
         command.process.send_signal(number)

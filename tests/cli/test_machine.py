@@ -130,3 +130,8 @@ def test_damaged_data_fail_the_list_of_data(effi: Effi, root: Path, monkeypatch:
     monkeypatch.setattr(data, "available", lambda: [HERE, DAMAGED])
     said = effi("data")
     assert said.status == 1 and "damaged is damaged" in said.out
+
+
+def test_an_installed_package_has_no_notebooks_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "CLONED", False)
+    assert doctor._notebooks().state == "note"

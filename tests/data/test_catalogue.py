@@ -49,22 +49,31 @@ def test_a_known_copy_of_cifar_says_what_it_is(house: House) -> None:
 
 
 def test_an_unknown_copy_of_cifar_is_refused(house: House) -> None:
-    changed = pickle.dumps(cifar_batch(9), protocol=2)
-    place = house.put("cifar-10-batches-py", {**cifar_files(), "data_batch_2": changed})
+    changed = {name: pickle.dumps(cifar_batch(9 + k), protocol=2) for k, name in enumerate(CIFAR_FILES)}
+    place = house.put("cifar-10-batches-py", changed)
     with pytest.raises(DataError) as caught:
         data.load("cifar10")
     assert str(caught.value) == (
-        f"cifar10 is damaged: {place} holds neither the official files nor a known copy (data_batch_2 differ); "
+        f"cifar10 is damaged: {place} holds neither the official files nor a known copy; "
         "delete it and run `effi data fetch cifar10`"
     )
 
 
-def test_wrong_labels_make_an_unknown_copy(house: House) -> None:
-    batches = [{**cifar_batch(seed), "labels": [0] * 10} for seed in reversed(range(6))]
-    contents = [pickle.dumps(batch, protocol=2) for batch in batches]
-    house.put("cifar-10-batches-py", dict(zip(CIFAR_FILES, contents, strict=True)))
-    with pytest.raises(DataError, match="nor a known copy"):
+@pytest.mark.parametrize(("copy", "seeds"), [("official", range(6)), ("batches in reverse", range(5, -1, -1))])
+@pytest.mark.parametrize("part", ["data", "labels"])
+def test_one_changed_byte_accuses_its_own_batch_alone(house: House, copy: str, seeds: range, part: str) -> None:
+    batches = dict(zip(CIFAR_FILES, map(cifar_batch, seeds), strict=True))
+    if part == "data":
+        batches["data_batch_2"]["data"][3, 7] ^= 1
+    else:
+        batches["data_batch_2"]["labels"][3] ^= 1
+    place = house.put("cifar-10-batches-py", {name: pickle.dumps(each, protocol=2) for name, each in batches.items()})
+    with pytest.raises(DataError) as caught:
         data.load("cifar10")
+    assert str(caught.value) == (
+        f"cifar10 is damaged: {place}/data_batch_2 does not have the checksum of the file that belongs to the others "
+        f"({copy}); delete it and run `effi data fetch cifar10`"
+    )
 
 
 def test_a_broken_cifar_batch_is_named(house: House) -> None:
@@ -84,6 +93,13 @@ def test_a_changed_mnist_file_is_named_and_deleting_it_mends(house: House, posit
             call("mnist")
     damaged.unlink()
     assert data.fetch("mnist") == files.downloads() / "MNIST" / "raw"
+
+
+def test_a_set_that_is_named_and_damaged_is_refused_before_a_kernel_starts(house: House) -> None:
+    damaged = house.put_mnist() / "train-labels-idx1-ubyte.gz"
+    damaged.write_bytes(b"other")
+    with pytest.raises(DataError, match=f"{damaged} does not have the checksum"):
+        data.resolve("mnist", ())
 
 
 def test_a_file_that_cannot_be_opened_is_named(house: House) -> None:

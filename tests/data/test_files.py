@@ -158,12 +158,15 @@ def test_a_full_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pooch, "retrieve", full)
-    assert "No space left on device" in failure("mnist")
+    said = failure("mnist")
+    assert f"could not be written to {files.downloads()} (No space left on device): free space" in said
+    assert "connection" not in said
 
 
 def test_a_folder_that_cannot_be_made(house: House) -> None:
     (house.data / "downloads").write_text("in the way")
-    assert str(house.data / "downloads") in failure("mnist")
+    said = failure("mnist")
+    assert f"could not be written to {house.data / 'downloads'} (File exists)" in said and "connection" not in said
 
 
 @pytest.mark.parametrize("member", ["../../escaped", "/tmp/effi-escaped"])

@@ -177,3 +177,18 @@ def test_images_that_memory_cannot_hold(flowers: Path, monkeypatch: pytest.Monke
 
 def test_too_few_images_for_what_was_asked(flowers: Path) -> None:
     assert "train=100 and validation=0.1 cannot be taken from the 24 examples" in refused(flowers, train=100)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(flowers: Path, tmp_path: Path) -> None:
+    first = next(iter(sorted(flowers.iterdir())))
+    inside = next(iter(sorted(first.iterdir())))
+    (first / "again.png").symlink_to(inside)
+    (tmp_path / "elsewhere").symlink_to(flowers)
+    folder.check(flowers)
+    folder.check(tmp_path / "elsewhere")
+    paint(tmp_path / "secret" / "private.png")
+    (first / "private.png").symlink_to(tmp_path / "secret" / "private.png")
+    assert f"{first}/private.png is a link to {tmp_path}/secret/private.png, outside the folder" in refused(flowers)
+    (first / "private.png").unlink()
+    (flowers / "secret").symlink_to(tmp_path / "secret")
+    assert f"{flowers}/secret is a link to {tmp_path}/secret, outside the folder" in refused(flowers)

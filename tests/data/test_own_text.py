@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from effi import data
 from effi.cost import Ledger
+from effi.data import own
 from effi.errors import DataError
 from effi.training import Regression, Training, evaluate, fit
 
@@ -181,6 +182,48 @@ def test_two_texts_a_row_make_a_pair(tmp_path: Path) -> None:
     assert loaded.train.labels.tolist() == [k % 2 for k in numbers]
     path.write_text("text,text2,label\na,,0\n")
     assert "has no text or no text2 or no label in row 2: fill them in" in refused(path)
+
+
+def test_a_table_that_no_memory_holds_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.csv"
+    with path.open("wb") as file:
+        file.truncate(2**31)
+    for read in (data.load_text, lambda name: data.resolve(name, ())):
+        with pytest.raises(DataError, match=r"huge\.csv has 2\.1 GB, more than the 0\.3 GB that .* give a part of it"):
+            read(f"csv:{path}")
+
+
+def test_a_table_may_have_as_many_bytes_as_that(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LARGEST_TABLE", table.stat().st_size)
+    own.check_table(table)
+    monkeypatch.setattr(own, "LARGEST_TABLE", table.stat().st_size - 1)
+    assert "mail.csv has 0.0 GB, more than" in refused(table)
+
+
+def test_a_corpus_is_as_large_as_its_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "b.txt").write_text("two\n")
+    monkeypatch.setattr(own, "LARGEST_CORPUS", 8)
+    own.check_corpus(tmp_path)
+    monkeypatch.setattr(own, "LARGEST_CORPUS", 7)
+    assert "GB that are read into memory at once: give a part of it" in refused(tmp_path, data.load_corpus)
+
+
+def test_a_corpus_with_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("one\n")
+    (tmp_path / "texts" / "b.txt").symlink_to(tmp_path / "texts" / "a.txt")
+    own.check_corpus(tmp_path / "texts")
+    (tmp_path / "secret.txt").write_text("private\n")
+    (tmp_path / "texts" / "c.txt").symlink_to(tmp_path / "secret.txt")
+    assert f"c.txt is a link to {tmp_path}/secret.txt, outside" in refused(tmp_path / "texts", data.load_corpus)
+
+
+@pytest.mark.parametrize(("content", "words"), [(b" \n", "there is no text in"), (b"\xff", "is not UTF-8")])
+def test_a_corpus_that_is_none_is_told_before_a_kernel_starts(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "own.txt").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        data.resolve(f"text:{tmp_path / 'own.txt'}", ())
 
 
 def scored(path: Path, scores: list[object]) -> Path:

@@ -270,6 +270,7 @@ def test_auto_serves_text(house: House, server: Server, tmp_path: Path) -> None:
     house.put_mnist()
     assert data.resolve("auto", ("mnist", "imdb"))[0] == ("mnist", "docstrings")
     (tmp_path / "own.csv").write_text("text,label\na,x\nb,x\nc,y\nd,y\n")
+    (tmp_path / "own.txt").write_text("some words\n")
     for own in (f"csv:{tmp_path}/own.csv", f"text:{tmp_path}"):
         assert data.resolve(own, ("imdb",)) == ((own,), None)
     with pytest.raises(DataError, match="there is no /no/where"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +12,11 @@ from pathlib import Path
 import pytest
 
 from effi import paths
+from effi.claims import papers
+from effi.data import available
+from effi.records import store
+from effi.workbook import notebooks
+from tests.report.synthetic import trained
 
 USED = """
 import json
@@ -67,7 +73,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(fresh: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(fresh / "bin" / words[0]), *words[1:]], cwd=folder, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "EFFI_DATA")}
+    command = [str(fresh / "bin" / words[0]), *words[1:]]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=own)
 
 
 @pytest.mark.slow
@@ -80,12 +88,51 @@ def test_methods_callbacks_and_growth_work_from_a_wheel(fresh: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_wheel_says_what_it_does_not_carry(fresh: Path, tmp_path: Path) -> None:
-    assert said(fresh, tmp_path, "effi", "--version").stdout.startswith("effi ")
-    assert "Grow a checkpoint" in said(fresh, tmp_path, "effi", "grow", "--help").stdout
-    done = said(fresh, tmp_path, "effi", "list")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("effi: effi list reads notebooks, papers and records, which are in a clone")
+@pytest.mark.parametrize("command", ["", "run", "advise", "grow", "compare", "data"])
+def test_help_needs_no_clone(fresh: Path, tmp_path: Path, command: str) -> None:
+    done = said(fresh, tmp_path, "effi", *filter(None, [command]), "--help")
+    assert (done.returncode, done.stderr) == (0, "") and f"Usage: effi {command}".rstrip() in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["list", "run"])
+def test_what_reads_notebooks_says_that_it_wants_a_clone(fresh: Path, tmp_path: Path, command: str) -> None:
+    done = said(fresh, tmp_path, "effi", command)
+    assert done.returncode == 2 and done.stderr.startswith("effi: this reads the notebooks, which are in a clone")
+    assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+CLAIMS = """
+from effi.claims import papers
+for name in ("early_bird", "instant_soup", "mixed_sparsity", "minimal", "ligo"):
+    print(name, [claim.id for claim in papers.load(name).claims])
+"""
+
+
+@pytest.mark.slow
+def test_every_papers_claims_are_read_from_a_wheel(fresh: Path, tmp_path: Path) -> None:
+    done = said(fresh, tmp_path, "python", "-c", CLAIMS)
+    here = {notebook.paper: papers.load(notebook.paper).claims for notebook in notebooks()}
+    assert done.stdout.splitlines() == [f"{name} {[claim.id for claim in claims]}" for name, claims in here.items()]
+
+
+@pytest.mark.slow
+def test_data_sets_are_listed_and_lie_where_one_stands(fresh: Path, tmp_path: Path) -> None:
+    done = said(fresh, tmp_path, "effi", "data")
+    assert done.returncode == 0, done.stderr
+    assert {each.name for each in available()} <= set(done.stdout.split())
+    place = said(fresh, tmp_path, "python", "-c", "from effi.data import files; print(files.downloads())").stdout
+    assert place == f"{tmp_path}/data/downloads\n"
+
+
+@pytest.mark.slow
+def test_records_are_compared_from_a_wheel(fresh: Path, tmp_path: Path) -> None:
+    for name, accuracy in (("a", 0.75), ("b", 0.5)):
+        rows = [{**trained("digits/full", seed, accuracy + seed / 100), "identity": str(seed)} for seed in range(3)]
+        store.append(tmp_path / name / "smoke" / "minimal" / "records.jsonl", rows)
+    done = said(fresh, tmp_path, "effi", "compare", "a", "b", "--metric", "test_accuracy")
+    assert done.returncode == 0, done.stderr
+    assert "digits/full" in done.stdout and "25.0" in done.stdout
 
 
 @pytest.mark.slow
