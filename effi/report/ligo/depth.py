@@ -57,9 +57,9 @@ def _heat(axes: Axes, weights: np.ndarray, kind: str) -> None:
     most = max(1e-9, float(np.abs(weights).max()))
     colours, low, high = ("RdBu", -most, most) if kind == "change" else ("Blues", 0.0, 1.0)
     axes.imshow(weights, aspect="auto", cmap=colours, vmin=low, vmax=high)
-    for place, weight in np.ndenumerate(weights) if weights.size <= WRITTEN else ():
+    for (row, column), weight in np.ndenumerate(weights) if weights.size <= WRITTEN else ():
         dark = abs(weight) > 0.6 * high
-        axes.text(*place[::-1], f"{weight:.2f}", ha="center", va="center", fontsize=6.5, color="w" if dark else "k")
+        axes.text(column, row, f"{weight:.2f}", ha="center", va="center", fontsize=6.5, color="w" if dark else "k")
     axes.set_xticks(range(weights.shape[1]))
     axes.set_yticks(range(weights.shape[0]))
     axes.grid(visible=False)
