@@ -52,7 +52,7 @@ def arms_table(results: Results, metrics: Sequence[str], arms: Sequence[str] | N
     rows = ((arm, str(len(results.seeds(arm))), *map(_cell, own, metrics)) for arm, own in found.items())
     columns = ("arm", "n", *map(measures.title, metrics))
     notes = of_the_test_set(each for own in found.values() for each in own if each)
-    return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows), notes)
+    return Table("Every arm: mean [95 % interval] over seeds", columns, tuple(rows), notes, folded=True)
 
 
 def _estimate(results: Results, arm: str, metric: str) -> Estimate | None:

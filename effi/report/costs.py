@@ -244,4 +244,5 @@ def matched_table(results: Results, *, baseline: str, metric: str = "validation_
     note = "Histories are cut, not trained anew: a decaying learning rate favours the arm that reaches its end."
     whole = f"A cut falls on a whole epoch; where that leaves more than {UNUSED:.0%} of the budget, nothing is told."
     split = "They are of the validation split, whose own error is in no interval."
-    return Table(title, ("arm", *budgets), tuple(rows), (note, whole, *([split] if "validation" in metric else [])))
+    notes = (note, whole, *([split] if "validation" in metric else []))
+    return Table(title, ("arm", *budgets), tuple(rows), notes, folded=True)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page
 
 from tests.lab.server import Server
 
-PATIENCE_MS = 180_000  # a busy machine is no fault of a page
+PATIENCE_MS = 900_000  # a busy machine is no fault of a page
 BUSY = ".jp-InputPrompt:text-is('[*]:')"
 STANDING = """panel => [...panel.querySelectorAll(".jp-OutputArea img")].filter(each => each.naturalWidth > 0).length"""
 HEIGHT = """panel => panel.querySelector(".jp-WindowedPanel-outer").scrollHeight"""
