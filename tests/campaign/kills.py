@@ -38,6 +38,7 @@ class Campaign:
     bed: Bed
     name: str
     wanted: int
+    rest_s: float = REST_S
     rounds: int = 0
     starts: int = 0
     kills: Counter[str] = field(default_factory=Counter)
@@ -53,9 +54,9 @@ class Campaign:
             self.round(f"{self.name}-{self.rounds}")
         told = ", ".join(f"{count} {victim}" for victim, count in self.kills.most_common())
         return (
-            f"{self.kills.total()} kills ({told}) in {self.starts} starts; {self.rounds} times all "
-            f"{self.bed.trainings} trainings came to their end, {self.resumed} of them over lost steps; every finished "
-            "row was kept, once, and all bits are those of the undisturbed run"
+            f"{self.kills.total()} kills ({told}) in {self.starts} starts; of {self.rounds * self.bed.trainings} "
+            f"trainings that came to their end {self.resumed} went on from a checkpoint; every finished row was kept, "
+            "once, and all bits are those of the undisturbed run"
         )
 
     def round(self, results: str) -> None:
@@ -72,7 +73,7 @@ class Campaign:
     def _start(self, results: str) -> bool:
         """One start of the command, and its kills; whether the run came to a good end."""
         self.starts += 1
-        with self.bed.start(*self.bed.small(results, REST_S)) as command:
+        with self.bed.start(*self.bed.small(results, self.rest_s)) as command:
             self._kill_some(command)
             ended = command.wait(WHOLE_RUN_S)
         self._check_kept(self.bed.records(results))

@@ -114,6 +114,8 @@ def page(path: Path, fresh: Section, rows: Sequence[Row], order: Sequence[str]) 
     texts = {title: f"## {part}" for title, part in sections.items()} | {fresh.title: fresh.text(lines)}
     body = "\n".join(texts[each] for each in order if each in texts)
     good, bad = body.count(f"| {HELD} |"), body.count(f"| {FAILED} |")
-    total = f"{good + bad} faults: {good} hold" + (f", {bad} {FAILED}" if bad else "")
+    left = sum(each.count("; ") + 1 for each in body.splitlines() if each.startswith(NOT_RUN))
+    total = f"{good + bad + left} faults: {good} hold" + (f", {bad} {FAILED}" if bad else "")
+    total += f", {left} not run" if left else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{TITLE}\n\n{INTRO}\n\n{total}.\n\n{body}", encoding="utf-8")
