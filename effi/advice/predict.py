@@ -104,7 +104,7 @@ def check(model: Model) -> str:
     """That the outputs are those of the model in its run."""
     known = checked(model)
     apart = float((model(known["inputs"]) - known["outputs"]).abs().max())
-    said = f"{len(known['outputs'])} test examples: outputs at most {apart:.1e} from those in the run"
+    said = f"Test examples, {len(known['outputs'])}: outputs at most {apart:.1e} from those in the run"
     if apart > CLOSE * float(known["outputs"].abs().max()):
         sys.exit(f"{said}, which is too much.")
     return said
