@@ -31,6 +31,11 @@ def counted(seeds: int) -> str:
     return f"{seeds} seed{'s' * (seeds != 1)}"
 
 
+def notebooks(seeds: int) -> int:
+    """How often a method's notebook runs: for one seed, and then for all of them."""
+    return min(2, seeds)
+
+
 @dataclass(frozen=True)
 class Split:
     """Seeds that every method gets, seconds of one seed of each, and the methods that do not fit even once."""
@@ -42,7 +47,7 @@ class Split:
     @property
     def total(self) -> float:
         """Seconds that all of it is expected to take."""
-        return sum(OVERHEAD_S + self.seeds * each for each in self.seconds.values())
+        return sum(notebooks(self.seeds) * OVERHEAD_S + self.seeds * each for each in self.seconds.values())
 
     def told(self, budget: float) -> str:
         """What will be done, said before it starts."""
@@ -60,9 +65,9 @@ def split(seconds: Mapping[Method, float], budget: float) -> Split:
         dearest = max(kept, key=lambda method: kept[method])
         left.append(dearest)
         del kept[dearest]
-    spare = planned - OVERHEAD_S * len(kept)
-    seeds = int(min(MOST_SEEDS, spare // sum(kept.values()))) if kept and sum(kept.values()) else 0
-    return Split(seeds, kept, tuple(left))
+    plans = [Split(seeds, kept, tuple(left)) for seeds in range(MOST_SEEDS, 1, -1)]
+    one = Split(min(1, len(kept)), kept, tuple(left))
+    return next((plan for plan in plans if kept and plan.total <= planned), one)
 
 
 def refusal(seconds: Mapping[Method, float], budget: float) -> str:

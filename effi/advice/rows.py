@@ -177,7 +177,7 @@ def _kept(pairs: list[Pair], metric: str) -> str:
     """The metric, and how it differs from the baseline's."""
     score = uncertainty.shown(uncertainty.score([pair.arm for pair in pairs], metric), metric).partition(" [")[0]
     change = uncertainty.shown(uncertainty.change(pairs, metric), metric, difference=True)
-    return f"{measures.words(metric)} {score}, {change}"
+    return f"{measures.words(metric)} {score} (change: {change})"
 
 
 def _stored(pairs: list[Pair]) -> str:

@@ -137,10 +137,10 @@ class Arm:
         values = [_numbers("metric", each) for each in self._per_seed(metrics)]
         curves = [_numbers("history", each) for each in self._per_seed(history or none)]
         hits = [{name: packed(own) for name, own in each.items()} for each in self._per_seed(marks or none)]
+        self._keep_model()  # first: what has a record is not trained again, and would never leave its model
         store.append(self.path, self._rows("done", None, values, curves, hits))
         self._recorded = True
         self._forget_checkpoint()
-        self._keep_model()
 
     def fail(self, error: str) -> None:
         """Record why the arm failed; the next call tries again."""

@@ -23,7 +23,7 @@ from effi.errors import RecordError
 
 ASKED = "EFFI_KEEP_MODELS"
 SEED = 0  # one model of an arm is enough to use it
-EXAMPLES = 8
+EXAMPLES = 8  # and one text of a language model, which has outputs for each of its tokens
 WHY_NOT = "why_not.txt"
 HEADER = '''"""What the model computes, as torch.export wrote it out; WEIGHTS are its arguments before the input."""
 
@@ -67,7 +67,7 @@ def _write(place: Path, model: nn.Module, data: Dataset | TextDataset, facts: Ma
     from safetensors.torch import save_file
 
     per_token = bool(getattr(model, "per_token", False))
-    x = data.prepare(data.test.inputs[:EXAMPLES]).cpu()
+    x = data.prepare(data.test.inputs[: 1 if per_token else EXAMPLES]).cpu()
     network, weights = _written_out(model, x, None if per_token or isinstance(data, Dataset) else _length(data))
     save_file(weights, place / "model.safetensors")
     (place / "network.py").write_text(network, "utf-8")

@@ -18,6 +18,7 @@ from PIL import Image
 
 from effi import advice, data, workbook
 from effi.advice import advising, predict
+from effi.advice.budget import Split
 from effi.advice.methods import METHODS
 from effi.claims import Results
 from effi.errors import ParameterError
@@ -110,3 +111,20 @@ def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path: Path) -> No
         with pytest.raises(ParameterError, match=sentence):
             advice.advise(dataset, checkpoint="somewhere", **how)
     assert not (tmp_path / "out").exists()
+
+
+def test_one_seed_of_each_method_comes_first_and_a_time_that_is_over_ends_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, said, ends = list[Any](), list[str](), ["done", "done", "done", "stopped"]
+
+    def executed(papers: list[str], *, parameters: dict[str, Any], **_: Any) -> list[workbook.Outcome]:
+        asked.append((papers[0], parameters["seeds"]))
+        return [workbook.Outcome(papers[0], ends[len(asked) - 1], 0.0)]
+
+    monkeypatch.setattr(workbook, "run", executed)
+    _, ticket, growth, _ = METHODS["folder"]
+    plan = Split(3, {growth: 9.0, MINIMAL: 1.0}, (ticket,))
+    advising._run(plan, "folder:data", tmp_path, math.inf, said.append, True)
+    assert asked == [("minimal", [0]), ("ligo", [0]), ("minimal", [0, 1, 2]), ("ligo", [0, 1, 2])]
+    assert said == ["growth: the time was over; what is finished counts, and the same command goes on."]

@@ -24,8 +24,8 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_all_methods_get_as_many_seeds_as_fit() -> None:
-    found = split({MINIMAL: 100.0, TICKET: 50.0}, (2 * OVERHEAD_S + 3 * 150) / PLANNED)
-    assert (found.seeds, found.left_out) == (3, ()) and found.total == 2 * OVERHEAD_S + 450
+    found = split({MINIMAL: 100.0, TICKET: 50.0}, (4 * OVERHEAD_S + 3 * 150) / PLANNED)
+    assert (found.seeds, found.left_out) == (3, ()) and found.total == 4 * OVERHEAD_S + 450
     assert split({MINIMAL: 1.0}, 3600).seeds == budget.MOST_SEEDS
 
 

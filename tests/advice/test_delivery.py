@@ -75,7 +75,7 @@ def test_the_recommended_model_is_left_with_a_script_that_loads_it(left: Left, t
     assert "holds d/minimum of seed 0, what is recommended" in said and arm_in(tmp_path) == "d/minimum"
     script = [sys.executable, str(tmp_path / "model" / "predict.py"), "--check"]
     told = subprocess.run(script, capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("3 test examples: outputs at most 0.0e+00")
+    assert told.stdout.startswith("Test examples, 3: outputs at most 0.0e+00")
 
 
 def test_where_nothing_pays_the_best_plain_baseline_is_left(left: Left, tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from effi import axes
+from effi import axes, paths
 from effi.advice import predict
 from effi.data import Dataset, Examples, TextDataset, tokens
 from effi.models import vision
 from effi.models.gpt import GPT
 from effi.models.language import TextSize, classifier
-from effi.records import Arm, Name, Run, kept
+from effi.records import Arm, Name, Run, kept, records
 from effi.seeds import seeded
 from effi.training import Training, fit
 
@@ -115,7 +115,7 @@ def test_a_model_is_left_as_it_computes(name: str, left: Callable[[str], Left]) 
     for part in (x, x[:1], x[:, :3] if name in ("slim roberta", "bert of pairs") else x[1:]):
         with torch.no_grad():
             torch.testing.assert_close(model(part), own.model(part), atol=1e-6, rtol=0)
-    assert predict.check(model).startswith(f"{min(len(x), kept.EXAMPLES)} test examples")
+    assert predict.check(model).startswith(f"Test examples, {1 if name == 'gpt' else min(len(x), kept.EXAMPLES)}: ")
     assert model.config["arm"] == name
 
 
@@ -204,6 +204,20 @@ def test_an_arm_leaves_the_model_that_it_records_and_no_bit_moves(
     loss = F.cross_entropy(model(one.prepare(one.test.inputs)), one.test.labels)
     assert loss.item() == pytest.approx(own["metrics"]["test_loss"], abs=1e-6)
     assert model.config["arm"] == "d/wanted" and model.config["outputs"]["classes"] == ["dark", "light"]
+
+
+def test_an_arm_killed_while_it_leaves_its_model_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(kept.ASKED, "wanted")
+    monkeypatch.setattr(kept, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path)
+    (record,) = records(paths.records_file(tmp_path, "smoke", "minimal"))
+    assert (record["arm"], record["seed"], record["status"]) == ("d/wanted", 0, "failed")
 
 
 def test_the_script_needs_nothing_of_effi() -> None:
