@@ -13,8 +13,9 @@ from effi.advice import remarks, rows
 from effi.advice.budget import Split, counted, refusal, side_by_side, split
 from effi.advice.delivery import Models, deliver, timed
 from effi.advice.methods import METHODS, Data, Method, data_of
+from effi.advice.reading import finished
 from effi.advice.rows import Row
-from effi.claims import Results, papers
+from effi.claims import papers
 from effi.errors import DataError, EffiError, NotebookError, ParameterError
 from effi.records import kept
 from effi.report.saving import save
@@ -95,7 +96,7 @@ def advise(
 def read(method: Method, results: Path, seconds: float, margin: float | None, checkpoint: str) -> list[Row]:
     """Rows of a method from what lies on disk; none where its baseline has no record."""
     paper = rows.with_margin(papers.load(method.paper), margin)
-    found = Results.read(results, SCALE, method.paper)
+    found = finished(results, SCALE, method.paper)
     return rows.rows_of(method, found, paper, sunk=bool(checkpoint), seconds=seconds)
 
 

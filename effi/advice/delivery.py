@@ -16,8 +16,9 @@ from scipy.stats import quantile_test
 
 from effi import paths
 from effi.advice import predict, rows
+from effi.advice.reading import finished
 from effi.advice.rows import Row
-from effi.claims import Results, stats
+from effi.claims import stats
 from effi.claims.stats import Interval
 from effi.cost import measure
 from effi.errors import RecordError
@@ -37,7 +38,7 @@ class Models:
 
     def of(self, paper: str, arm: str) -> Path:
         """The folder of an arm's model. RecordError where it left none."""
-        seeds = Results.read(self.results, self.scale, paper).seeds(arm)
+        seeds = finished(self.results, self.scale, paper).seeds(arm)
         if kept.SEED not in seeds:
             raise RecordError(f"{arm} has not finished at seed {kept.SEED}, whose model is kept: run it again")
         records = paths.records_file(self.results, self.scale, paper)
@@ -50,7 +51,7 @@ class Models:
 
     def plain(self, found: Sequence[Row]) -> Row:
         """The row whose baseline is best on validation."""
-        runs = [Results.read(self.results, self.scale, row.method.paper) for row in found]
+        runs = [finished(self.results, self.scale, row.method.paper) for row in found]
         pairs = [(run, row.baseline) for run, row in zip(runs, found, strict=True)]
         by = "accuracy" if all(run.holds(arm, "validation_accuracy") for run, arm in pairs) else "loss"
         sign = -1 if by == "loss" else 1

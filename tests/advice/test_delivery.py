@@ -38,7 +38,7 @@ class Left:
 
     def __init__(self, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.models, self.records = Models(results, "cpu"), dict[str, list[dict[str, Any]]]()
-        monkeypatch.setattr(Results, "read", lambda _, __, paper: Results(self.records.get(paper, [])))
+        monkeypatch.setattr(delivery, "finished", lambda _, __, paper: Results(self.records.get(paper, [])))
 
     def model(self, paper: str, arm: str, accuracy: float, *, times: int = 1, seed: int = 0) -> Path:
         scores = {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy}
