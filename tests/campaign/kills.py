@@ -96,8 +96,8 @@ class Campaign:
             if command.process.poll() is None:
                 self.kill(command, self.draw.choice(LAST) if last else "worker")
 
-    def _left(self) -> int:
-        return self.wanted - self.kills.total()
+    def _left(self) -> bool:
+        return self.kills.total() < self.wanted
 
     def kill(self, command: Command, victim: str) -> None:
         """Kill -9 of a worker, the kernel, the notebook's process, the command or everything, if it is there."""
