@@ -30,8 +30,11 @@ quick: $(STAMP) ## Lint and the tests that take no long, for every few minutes' 
 test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+	@$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
+		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
+		$(BIN)/pytest $(ARGS); tests=$$?; \
+		echo "the notebooks' stored outputs, compared beside these tests:"; \
+		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
 
 campaign: $(STAMP) ## Kills, full disks, bad input and more, done to the real thing; an hour; writes results/campaign.md
 	$(BIN)/python -m tests.campaign $(ARGS)
