@@ -93,6 +93,9 @@ def _adopt_on(device: str, trained: Sequence[Record], notebook: Notebook, result
             reasons += differences
             if same:
                 store.append(adoption.file(results_dir), [_line(notebook.paper, commit, same, there, here)])
+                # Sources that earlier lines join to these need no run of their own.
+                left = adoption.outdated([*makers.values()], results_dir, lambda source: source.key in present)
+                makers = {key: record for key, record in makers.items() if record in left}
     left = adoption.outdated(stale, results_dir, lambda source: source.key in present)
     return Adoption(notebook.paper, len(stale), len(stale) - len(left), tuple(reasons))
 
