@@ -258,3 +258,22 @@ def test_records_are_compared_on_their_own_device(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     adoption._adopt(notebook, str(tmp_path))
     assert asked == ["cpu", "cpu", "cuda"]
+
+
+def test_sources_that_an_earlier_adoption_joins_need_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (notebook,) = find(["minimal"])
+    provenance = {"provenance": {"versions": {}}, "device": "cpu"}
+    first, second, here = ({**made("a", effi), **provenance} for effi in "123")
+    runs: list[str] = []
+
+    def smoke(_: object, root: Path, *__: object) -> adoption.Bits:
+        runs.append(root.name)
+        return {("a", 0): second if root.name == "old" else here}
+
+    monkeypatch.setattr(adoption, "_smoke", smoke)
+    monkeypatch.setattr(adoption.adoption, "commits_of", lambda *_: iter([tmp_path / "old"]))
+    joined = {"device": "cpu", "sources": [{"old": first["source"], "new": second["source"]}]}
+    store.append(adoption.adoption.file(tmp_path), [joined])
+    found = adoption._adopt_on("cpu", [first, second], notebook, str(tmp_path))
+    assert (found.stale, found.adopted, found.reasons) == (2, 2, ())
+    assert runs == [paths.ROOT.name, "old"]
