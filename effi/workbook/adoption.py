@@ -6,6 +6,7 @@ Shown by the paper's notebook at smoke scale, run on this machine from the commi
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from effi.workbook.batch import Job, start
 from effi.workbook.notebook import SCALES, Notebook, find
 
 SMOKE = "smoke"
+READ = "README.md"  # the text of one's own that a notebook reads at smoke scale
 TRIED = 3  # commits that hold the modules of a record, each with another notebook
 
 
@@ -107,6 +109,8 @@ def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, st
     tried, broken = 0, []
     for tree in islice(adoption.commits_of(record, str(relative), folder), TRIED):
         tried += 1
+        if (text := paths.ROOT / READ).exists():  # data of a notebook, not what computes with them
+            shutil.copy(text, tree / READ)
         try:
             found = _smoke(replace(notebook, path=tree / relative), tree, record["device"], folder)
         except RecordError as error:
@@ -127,10 +131,11 @@ def _sources(records: Bits) -> dict[str, Source]:
 def _compared(there: Bits, here: Bits) -> tuple[list[tuple[Source, Source]], list[str]]:
     """Sources there and here of which all arms have the same bits; of each arm that has not, the first difference.
 
-    An arm that is finished there and missing here refuses its source whatever else that made; one that is here alone
-    is none of its business.
+    An arm that is finished there and missing here, at every seed, refuses its source whatever else that made; one that
+    is here alone is none of its business.
     """
-    gone = [old for key, old in there.items() if key not in here and old["status"] == "done"]
+    arms = {arm for arm, _ in here}
+    gone = [old for (arm, _), old in there.items() if arm not in arms and old["status"] == "done"]
     refused = {Source.read(old["source"]).key for old in gone}
     differ = {old["arm"]: adoption.missing(old) for old in reversed(gone)}
     bad, same = set(), {}

@@ -207,6 +207,12 @@ def test_an_arm_that_fails_or_disappears_refuses_the_source_it_shares(was: str, 
     assert compared(there, here) == (["2"], [told])
 
 
+def test_a_seed_that_smoke_scale_no_longer_trains_is_no_loss() -> None:
+    there = [made("a", "1"), made("a", "1", seed=1)]
+    assert compared(there, [made("a", "3")]) == (["1"], [])
+    assert compared(there, [made("b", "3")])[0] == []
+
+
 def test_a_failure_that_is_gone_is_no_loss() -> None:
     assert compared([made("a", "1"), made("b", "1", "failed")], [made("a", "3")]) == (["1"], [])
 
@@ -224,6 +230,8 @@ def candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcomes: list[A
 
     monkeypatch.setattr(adoption, "_smoke", smoke)
     trees = [tmp_path / str(number) for number in range(len(outcomes))]
+    for tree in trees:
+        tree.mkdir()
     monkeypatch.setattr(adoption.adoption, "commits_of", lambda *_: iter(trees))
     return asked
 
@@ -234,8 +242,10 @@ def test_a_commit_that_does_not_run_leaves_the_next_to_be_tried(
     (notebook,) = find(["minimal"])
     old = {**made("a", "1"), "device": "cpu"}
     asked = candidates(monkeypatch, tmp_path, [RecordError("it is broken"), {("a", 0): old}])
+    (tmp_path / "1" / "README.md").write_text("a text of another day")
     assert adoption._made_by(old, notebook, tmp_path) == ({("a", 0): old}, "1", [])
     assert asked == ["cpu", "cpu"]
+    assert (tmp_path / "1" / "README.md").read_bytes() == (paths.ROOT / "README.md").read_bytes()
     other = {**made("a", "2"), "device": "cpu"}
     told = ["no smoke run has the source that made it (2 commits tried, of at most 3)", "it is broken"]
     assert adoption._made_by(other, notebook, tmp_path) == ({}, "", told)
@@ -272,6 +282,7 @@ def test_sources_that_an_earlier_adoption_joins_need_one_run(monkeypatch: pytest
 
     monkeypatch.setattr(adoption, "_smoke", smoke)
     monkeypatch.setattr(adoption.adoption, "commits_of", lambda *_: iter([tmp_path / "old"]))
+    (tmp_path / "old").mkdir()
     joined = {"device": "cpu", "sources": [{"old": first["source"], "new": second["source"]}]}
     store.append(adoption.adoption.file(tmp_path), [joined])
     found = adoption._adopt_on("cpu", [first, second], notebook, str(tmp_path))
