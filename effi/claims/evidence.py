@@ -144,13 +144,14 @@ def evidence(case: Case, paper: Paper, results: Results) -> Evidence:
 
 
 def _seeds(case: Case, results: Results) -> list[int]:
-    """Seeds that all arms of the case have."""
+    """Seeds that all arms of the case have, and those that its metrics are about."""
     absent = [arm for arm in case.arms if arm not in results]
     failed = [f"{arm} failed ({results.failures[arm]})" for arm in absent if arm in results.failures]
     if absent:
         named = absent if len(absent) < len(case.arms) else case.test.arms
         raise _Missing("; ".join(failed) or f"{NOT_RUN}: {', '.join(named)}")
-    seeds = set.intersection(*(set(results.seeds(arm)) for arm in case.arms))
+    named = [*case.arms, *results.about(*case.metrics)]
+    seeds = set.intersection(*(set(results.seeds(arm)) for arm in named))
     if not seeds:
         raise _Missing(f"{NOT_AVAILABLE}: no seed that all of {', '.join(case.test.arms)} have")
     return sorted(seeds)

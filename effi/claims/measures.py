@@ -97,17 +97,17 @@ def bounds(metric: str, *, difference: bool = False) -> tuple[float, float]:
 
 def counted(metric: str) -> bool:
     """Whether a metric, or both of which it is made, are counted exactly: parameters, FLOPs, bytes of tensors."""
-    return all(_found(part, (*_COUNTED, *_patterns("counted"))) for part in _parts(metric))
+    return all(_found(part, (*_COUNTED, *_patterns("counted"))) for part in parts(metric))
 
 
 def timed(metric: str) -> bool:
     """Whether a clock measured the metric, or one of those of which it is made, so that a machine belongs to it."""
-    return any(_found(part, (*_TIMED, *_patterns("timed"))) for part in _parts(metric))
+    return any(_found(part, (*_TIMED, *_patterns("timed"))) for part in parts(metric))
 
 
 def _saved(metric: str) -> bool:
     """Whether the metric, or both of which it is made, are shares of a cost that are saved."""
-    return all(_found(part, _patterns("saved")) for part in _parts(metric))
+    return all(_found(part, _patterns("saved")) for part in parts(metric))
 
 
 def of_another(record: Record, metric: str) -> bool:
@@ -145,7 +145,7 @@ def _contents(folder: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml")))
 
 
-def _parts(metric: str) -> list[str]:
+def parts(metric: str) -> list[str]:
     """Both metrics of a difference or a ratio, else the metric itself."""
     return metric.replace(" / ", " - ").split(" - ")
 
@@ -167,7 +167,7 @@ def _found(metric: str, patterns: Iterable[str]) -> tuple[str, str] | None:
 
 def is_known(metric: str, own: Mapping[str, str]) -> bool:
     """Whether the metric, or both of a difference or ratio, are common ones or among a paper's `own` words."""
-    return all(_found(part, {**COMMON, **own}) for part in _parts(metric))
+    return all(_found(part, {**COMMON, **own}) for part in parts(metric))
 
 
 def words(metric: str) -> str:

@@ -77,9 +77,19 @@ class Results:
         """A metric of one arm over its seeds, in the shown unit. Raises RecordError when a seed does not hold it."""
         return [measures.value(record, metric) * measures.unit(metric).factor for record in self.seeds(arm).values()]
 
+    def about(self, *metrics: str) -> list[str]:
+        """Finished arms that metrics of a check on many arms are about: "saving/d/gpt/ligo" is about d/gpt/ligo."""
+        parts = [part for metric in metrics for part in measures.parts(metric) if "/" in part]
+        return [arm for arm in self._seeds if any(part.endswith(f"/{arm}") for part in parts)]
+
     def holds(self, arm: str, metric: str) -> bool:
-        """Whether every seed of an arm holds a metric. Errors as of `seeds`."""
-        return all(holds(record, metric) for record in self.seeds(arm).values())
+        """Whether every seed of an arm holds a metric; of a check every seed at which the arms it is about were trained.
+
+        Errors as of `seeds`.
+        """
+        others = [self._seeds[other].keys() for other in self.about(metric)]
+        found = [record for seed, record in self.seeds(arm).items() if all(seed in seeds for seeds in others)]
+        return bool(found) and all(holds(record, metric) for record in found)
 
     def history(self, arm: str, name: str) -> list[list[float]]:
         """A history of one arm as stored: a list per seed, cut to the shortest. RecordError when a seed has none."""

@@ -44,6 +44,20 @@ def test_only_seeds_that_both_arms_have_count() -> None:
     assert (found.protocol, found.lacking) == ("not reached", "2 seeds of 3")
 
 
+def test_a_check_on_many_arms_counts_at_the_seeds_of_the_arms_that_it_tells_of() -> None:
+    many, few = "closest_gain/{dataset}/many", "closest_gain/{dataset}/few"
+    test = {"rule": "ordering", "metric": f"{few} - {many}", "a": "check/gain"}
+    told = [{"closest_gain/d/many": 1.0, "closest_gain/d/few": 2.0}, {"closest_gain/d/many": 1.0}]
+    told.insert(1, {"closest_gain/d/many": 1.0, "closest_gain/d/few": 2.1})
+    checks = [{**record("check/gain", seed, **values), "dataset": None} for seed, values in enumerate(told)]
+    found = judged(test, checks + arm("d/many", NEW) + arm("d/few", OLD[:2]), datasets=["d"])
+    verdict = found.evidence[0].verdict
+    assert (found.here, verdict.n, verdict.mean) == ("for", 2, pytest.approx(1.05))
+    # Trained at every seed, and nothing told of one: that seed may be the one that speaks against it.
+    lost = judged(test, checks + arm("d/many", NEW) + arm("d/few", OLD), datasets=["d"])
+    assert lost.here == "not run" and lost.why.startswith("Not available: check/gain holds no 'closest_gain/d/few'")
+
+
 def test_a_test_is_judged_at_its_scales_alone() -> None:
     records = arm("d/new", NEW) + arm("d/old", OLD)
     found = judged({**BETTER, "scales": ["hours"]}, records)
