@@ -83,7 +83,7 @@ class Results:
         return [arm for arm in self._seeds if any(part.endswith(f"/{arm}") for part in parts)]
 
     def holds(self, arm: str, metric: str) -> bool:
-        """Whether every seed of an arm holds a metric; of a check every seed at which the arms it is about were trained.
+        """Whether every seed of an arm holds a metric; of a check every seed at which arms that it is about trained.
 
         Errors as of `seeds`.
         """
