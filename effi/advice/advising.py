@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from effi.advice.delivery import Models, deliver, timed
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.reading import finished
 from effi.advice.rows import Row
-from effi.claims import papers
-from effi.errors import DataError, EffiError, NotebookError, ParameterError
+from effi.claims import measures, papers, uncertainty
+from effi.errors import DataError, EffiError, NotebookError, ParameterError, duration
 from effi.records import kept
 from effi.report.saving import save
 from effi.report.tables import Table
@@ -24,6 +24,13 @@ from effi.workbook.batch import prepare
 from effi.workbook.notebook import find
 
 SCALE = "cpu"
+# Arms of every notebook that learn next to nothing.
+SIMPLE = {
+    "majority": "the most frequent class",
+    "logistic": "logistic regression",
+    "unigram": "counts of tokens",
+    "bigram": "counts of pairs of tokens",
+}
 NOTE = (
     "Each method beside its own baseline, trained here, so that two methods do not compare by what they keep. Chosen "
     "on validation, told on test: mean [95 % interval] over seeds. Seconds with search and source, of trainings side "
@@ -74,8 +81,8 @@ def advise(
 
     for remark in remarks.remarks(kind, where):
         tell(remark)
-    say("Looking at how long each method takes ...")
-    seconds = _seconds(methods, named, out.absolute() / "forecast.json", tell)
+    say("Looking at how long each method takes, for half of the time at most ...")
+    seconds = _seconds(methods, named, out.absolute() / "forecast.json", tell, began + budget / 2)
     left = budget - (time.time() - began)
     plan = split(seconds, left)
     if not plan.seeds:
@@ -83,8 +90,13 @@ def advise(
     tell(plan.told(left))
     _run(plan, named, results, began + budget, tell, quiet)
     found = [row for method in plan.seconds for row in read(method, results, plan.seconds[method], margin, checkpoint)]
+    if simple := floor(plan.seconds, results):
+        tell(simple)
     if not found:
-        raise NotebookError(f"No method came to an end in this time; run it again: {results} keeps what is done.")
+        raise NotebookError(
+            f"No method came to an end in {duration(budget)}; run it again with a --budget of twice as long: {results} "
+            f"keeps what is done. {simple}".strip()
+        )
     models = Models(results, SCALE)
     found = timed(found, models, out.absolute() / "inference.json")
     title = f"What would each method save on {where.name}? {SCALE} scale, up to {counted(plan.seeds)}"
@@ -100,6 +112,20 @@ def read(method: Method, results: Path, seconds: float, margin: float | None, ch
     return rows.rows_of(method, found, paper, sunk=bool(checkpoint), seconds=seconds)
 
 
+def floor(methods: Iterable[Method], results: Path) -> str:
+    """What simple ways reach on the data, on which a model must improve; empty before one was tried."""
+    told = dict[str, str]()
+    for method in methods:
+        found, paper = finished(results, SCALE, method.paper), papers.load(method.paper)
+        metric = paper.report["score"]
+        for arm in found.arms:
+            name = found.label(arm)
+            if name in SIMPLE and found.holds(arm, metric):
+                shown = uncertainty.shown(uncertainty.score([*found.seeds(arm).values()], metric), metric)
+                told.setdefault(SIMPLE[name], f"{measures.words(metric)} {shown.partition(' [')[0]}")
+    return f"Simple ways reach: {', '.join(f'{name} {value}' for name, value in told.items())}." if told else ""
+
+
 def _fitting(kind: Data, checkpoint: str) -> list[Method]:
     if not checkpoint:
         return list(METHODS[kind])
@@ -113,16 +139,22 @@ def _parameters(method: Method, dataset: str, seeds: int) -> dict[str, object]:
     return {"dataset": dataset, "only": method.arms, "seeds": list(range(seeds)), **method.parameters}
 
 
-def _seconds(methods: list[Method], dataset: str, file: Path, tell: Callable[[str], None]) -> Mapping[Method, float]:
+def _seconds(
+    methods: list[Method], dataset: str, file: Path, tell: Callable[[str], None], until: float
+) -> Mapping[Method, float]:
     """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence.
 
-    What was measured for the same parameters is read from `file`: a command that goes on need not look again.
+    What was measured for the same parameters is read from `file`: a command that goes on need not look again. After
+    the time `until` no further method is looked at once one is known.
     """
     known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     found = dict[Method, float]()
     for method in methods:
         parameters = _parameters(method, dataset, 1)
         key = json.dumps([method.paper, parameters], sort_keys=True)
+        if found and key not in known and time.time() > until:
+            tell(f"{method.name} is left out: half of the time went into looking; the same command looks at it next.")
+            continue
         try:
             if key not in known:
                 plan = workbook.dry_run(method.paper, SCALE, parameters)

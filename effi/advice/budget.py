@@ -55,7 +55,8 @@ class Split:
         said = f"A seed of each takes about: {named}."
         if self.left_out:
             said += f" Left out, as one seed does not fit: {', '.join(method.name for method in self.left_out)}."
-        return f"{said} {counted(self.seeds)} of each: about {duration(self.total)}, of {duration(budget)} left."
+        whole = f"{duration(self.total)}, {OVERHEAD_S} s for every start of a notebook among them"
+        return f"{said} {counted(self.seeds)} of each: about {whole}, of {duration(budget)} left."
 
 
 def split(seconds: Mapping[Method, float], budget: float) -> Split:

@@ -181,7 +181,11 @@ def grow(
     large: Annotated[Path, typer.Argument(help="Folder or file of the wanted configuration, or a file of its sizes.")],
     out: Annotated[Path, typer.Option(help="New folder for the grown model, which transformers loads.")],
     by: Annotated[
-        str, typer.Option(help="A rule such as copy or stack, ligo-0 (as it begins) or ligo (learned).")
+        str,
+        typer.Option(
+            help="copy, zero-pad, zero-pad-fixed, stack, interpolate, fpi, aki, hyperclone, lemon, select, ligo-0 (the "
+            "operator as it begins) or ligo (learned)."
+        ),
     ] = "copy",
     text: Annotated[
         str | None, typer.Option("--data", help="What ligo learns on: text:PATH, a file or folder.")

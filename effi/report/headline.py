@@ -17,6 +17,8 @@ from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 from effi.report.trades import unlearned_sentence
 
+FOUND = "That is what the records in results/ say, on the workbook's data: not on data of your own."
+
 
 def headline(paper: str, results_dir: str | Path = "results") -> Table:
     """A sentence with what the claims say at the highest scale that ran most of them, and the findings that lead.
@@ -70,7 +72,7 @@ def _dated(paper: str, happened: str) -> Table:
     now = datetime.now(UTC)
     dated = f"Outputs on this page are of the run that {happened} on {now.day} {now:%B %Y at %H:%M} UTC."
     later = "A later one whose tab was closed does not show here: press Run All again; finished trainings are kept."
-    return replace(headline(paper), notes=(f"{dated} {later}",))
+    return replace(headline(paper), notes=(FOUND, f"{dated} {later}"))
 
 
 def _place(paper: str) -> str:

@@ -75,7 +75,9 @@ def test_own_images_end_in_a_table_and_a_model(tmp_path: Path, monkeypatch: pyte
     (row,) = found.table.rows
     assert row[0] == "smaller or without MLP: mlp-small" and "test accuracy" in row[1] and "not available" not in row
     assert re.fullmatch(r"-?[\d.]+ % \[-?[\d.]+, -?[\d.]+\]", row[3])
-    assert row[-1].startswith(("cannot be told", "not worth it", "worth it")) and said[-1].startswith("A seed of each")
+    assert row[-1].startswith(("cannot be told", "not worth it", "worth it"))
+    plan, simple = said[-2:]
+    assert plan.startswith("A seed of each") and "logistic regression test accuracy" in simple
     page = advice.save(found, tmp_path / "out").read_text("utf-8")
     assert page.count(found.sentence) == page.count(found.model) == 1
     the_model_is_that_of_the_run(tmp_path / "out", folder)

@@ -56,7 +56,7 @@ def test_what_cannot_be_read_does_not_stop_a_notebook(tmp_path: Path) -> None:
 
 def test_a_page_brings_its_opening_up_to_date_and_says_of_which_run_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both speak of one place of the page; outside a notebook nothing is shown anew."""
-    shown: list[tuple[str, str]] = []
+    shown: list[tuple[str, ...]] = []
     for name in ("display", "update_display"):
         monkeypatch.setattr(
             f"IPython.display.{name}", lambda table, display_id: shown.append((*table.notes, display_id))
@@ -67,5 +67,5 @@ def test_a_page_brings_its_opening_up_to_date_and_says_of_which_run_it_is(monkey
     monkeypatch.setattr("IPython.core.getipython.get_ipython", object)
     renew("minimal")
     said = r"Outputs on this page are of the run that (\w+) on \d+ \w+ \d{4} at \d\d:\d\d UTC\. A later one .*"
-    assert [re.fullmatch(said, note)[1] for note, _ in shown] == ["began", "ended"]
-    assert len({place for _, place in shown}) == 1
+    assert [re.fullmatch(said, note)[1] for _, note, _ in shown] == ["began", "ended"]
+    assert len({place for *_, place in shown}) == 1

@@ -29,6 +29,7 @@ NOTE = (
     "Targets are scratch's validation losses after a half, three quarters and all of its steps, and its last "
     "validation accuracy; a mean is told where every seed that was trained reached the target. No saving exceeds 100 %."
 )
+SAYS_NOTHING = ("Of smoke scale: nothing has learned yet, and these numbers say nothing of any method.",)
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
 SHARES = (-math.inf, 100.0)
 
@@ -71,7 +72,7 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
         cells = [_saved(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target, kind in named]
         rows.append((arm, str(max(cell.seeds for cell in cells)), *(cell.told("") for cell in cells)))
     title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval]"
-    return Table(title, columns, tuple(rows), (NOTE,))
+    return Table(title, columns, tuple(rows), (*SAYS_NOTHING[: results.scale == "smoke"], NOTE))
 
 
 def saved(
@@ -109,7 +110,7 @@ def savings_dots(
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(shown)), shown)
     panels[0].set_ylim(len(shown) - 0.5, -0.5)  # a row without a point, too
-    return question(figure, title)
+    return question(figure, f"{title} (smoke scale: says nothing)" if results.scale == "smoke" else title)
 
 
 def recommendation(results: Results, group: str, arms: Sequence[str], *, check: str, sunk: bool = False) -> str:
