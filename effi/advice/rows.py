@@ -117,9 +117,15 @@ def _of_trade(method: Method, found: Recommendation, trade: Trade, seconds: floa
         _stored([*trade.pairs]),
         VERDICTS[found.decision],
         _more(trade, seconds) if _is_open(found, trade) else "",
-        str(found),
+        _why(found, trade),
         gained.mean,
     )
+
+
+def _why(found: Recommendation, trade: Trade) -> str:
+    """The recommendation; of few seeds, that nothing is sure of them, not even that a model has learned."""
+    seeds = trade.estimate.seeds
+    return str(found) if seeds >= LEAST_SEEDS else f"{found.group}: of {counted(seeds)} nothing is sure"
 
 
 def _is_open(found: Recommendation, trade: Trade) -> bool:

@@ -68,6 +68,7 @@ def test_one_seed_says_how_many_more_and_how_long_they_take() -> None:
     (row,) = read(SPARSE, texts(0.4, 0.0, seeds=1))
     assert (row.verdict, row.more) == ("cannot be told", "2 more seeds, about 2 min 00 s")
     assert row.cells[-1] == "cannot be told: 2 more seeds, about 2 min 00 s"
+    assert row.why == "mine/gpt: of 1 seed nothing is sure"
 
 
 def test_without_its_baseline_a_method_has_no_row() -> None:
