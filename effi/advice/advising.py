@@ -15,7 +15,7 @@ from effi.advice.delivery import Models, deliver, timed
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.reading import finished
 from effi.advice.rows import Row
-from effi.claims import measures, papers, uncertainty
+from effi.claims import papers
 from effi.errors import DataError, EffiError, NotebookError, ParameterError, duration
 from effi.records import kept
 from effi.report.saving import save
@@ -116,13 +116,11 @@ def floor(methods: Iterable[Method], results: Path) -> str:
     """What simple ways reach on the data, on which a model must improve; empty before one was tried."""
     told = dict[str, str]()
     for method in methods:
-        found, paper = finished(results, SCALE, method.paper), papers.load(method.paper)
-        metric = paper.report["score"]
+        found, metric = finished(results, SCALE, method.paper), papers.load(method.paper).report["score"]
         for arm in found.arms:
             name = found.label(arm)
             if name in SIMPLE and found.holds(arm, metric):
-                shown = uncertainty.shown(uncertainty.score([*found.seeds(arm).values()], metric), metric)
-                told.setdefault(SIMPLE[name], f"{measures.words(metric)} {shown.partition(' [')[0]}")
+                told.setdefault(SIMPLE[name], rows.reached([*found.seeds(arm).values()], metric))
     return f"Simple ways reach: {', '.join(f'{name} {value}' for name, value in told.items())}." if told else ""
 
 

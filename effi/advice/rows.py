@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from effi.advice.budget import counted
 from effi.advice.methods import INFERENCE, Method
@@ -18,6 +18,9 @@ from effi.report.instant_soup.kept import stored_bytes
 from effi.report.ligo import Saved, saved
 from effi.report.tables import Table
 from effi.report.trades import Recommendation, Trade, choose, trades
+
+if TYPE_CHECKING:
+    from effi.records import Record
 
 Verdict = Literal["worth it", "not worth it", "cannot be told"]
 VERDICTS: dict[str, Verdict] = {"take": "worth it", "stay": "not worth it", "cannot tell": "cannot be told"}
@@ -181,9 +184,14 @@ def _mean(found: Saved) -> float:
 
 def _kept(pairs: list[Pair], metric: str) -> str:
     """The metric, and how it differs from the baseline's."""
-    score = uncertainty.shown(uncertainty.score([pair.arm for pair in pairs], metric), metric).partition(" [")[0]
     change = uncertainty.shown(uncertainty.change(pairs, metric), metric, difference=True)
-    return f"{measures.words(metric)} {score} (change: {change})"
+    return f"{reached([pair.arm for pair in pairs], metric)} (change: {change})"
+
+
+def reached(records: Sequence[Record], metric: str) -> str:
+    """A metric in words and its mean: "test accuracy 98.3 %"."""
+    shown = uncertainty.shown(uncertainty.score(records, metric), metric)
+    return f"{measures.words(metric)} {shown.partition(' [')[0]}"
 
 
 def _stored(pairs: list[Pair]) -> str:

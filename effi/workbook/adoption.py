@@ -28,7 +28,6 @@ from effi.workbook.batch import Job, start
 from effi.workbook.notebook import SCALES, Notebook, find
 
 SMOKE = "smoke"
-READ = "README.md"  # the text of one's own that a notebook reads at smoke scale
 TRIED = 3  # commits that hold the modules of a record, each with another notebook
 
 
@@ -109,8 +108,8 @@ def _made_by(record: Record, notebook: Notebook, folder: Path) -> tuple[Bits, st
     tried, broken = 0, []
     for tree in islice(adoption.commits_of(record, str(relative), folder), TRIED):
         tried += 1
-        if (text := paths.ROOT / READ).exists():  # data of a notebook, not what computes with them
-            shutil.copy(text, tree / READ)
+        if paths.readme().exists():  # a text that a notebook reads at smoke scale: data, not what computes with them
+            shutil.copy(paths.readme(), tree)
         try:
             found = _smoke(replace(notebook, path=tree / relative), tree, record["device"], folder)
         except RecordError as error:

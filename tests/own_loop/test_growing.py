@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
 )
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from effi.cli import app
 from effi.errors import DataError, ParameterError
 from effi.ligo import GrowthOperator
-from effi.own_loop.growing import Lesson, grow
+from effi.own_loop.growing import WAYS, Lesson, grow
 
 TEXT = "\n".join(f"the cat {i % 7} sat on mat {i % 5} and the dog {i % 3} ran" for i in range(600))
 GPT = {"n_embd": 24, "n_layer": 4, "n_head": 3}
@@ -216,3 +218,8 @@ def test_the_command_says_what_it_wrote(folder: Path, monkeypatch: pytest.Monkey
     done = CliRunner().invoke(app, ["grow", "gpt", "gpt.json", "--out", "out", "--by", "hyperclone"])
     assert done.exit_code == 0 and "out holds a GPT2LMHeadModel of" in done.output
     assert AutoModelForCausalLM.from_pretrained(folder / "out").config.n_layer == 4
+
+
+def test_help_names_every_way_to_grow() -> None:
+    (by,) = (each for each in get_command(app).commands["grow"].params if each.name == "by")  # type: ignore[attr-defined]
+    assert set(WAYS) <= set(re.findall(r"[\w-]+", by.help))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -42,46 +42,39 @@ def cost_curves(
     Mean and 95 % interval over seeds, named at its end; the last value of arms in `levels` is dashed. Early values are
     cut off. Raises RecordError when no arm has both histories, and of seconds where no arm's steps were timed.
     """
-    chosen = _told(results.where(arms=arms).remembering(metric, "spent_flops"), results, by)
+    chosen = results.where(arms=arms).remembering(metric, "spent_flops")
+    bills = {arm: found for arm in chosen.arms if (found := _bills(results, arm, by))}
+    if not bills:
+        raise RecordError(f"No steps of {', '.join(chosen.arms)} were timed at every seed: run {CLOCK}.")
     figure, panels = plt.subplots(1, 2, sharey=True, figsize=(1.45 * SIZE[0], SIZE[1]))
     for axes, (words, paid) in zip(panels, PANELS.items(), strict=True):
-        _panel(axes, results, chosen, metric, by, paid=paid, levels=levels)
+        spent = {arm: _spent(found, paid=paid) for arm, found in bills.items()}
+        _panel(axes, chosen.where(arms=[*bills]), metric, spent, levels)
         axes.set(xlabel=f"{WORDS[by]}, {words}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     panels[0].set(ylabel=measures.title(metric))
     return question(figure, title)
 
 
-def _told(chosen: Results, results: Results, by: Account) -> Results:
-    """The arms of which the account is known at every seed."""
-    arms = [arm for arm in chosen.arms if all(by in bill for bill in _bills(results, arm))]
-    if not arms:
-        raise RecordError(f"No steps of {', '.join(chosen.arms)} were timed at every seed: run {CLOCK}.")
-    return chosen.where(arms=arms)
-
-
-def _bills(results: Results, arm: str) -> list[dict[str, Bill]]:
-    """What an arm cost, by account, a seed after another."""
-    clocks = results.seeds(CLOCK) if CLOCK in results else {}
-    group = results.group(arm)
+def _bills(results: Results, arm: str, by: Account) -> list[Bill]:
+    """What an arm cost, a seed after another; nothing where that is not known of every seed."""
+    clocks, group = results.seeds(CLOCK) if CLOCK in results else {}, results.group(arm)
     seeds = results.seeds(arm).items()
-    return [bills_of(record, clocked([clocks[seed]] if seed in clocks else [], group)) for seed, record in seeds]
+    found = [bills_of(record, clocked([clocks[seed]] if seed in clocks else [], group)) for seed, record in seeds]
+    return [bill[by] for bill in found] if all(by in bill for bill in found) else []
 
 
-def _spent(results: Results, arm: str, by: Account, *, paid: bool) -> np.ndarray:
+def _spent(bills: Sequence[Bill], *, paid: bool) -> np.ndarray:
     """Mean over seeds at every evaluation, the source's training before it where that is paid."""
-    bills = [bill[by] for bill in _bills(results, arm)]
     length = min(len(bill.own) for bill in bills)
     return np.mean([np.array(bill.own[:length]) + paid * bill.source for bill in bills], axis=0)
 
 
-def _panel(
-    axes: Axes, every: Results, results: Results, metric: str, by: Account, *, paid: bool, levels: Sequence[str]
-) -> None:
+def _panel(axes: Axes, results: Results, metric: str, spent: Mapping[str, np.ndarray], levels: Sequence[str]) -> None:
     factor, names, ends, lines = measures.unit(metric).factor, results.labels(), [], list[Any]()
     early, late = list[float](), list[float]()
     for arm in results.arms:
-        x = _spent(every, arm, by, paid=paid)
+        x = spent[arm]
         samples = [[factor * value for value in values] for values in zip(*results.history(arm, metric), strict=True)]
         colour = colour_of(results.label(arm))
         means = band(axes, x.tolist(), samples, colour, within=measures.bounds(metric))

@@ -29,7 +29,7 @@ NOTE = (
     "Targets are scratch's validation losses after a half, three quarters and all of its steps, and its last "
     "validation accuracy; a mean is told where every seed that was trained reached the target. No saving exceeds 100 %."
 )
-SAYS_NOTHING = ("Of smoke scale: nothing has learned yet, and these numbers say nothing of any method.",)
+SMOKE = "Of smoke scale: nothing has learned yet, and these numbers say nothing of any method."
 KINDS = {"saving": "gross", "net_saving": "net of the source"}
 SHARES = (-math.inf, 100.0)
 
@@ -72,7 +72,7 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
         cells = [_saved(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target, kind in named]
         rows.append((arm, str(max(cell.seeds for cell in cells)), *(cell.told("") for cell in cells)))
     title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval]"
-    return Table(title, columns, tuple(rows), (*SAYS_NOTHING[: results.scale == "smoke"], NOTE))
+    return Table(title, columns, tuple(rows), (SMOKE, NOTE) if results.scale == "smoke" else (NOTE,))
 
 
 def saved(
@@ -142,10 +142,8 @@ def best_and_worst(results: Results, group: str, paper: Paper) -> tuple[str, str
     offered = {arm: _saved(records, "net_saving_flops", f"final/{group}/{arm}") for arm in paper.report["offered"]}
     sure = {arm: span for arm, saved in offered.items() if (span := saved.span) and span.low > 0}
     arm = max(sure, key=lambda name: sure[name].mean, default="")
-    told = [_saved(records, f"net_saving_{account}", f"final/{group}/{arm}") for account in ACCOUNTS] if arm else []
-    shares = (
-        f"{each.told()} of the {WORDS[account]}" for each, account in zip(told, ACCOUNTS, strict=False) if each.span
-    )
+    told = {account: _saved(records, f"net_saving_{account}", f"final/{group}/{arm}") for account in ACCOUNTS}
+    shares = (f"{each.told()} of the {WORDS[account]}" for account, each in told.items() if each.span)
     best = f"{group}/{arm}: saves {' and '.join(shares)} until scratch's last loss" if arm else ""
     for name, account in product(paper.report["method"], ACCOUNTS):
         found = _saved(records, f"net_saving_{account}", f"final/{group}/{name}")
