@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from effi import workbook
+from effi import paths, workbook
 from effi.advice import remarks, rows
-from effi.advice.budget import Split, counted, refusal, side_by_side, split
+from effi.advice.budget import OVERHEAD_S, Split, fits, refusal, side_by_side, split, stages
 from effi.advice.delivery import Models, deliver, timed
 from effi.advice.methods import METHODS, Data, Method, data_of
 from effi.advice.reading import finished
@@ -41,7 +41,10 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Advice:
-    """What was found: the sentence on top, the table, what was said on the way, and where records and model lie."""
+    """What was found: the sentence on top, the table, what was said on the way, and where records and model lie.
+
+    `ended` says that a method came to an end, and `papers` which did.
+    """
 
     sentence: str
     table: Table
@@ -49,6 +52,11 @@ class Advice:
     results: Path
     papers: tuple[str, ...]
     model: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether the table tells anything of a method."""
+        return bool(self.papers)
 
 
 def advise(
@@ -64,7 +72,7 @@ def advise(
     """Try every method that fits the data within `budget` seconds; what is recorded in `out` is kept and counts.
 
     `margin` is what may be lost, in points of accuracy or nats of loss (None: each paper's). ParameterError and
-    DataError before anything runs; NotebookError where nothing could be tried.
+    DataError before anything runs, and where no method fits the data or the time.
     """
     began, (kind, path) = time.time(), data_of(dataset)
     where = Path(path).expanduser().absolute()
@@ -82,34 +90,34 @@ def advise(
     for remark in remarks.remarks(kind, where):
         tell(remark)
     say("Looking at how long each method takes, for half of the time at most ...")
-    seconds = _seconds(methods, named, out.absolute() / "forecast.json", tell, began + budget / 2)
+    forecast = Forecast(out.absolute() / "forecast.json", named)
+    seconds = _seconds(methods, forecast, tell, began + budget / 2)
     left = budget - (time.time() - began)
     plan = split(seconds, left)
-    if not plan.seeds:
+    if not plan.seconds:
         raise ParameterError(refusal(seconds, left))
     tell(plan.told(left))
-    _run(plan, named, results, began + budget, tell, quiet)
-    found = [row for method in plan.seconds for row in read(method, results, plan.seconds[method], margin, checkpoint)]
+    took = {**seconds, **_run(plan, forecast, results, began + budget, tell, quiet)}
+    found = [row for method in took for row in read(method, results, took[method], margin, checkpoint)]
     if simple := floor(plan.seconds, results):
         tell(simple)
-    if not found:
-        raise NotebookError(
-            f"No method came to an end in {duration(budget)}; run it again with a --budget of twice as long: {results} "
-            f"keeps what is done. {simple}".strip()
-        )
-    models = Models(results, SCALE)
-    found = timed(found, models, out.absolute() / "inference.json")
-    title = f"What would each method save on {where.name}? {SCALE} scale, up to {counted(plan.seeds)}"
-    tried = tuple(dict.fromkeys(row.method.paper for row in found))
-    table, model = rows.table(found, title, (NOTE,)), deliver(found, models, out)
-    return Advice(rows.recommendation(found), table, tuple(said), results, tried, model)
+    ended, models = [row for row in found if row.arm], Models(results, SCALE)
+    if not ended:
+        tell(f"No method came to an end in {duration(budget)}. The same command goes on; give it more time.")
+    told = {row.arm: row for row in timed(ended, models, out.absolute() / "inference.json")}
+    found = [told.get(row.arm, row) for row in found]
+    title = f"What would each method save on {where.name}? {SCALE} scale"
+    tried = tuple(dict.fromkeys(row.method.paper for row in ended))
+    model = deliver(ended, models, out) if ended else "No model is left: none is finished."
+    return Advice(rows.recommendation(found), rows.table(found, title, (NOTE,)), tuple(said), results, tried, model)
 
 
 def read(method: Method, results: Path, seconds: float, margin: float | None, checkpoint: str) -> list[Row]:
-    """Rows of a method from what lies on disk; none where its baseline has no record."""
+    """Rows of a method from what lies on disk; one that says so where it came to no end."""
     paper = rows.with_margin(papers.load(method.paper), margin)
     found = finished(results, SCALE, method.paper)
-    return rows.rows_of(method, found, paper, sunk=bool(checkpoint), seconds=seconds)
+    told = rows.rows_of(method, found, paper, sunk=bool(checkpoint), seconds=seconds)
+    return told or [rows.unfinished(method, found, seconds)]
 
 
 def floor(methods: Iterable[Method], results: Path) -> str:
@@ -137,57 +145,111 @@ def _parameters(method: Method, dataset: str, seeds: int) -> dict[str, object]:
     return {"dataset": dataset, "only": method.arms, "seeds": list(range(seeds)), **method.parameters}
 
 
+class Forecast:
+    """Seconds of one seed of each method on a data set: of a dry run, and of a real one as soon as there was one."""
+
+    def __init__(self, file: Path, dataset: str) -> None:
+        self.dataset, self._file = dataset, file
+        self._known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+    def parameters(self, method: Method, seeds: int = 1) -> dict[str, object]:
+        """What the method's notebook is given."""
+        return _parameters(method, self.dataset, seeds)
+
+    def of(self, method: Method) -> float | None:
+        """What is known; None before anything is."""
+        return self._known.get(self._key(method))
+
+    def learn(self, method: Method, seconds: float) -> float:
+        """Keep what was measured: a command that goes on need not look again."""
+        self._known[self._key(method)] = seconds
+        save(self._file, json.dumps(self._known, indent=1))
+        return seconds
+
+    def _key(self, method: Method) -> str:
+        return json.dumps([method.paper, self.parameters(method)], sort_keys=True)
+
+
 def _seconds(
-    methods: list[Method], dataset: str, file: Path, tell: Callable[[str], None], until: float
+    methods: list[Method], forecast: Forecast, tell: Callable[[str], None], until: float
 ) -> Mapping[Method, float]:
     """What one seed of each method takes; one whose notebook refuses the data is passed over with its sentence.
 
-    What was measured for the same parameters is read from `file`: a command that goes on need not look again. After
-    the time `until` no further method is looked at once one is known.
+    After the time `until` no further method is looked at once one is known.
     """
-    known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     found = dict[Method, float]()
     for method in methods:
-        parameters = _parameters(method, dataset, 1)
-        key = json.dumps([method.paper, parameters], sort_keys=True)
-        if found and key not in known and time.time() > until:
+        known = forecast.of(method)
+        if found and known is None and time.time() > until:
             tell(f"{method.name} is left out: half of the time went into looking; the same command looks at it next.")
             continue
         try:
-            if key not in known:
-                plan = workbook.dry_run(method.paper, SCALE, parameters)
-                known[key] = side_by_side(sum(row["hours"] for row in plan))
-                save(file, json.dumps(known, indent=1))
+            found[method] = forecast.learn(method, _looked(method, forecast)) if known is None else known
         except (DataError, ParameterError, NotebookError) as error:
             tell(f"{method.name} is passed over. {error}")
-            continue
-        found[method] = known[key]
     return found
 
 
-def _run(plan: Split, dataset: str, results: Path, until: float, tell: Callable[[str], None], quiet: bool) -> None:
+def _looked(method: Method, forecast: Forecast) -> float:
+    plan = workbook.dry_run(method.paper, SCALE, forecast.parameters(method))
+    return side_by_side(sum(row["hours"] for row in plan))
+
+
+def _run(
+    plan: Split, forecast: Forecast, results: Path, until: float, tell: Callable[[str], None], quiet: bool
+) -> Mapping[Method, float]:
     """Notebooks one after another, until the time is over; what fails is told, and the others go on.
 
     One seed of every method first: a notebook trains arm by arm, and a time cut short would leave baselines alone.
+    Returns the seconds of one seed of each, measured where it was trained just now.
     """
-    methods = sorted(plan.seconds, key=lambda each: plan.seconds[each])
-    for seeds, method in ((seeds, method) for seeds in sorted({1, plan.seeds}) for method in methods):
-        try:
-            (outcome,) = workbook.run(
-                [method.paper],
-                scale=SCALE,
-                parameters=_parameters(method, dataset, seeds),
-                results_dir=str(results),
-                quiet=quiet,
-                judged=False,
-                until=until,
-                surroundings={kept.ASKED: ",".join(method.arms)},
-            )
-        except EffiError as error:
-            tell(f"{method.name}: {error}")
-            continue
-        if outcome.status == "stopped":
-            tell(f"{method.name}: the time was over; what is finished counts, and the same command goes on.")
-            return
-        if outcome.error:
-            tell(f"{method.name}: {outcome.error}")
+    seconds, had = dict(plan.seconds), dict.fromkeys(plan.seconds, 0)
+    for seeds in stages():
+        for method in sorted(seconds, key=lambda each: seconds[each]):
+            more, began = seeds - had[method], time.time()
+            if seeds > 1 and not (had[method] and fits(more, seconds[method], until - began)):
+                continue
+            ended = _trained(method, forecast.parameters(method, seeds), results, until, tell, quiet)
+            if ended == "stopped":
+                tell(f"{method.name}: the time was over; what is finished counts, and the same command goes on.")
+                return seconds
+            if ended == "done":
+                had[method] = seeds
+                if _all_new(results, method):
+                    measured = max(1.0, time.time() - began - OVERHEAD_S) / more
+                    seconds[method] = forecast.learn(method, measured)
+    return seconds
+
+
+def _trained(
+    method: Method,
+    parameters: dict[str, object],
+    results: Path,
+    until: float,
+    tell: Callable[[str], None],
+    quiet: bool,
+) -> str:
+    """How the notebook ended: done, failed or stopped; why it failed is told."""
+    try:
+        (outcome,) = workbook.run(
+            [method.paper],
+            scale=SCALE,
+            parameters=parameters,
+            results_dir=str(results),
+            quiet=quiet,
+            judged=False,
+            until=until,
+            surroundings={kept.ASKED: ",".join(method.arms)},
+        )
+    except EffiError as error:
+        tell(f"{method.name}: {error}")
+        return "failed"
+    if outcome.error and outcome.status != "stopped":
+        tell(f"{method.name}: {outcome.error}")
+    return outcome.status
+
+
+def _all_new(results: Path, method: Method) -> bool:
+    """Whether the run that just ended trained all its arms; one that kept some took less than a seed takes."""
+    file = paths.records_file(results, SCALE, method.paper).with_name("progress.json")
+    return file.exists() and not json.loads(file.read_text("utf-8"))["kept"]

@@ -1,4 +1,4 @@
-"""A time given in words, and how many seeds of which methods fit in it."""
+"""A time given in words, and which methods fit in it with how many seeds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from effi.errors import ParameterError, duration
 UNITS = {"s": 1, "m": 60, "h": 3600}
 # Kernel start, data, figures and tables of a notebook.
 OVERHEAD_S = 45
+# Of fewer seeds nothing is sure; of more, methods that are still open are left to their notebooks.
+LEAST_SEEDS = 3
 MOST_SEEDS = 5
 # Of the time, what is planned: a step is measured once, on a machine that others may use later.
 PLANNED = 0.8
@@ -31,23 +33,22 @@ def counted(seeds: int) -> str:
     return f"{seeds} seed{'s' * (seeds != 1)}"
 
 
-def notebooks(seeds: int) -> int:
-    """How often a method's notebook runs: for one seed, and then for all of them."""
-    return min(2, seeds)
+def stages() -> tuple[int, ...]:
+    """Seeds that methods get in turn: one each, then as many as a verdict wants, then the most."""
+    return tuple(sorted({1, min(LEAST_SEEDS, MOST_SEEDS), MOST_SEEDS}))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Seeds that every method gets, seconds of one seed of each, and the methods that do not fit even once."""
+    """Seconds of one seed of each method, and the methods that do not fit even once."""
 
-    seeds: int
     seconds: Mapping[Method, float]
     left_out: tuple[Method, ...]
 
     @property
     def total(self) -> float:
-        """Seconds that all of it is expected to take."""
-        return sum(notebooks(self.seeds) * OVERHEAD_S + self.seeds * each for each in self.seconds.values())
+        """Seconds that one seed of each is expected to take."""
+        return sum(wanted(1, each) for each in self.seconds.values())
 
     def told(self, budget: float) -> str:
         """What will be done, said before it starts."""
@@ -55,20 +56,31 @@ class Split:
         said = f"A seed of each takes about: {named}."
         if self.left_out:
             said += f" Left out, as one seed does not fit: {', '.join(method.name for method in self.left_out)}."
-        whole = f"{duration(self.total)}, {OVERHEAD_S} s for every start of a notebook among them"
-        return f"{said} {counted(self.seeds)} of each: about {whole}, of {duration(budget)} left."
+        more = " and ".join(map(str, stages()[1:]))
+        return (
+            f"{said} One of each comes first: about {duration(self.total)} of {duration(budget)} left, {OVERHEAD_S} s "
+            f"for every start of a notebook among them. Then {more} seeds, the quickest first, of those that still fit."
+        )
+
+
+def wanted(seeds: int, seconds: float) -> float:
+    """Seconds of a notebook with so many more seeds."""
+    return OVERHEAD_S + seeds * seconds
+
+
+def fits(seeds: int, seconds: float, left: float) -> bool:
+    """Whether so many more seeds fit into four fifths of the time that is left."""
+    return wanted(seeds, seconds) <= PLANNED * left
 
 
 def split(seconds: Mapping[Method, float], budget: float) -> Split:
-    """As many seeds for all as fit into four fifths of the time, at most 5; the dearest left out where not one does."""
-    kept, left, planned = dict(seconds), list[Method](), PLANNED * budget
-    while kept and sum(OVERHEAD_S + each for each in kept.values()) > planned:
+    """One seed of each in four fifths of the time; the dearest left out until the others fit."""
+    kept, left = dict(seconds), list[Method]()
+    while kept and Split(kept, ()).total > PLANNED * budget:
         dearest = max(kept, key=lambda method: kept[method])
         left.append(dearest)
         del kept[dearest]
-    plans = [Split(seeds, kept, tuple(left)) for seeds in range(MOST_SEEDS, 1, -1)]
-    one = Split(min(1, len(kept)), kept, tuple(left))
-    return next((plan for plan in plans if kept and plan.total <= planned), one)
+    return Split(kept, tuple(left))
 
 
 def refusal(seconds: Mapping[Method, float], budget: float) -> str:
@@ -76,10 +88,10 @@ def refusal(seconds: Mapping[Method, float], budget: float) -> str:
     if not seconds:
         return "No method of the workbook can be tried on this data; why is said above."
     quickest = min(seconds, key=lambda method: seconds[method])
-    wanted = (OVERHEAD_S + seconds[quickest]) / PLANNED
+    whole = wanted(1, seconds[quickest]) / PLANNED
     return (
         f"--budget leaves {duration(max(0.0, budget))} to train in, and one seed of {quickest.name}, the quickest "
-        f"method, wants {duration(wanted)}: give more. The times that were measured are kept, so that they are not "
+        f"method, wants {duration(whole)}: give more. The times that were measured are kept, so that they are not "
         "measured again."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from effi.advice.budget import counted
+from effi.advice.budget import LEAST_SEEDS, counted
 from effi.advice.methods import INFERENCE, Method
 from effi.claims import Results, measures, stats, uncertainty
 from effi.claims.papers import NOT_AVAILABLE, Paper
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 Verdict = Literal["worth it", "not worth it", "cannot be told"]
 VERDICTS: dict[str, Verdict] = {"take": "worth it", "stay": "not worth it", "cannot tell": "cannot be told"}
 COLUMNS = ("method", "kept", "training seconds saved", "inference seconds saved", "weights stored", "asks", "verdict")
-LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a method does on one model; `gain` is the mean saving in %, by which rows are ranked."""
+    """What a method does on one model; `gain` is the mean saving in %, by which rows are ranked.
+
+    Without an `arm`: the method came to no end.
+    """
 
     method: Method
     group: str
@@ -54,7 +56,7 @@ class Row:
         """As the table shows it."""
         inference = self.inference or INFERENCE[self.method.model]
         said = f"{self.verdict}{': ' * bool(self.more)}{self.more}"
-        name = f"{self.method.name}: {self.arm.removeprefix(f'{self.group}/')}"
+        name = f"{self.method.name}{': ' * bool(self.arm)}{self.arm.removeprefix(f'{self.group}/')}"
         return name, self.kept, self.saved, inference, self.memory, self.method.asks, said
 
 
@@ -67,6 +69,13 @@ def rows_of(method: Method, results: Results, paper: Paper, *, sunk: bool, secon
         return []
     make = _grown if paper.report.get("savings") else _traded
     return list(make(method, results, paper, sunk, seconds))
+
+
+def unfinished(method: Method, results: Results, seconds: float) -> Row:
+    """The row of a method that came to no end in the time."""
+    count = len([arm for arm in method.arms if results.where(variant=arm)])
+    ended = f"{count} of {len(method.arms)} arms finished"
+    return Row(method, "", "", ended, "", "", "cannot be told", _seeds(1, seconds), ended, 0.0, NOT_AVAILABLE)
 
 
 def table(rows: list[Row], title: str, notes: tuple[str, ...] = ()) -> Table:

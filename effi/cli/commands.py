@@ -120,6 +120,7 @@ def advise(
             dataset, budget=seconds, out=out, margin=margin, checkpoint=model, say=typer.echo, quiet=quiet
         )
     print(f"\n{found.sentence}\n\n{found.table.text()}\n\n{found.model}\npage: {advice.save(found, out)}")
+    raise typer.Exit(int(not found.ended))
 
 
 @app.command()

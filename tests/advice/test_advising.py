@@ -18,7 +18,7 @@ from PIL import Image
 
 from effi import advice, data, workbook
 from effi.advice import advising, predict
-from effi.advice.budget import Split
+from effi.advice.budget import OVERHEAD_S, Split
 from effi.advice.methods import METHODS
 from effi.claims import Results
 from effi.errors import ParameterError
@@ -115,18 +115,60 @@ def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_one_seed_of_each_method_comes_first_and_a_time_that_is_over_ends_all(
+class Clock:
+    """Seconds that notebooks take, and what each is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, results: Path, takes: Mapping[str, float]) -> None:
+        self.now, self.asked, self.results, self.takes = 0.0, list[Any](), results, takes
+        monkeypatch.setattr(advising.time, "time", lambda: self.now)
+        monkeypatch.setattr(workbook, "run", self.executed)
+
+    def executed(self, papers: list[str], *, parameters: dict[str, Any], until: float, **_: Any) -> list[Any]:
+        (paper,) = papers
+        had = sum(each[0] == paper for each in self.asked)
+        self.asked.append((paper, len(parameters["seeds"])))
+        self.now += OVERHEAD_S + self.takes[paper] * (len(parameters["seeds"]) - (0, 1, 3)[had])
+        folder = self.results / "cpu" / paper
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "progress.json").write_text(f'{{"kept": {had}}}')
+        return [workbook.Outcome(paper, "stopped" if self.now > until else "done", 0.0)]
+
+
+def test_one_seed_of_each_comes_first_and_more_by_what_the_first_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, said, ends = list[Any](), list[str](), ["done", "done", "done", "stopped"]
-
-    def executed(papers: list[str], *, parameters: dict[str, Any], **_: Any) -> list[workbook.Outcome]:
-        asked.append((papers[0], parameters["seeds"]))
-        return [workbook.Outcome(papers[0], ends[len(asked) - 1], 0.0)]
-
-    monkeypatch.setattr(workbook, "run", executed)
+    said = list[str]()
     _, ticket, growth, _ = METHODS["folder"]
-    plan = Split(3, {growth: 9.0, MINIMAL: 1.0}, (ticket,))
-    advising._run(plan, "folder:data", tmp_path, math.inf, said.append, True)
-    assert asked == [("minimal", [0]), ("ligo", [0]), ("minimal", [0, 1, 2]), ("ligo", [0, 1, 2])]
+    clock = Clock(monkeypatch, tmp_path, {"minimal": 20.0, "ligo": 300.0})
+    forecast = advising.Forecast(tmp_path / "forecast.json", "folder:data")
+    # Growth is said to be quickest and takes fifteen times as long: two seeds more would not fit any more.
+    plan = Split({growth: 9.0, MINIMAL: 20.0}, (ticket,))
+    took = advising._run(plan, forecast, tmp_path, 900.0, said.append, True)
+    assert clock.asked == [("ligo", 1), ("minimal", 1), ("minimal", 3), ("minimal", 5)] and not said
+    assert took == {growth: 300.0, MINIMAL: 20.0}
+    again = advising.Forecast(tmp_path / "forecast.json", "folder:data")
+    assert again.of(growth) == 300.0 and again.of(ticket) is None
+
+
+def test_a_time_that_is_over_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, growth = list[str](), METHODS["folder"][2]
+    clock = Clock(monkeypatch, tmp_path, {"minimal": 1.0, "ligo": 300.0})
+    forecast = advising.Forecast(tmp_path / "forecast.json", "folder:data")
+    advising._run(Split({growth: 9.0, MINIMAL: 1.0}, ()), forecast, tmp_path, 200.0, said.append, True)
+    assert clock.asked == [("minimal", 1), ("ligo", 1)] and forecast.of(growth) is None
     assert said == ["growth: the time was over; what is finished counts, and the same command goes on."]
+
+
+def test_where_no_method_ends_there_is_a_page_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, tmp_path / "out" / "results", {"minimal": 1e6})
+    monkeypatch.setattr(advising, "METHODS", {"folder": (MINIMAL,)})
+    monkeypatch.setattr(workbook, "dry_run", lambda *_: [{"hours": 0.001}])
+    said = list[str]()
+    folder = images(tmp_path / "data", 12)
+    found = advice.advise(f"folder:{folder}", budget=600.0, out=tmp_path / "out", say=said.append, quiet=True)
+    assert not found.ended and found.sentence == "Nothing can be told in this time; until it can, train as you do."
+    ((name, kept, *_, verdict),) = found.table.rows
+    assert (name, kept) == ("smaller or without MLP", "0 of 5 arms finished")
+    assert verdict.startswith("cannot be told: 1 more seed, about ")
+    page = advice.save(found, tmp_path / "out").read_text("utf-8")
+    assert "No method came to an end in 10 min 00 s. The same command goes on; give it more time." in page

@@ -23,17 +23,22 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         seconds_of(text)
 
 
-def test_all_methods_get_as_many_seeds_as_fit() -> None:
-    found = split({MINIMAL: 100.0, TICKET: 50.0}, (4 * OVERHEAD_S + 3 * 150) / PLANNED)
-    assert (found.seeds, found.left_out) == (3, ()) and found.total == 4 * OVERHEAD_S + 450
-    assert split({MINIMAL: 1.0}, 3600).seeds == budget.MOST_SEEDS
+def test_one_seed_of_each_comes_first_and_more_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = split({MINIMAL: 100.0, TICKET: 50.0}, (2 * OVERHEAD_S + 150) / PLANNED)
+    assert (dict(found.seconds), found.left_out) == ({MINIMAL: 100.0, TICKET: 50.0}, ())
+    assert found.total == 2 * OVERHEAD_S + 150 and "One of each comes first: about 4 min" in found.told(300)
+    assert "Then 3 and 5 seeds, the quickest first" in found.told(300) and budget.stages() == (1, 3, 5)
+    needed = (OVERHEAD_S + 2 * 50) / PLANNED
+    assert budget.fits(2, 50.0, needed + 0.1) and not budget.fits(2, 50.0, needed - 0.1)
+    monkeypatch.setattr(budget, "MOST_SEEDS", 1)
+    assert budget.stages() == (1,)
 
 
 def test_the_dearest_is_left_out_where_not_one_seed_of_each_fits() -> None:
     found = split({MINIMAL: 100.0, TICKET: 50.0, GROWTH: 900.0}, (2 * OVERHEAD_S + 160) / PLANNED)
-    assert found.left_out == (GROWTH,) and found.seeds == 1 and GROWTH not in found.seconds
+    assert found.left_out == (GROWTH,) and list(found.seconds) == [MINIMAL, TICKET]
     assert "Left out, as one seed does not fit: growth." in found.told(250)
-    assert split({GROWTH: 900.0}, 60).seeds == 0
+    assert not split({GROWTH: 900.0}, 60).seconds
 
 
 def test_a_time_too_short_is_refused_with_what_would_do() -> None:
@@ -41,7 +46,7 @@ def test_a_time_too_short_is_refused_with_what_would_do() -> None:
     assert said.startswith(
         "--budget leaves 0 s to train in, and one seed of smaller or without MLP, the quickest method"
     )
-    assert "wants 2 min 30 s: give more." in said and split({MINIMAL: 75.0}, 151).seeds == 1
+    assert "wants 2 min 30 s: give more." in said and split({MINIMAL: 75.0}, 151).seconds
     assert "why is said above" in budget.refusal({}, 100.0)
 
 
