@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from effi.bench import gpts, gpu, growth, soups, sparsity, suites, tickets
+from effi.bench import gpts, gpu, growth, scale, soups, sparsity, suites, tickets
 from effi.bench.rounds import Case, timed
 from effi.bench.shown import newest, now, save, table
 from effi.errors import ParameterError, did_you_mean
@@ -20,6 +20,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "instant_soup": soups.instant_soup,
     "mixed_sparsity": sparsity.mixed_sparsity,
     "ligo": growth.ligo,
+    "scale": scale.scale,
     "gpu": gpu.timed_by_events,
     "gpu_gpt": gpu.gpt_by_events,
 }

@@ -105,12 +105,16 @@ class PaperClaim:
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of what was learned, and the tests that carry it; told of runs at `scales`, of any without them."""
+    """What was learned, and the tests that carry it; told of runs at `scales`, of any without them.
+
+    `short` is its gist in one plain sentence, for who reads nothing else; empty for one that leads no page.
+    """
 
     id: str
     text: str
     tests: tuple[Comparison, ...]
     scales: tuple[str, ...] = ()
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,7 @@ def _finding(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Finding:
     tests = tuple(_comparison(test, entry["id"], content) for test in entry["tests"])
     if not tests:
         raise ParameterError(f"{entry['id']} lists no tests: give those that carry it.")
-    return Finding(entry["id"], entry["text"], tests, tuple(entry.get("scales", ())))
+    return Finding(entry["id"], entry["text"], tests, tuple(entry.get("scales", ())), entry.get("short", ""))
 
 
 _REPORT = ("baseline", "method", "headline", "score", "margin", "metrics", "price_per_gpu_hour")

@@ -74,6 +74,9 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
     results_dir: Results = "results",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
+    workers: Annotated[
+        str, typer.Option(help="local, dask://HOST:PORT, slurm or slurm:N; with --dry-run how many.")
+    ] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
     """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts.
@@ -82,15 +85,24 @@ def run(
     """
     from effi import workbook
     from effi.cli import screen
+    from effi.records import cluster
 
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
+        count = int(workers) if workers.isdecimal() and int(workers) else 1
         for notebook in workbook.find(papers or ()):
-            screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given))
+            screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given), count)
         return
+    elsewhere = {cluster.ASKED: cluster.check(workers)}
     with _closing_sentence():
         ended = workbook.run(
-            papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet
+            papers or (),
+            scale=scale,
+            parameters=given,
+            jobs=jobs,
+            results_dir=results_dir,
+            quiet=quiet,
+            surroundings=elsewhere,
         )
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)

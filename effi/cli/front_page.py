@@ -86,12 +86,12 @@ def _pages(judged: Sequence[Judged]) -> dict[Path, dict[str, str]]:
 
 
 def _begun(judged: Judged) -> str:
-    """A paper's question, its notebook, and what leads among the findings that its results show."""
+    """A paper's question, its notebook, and the gist of the findings that lead and that its results show."""
     first = leading(judged.paper, judged.results.scale)
-    seen = (each.text for each in first if look(each, judged.paper, judged.results).here == "for")
+    seen = [each.short or each.text for each in first if look(each, judged.paper, judged.results).here == "for"]
     page, scale = judged.notebook.path.relative_to(paths.ROOT).as_posix(), judged.results.scale
-    said = next(seen, "Nothing is sure yet.")
-    return f"**[{judged.notebook.title}]({page})** {said} *({scale} scale: {WORTH[scale]}.)*"
+    said = "\n".join(f"- {each}" for each in seen or ["Nothing is sure yet."])
+    return f"**[{judged.notebook.title}]({page})** *At {scale} scale: {WORTH[scale]}.*\n\n{said}"
 
 
 def parts() -> dict[str, str]:
@@ -132,7 +132,8 @@ def _seen(found: Sequence[Finding], paper: Paper, results: Results) -> Iterator[
         judged = look(finding, paper, results)
         if judged.here == "for" and judged.deciding:
             least = "Of its tests that which holds most narrowly: " if len(judged.evidence) > 1 else ""
-            yield f"{finding.text} *{least}{judged.deciding.clause}{judged.deciding.number}.*"
+            gist = f"**{finding.short}** " if finding.short else ""
+            yield f"{gist}{finding.text} *{least}{judged.deciding.clause}{judged.deciding.number}.*"
 
 
 def _beside(rows: list[ClaimRow]) -> str:

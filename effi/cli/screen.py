@@ -93,10 +93,11 @@ def _claims(rows: Sequence[ClaimRow], title: str) -> None:
     table(("claim", "as in the paper, here", "fair, here", "at the paper's protocol"), cells, title)
 
 
-def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print what a run would take: a row per arm, and the hours of all arms in a row."""
+def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]], workers: int = 1) -> None:
+    """Print what a run would take: a row per arm, the hours of all arms in a row, and those of several workers."""
     # torch is imported with it.
     from effi.report.costs import scaled
+    from effi.workbook.plan import makespan
 
     cells = [
         (
@@ -110,6 +111,8 @@ def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]]) -> None:
     ]
     total = duration(3600 * sum(row["hours"] for row in rows))
     title = f"{paper}, {scale} scale: {len(rows)} arms, {total} one after another"
+    if workers > 1:
+        title += f", {duration(3600 * makespan(rows, workers))} on {workers} workers at the pace measured here"
     table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "time of all seeds"), cells, title)
 
 

@@ -95,6 +95,11 @@ def open_parts(
     return {one.data.name: one for one in opened}
 
 
+def again(name: str, subset: Mapping[str, Any], tokenizer: str | Path | None, device: str | torch.device) -> Opened:
+    """The part that an Opened has, opened anew, such as in another process."""
+    return Opened(name, _load(name, subset, tokenizer).to(device), subset, tokenizer)
+
+
 def _part(
     name: str, parts: Mapping[str, Mapping[str, Any]], whole: Mapping[str, Mapping[str, Any]], scale: str
 ) -> tuple[Mapping[str, Any], bool]:

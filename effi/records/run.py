@@ -18,7 +18,7 @@ import torch
 from effi import paths
 from effi.cost import Ledger
 from effi.errors import ParameterError
-from effi.records import adoption, names, store
+from effi.records import adoption, cluster, names, store
 from effi.records.arms import Arm, sentence
 from effi.records.artefacts import Artefacts, Make
 from effi.records.identity import agree, canonical, essential, identity, non_default
@@ -129,8 +129,9 @@ class Run:
 
         What the function reads from outside itself counts, too; a data set by its checksum, which the settings name.
         `jobs` processes work side by side, one thread each, in the order of `arms`; None is one per core on a CPU and
-        1 on a GPU; 1 stays in this process. Arms that fail in training or are killed are recorded and passed over;
-        any other error is raised once what runs beside it is recorded.
+        1 on a GPU; 1 stays in this process. Where EFFI_WORKERS names a cluster its workers do it. Arms that fail in
+        training or are killed are recorded and passed over; any other error is raised once what runs beside it is
+        recorded.
         """
         if jobs is None:
             jobs = joblib.cpu_count() if self.device == "cpu" else 1
@@ -143,7 +144,7 @@ class Run:
         store.point(self.path, list(self._asked))
         asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
         self._progress.expect(asked, kept=asked - left, stale=stale)
-        if jobs > 1 and groups:
+        if groups and (jobs > 1 or cluster.asked() != cluster.LOCAL):
             self._side_by_side(function, groups, jobs)
             return
         for arm in groups:
@@ -169,8 +170,9 @@ class Run:
         return self._found("failed")
 
     def plan(self) -> list[dict[str, Any]]:
-        """Of a dry run, per arm: steps, flops and peak_bytes of one training, seconds_per_step, hours of all seeds."""
-        return [{"arm": name, **ledger.forecast(count)} for name, (ledger, count) in self._planned.items()]
+        """Of a dry run, per arm: trainings, their hours; and of one steps, flops, peak_bytes and seconds_per_step."""
+        planned = self._planned.items()
+        return [{"arm": name, "trainings": count, **ledger.forecast(count)} for name, (ledger, count) in planned]
 
     def tidy(self) -> None:
         """At the end of a run: put aside the records that it did not ask for, where they are found when asked for.
@@ -270,12 +272,11 @@ class Run:
 
     def _side_by_side(self, function: Callable[[Arm], object], groups: Sequence[Arm], jobs: int) -> None:
         trouble: BaseException | None = None
-        jobs = min(jobs, len(groups))
         before = {record["checksum"] for record in store.every(self.path)}
-        for arm in groups:
-            arm.ledger.side_by_side *= jobs
-            arm.waits = tell
-        with Workers(jobs, _train, function, heard=self._progress.waits) as workers:
+        with self._workers(function, min(jobs, len(groups))) as workers:
+            for arm in groups:
+                arm.ledger.side_by_side *= workers.side_by_side
+                arm.waits = tell
             try:
                 for arm, future in workers.run(groups):
                     error = future.exception()
@@ -293,6 +294,11 @@ class Run:
                 raise
         if trouble is not None:
             raise trouble
+
+    def _workers(self, function: Callable[[Arm], object], jobs: int) -> Workers[Arm] | cluster.Cluster:
+        if (where := cluster.asked()) != cluster.LOCAL:
+            return cluster.Cluster(where, _train, function, self.device)
+        return Workers(jobs, _train, function, heard=self._progress.waits)
 
     def _report(self, arm: Arm) -> None:
         if arm.done:

@@ -17,16 +17,15 @@ from filelock import FileLock, Timeout
 
 from effi import paths
 from effi.errors import RecordError
-from effi.records.identity import digest
+from effi.records.index import Index
+from effi.records.lines import NEEDED, SUPERSEDED, Record, lines, parse, seal
 from effi.records.progress import watched
 
-Record = dict[str, Any]
 Waits = Callable[[int | None], None]
 CURRENT = "current.json"
-SUPERSEDED = "superseded.jsonl"
-NEEDED = ("identity", "arm", "seed", "status")
-RESTORE = "restore the file from git, or delete that line and run again"
 PATIENCE_S = 1.0
+BLOCK = 65_536
+_INDICES: dict[Path, Index] = {}
 
 
 def records(path: Path, *, whole: bool = False, sealed: bool = True) -> list[Record]:
@@ -35,7 +34,7 @@ def records(path: Path, *, whole: bool = False, sealed: bool = True) -> list[Rec
     `whole` refuses a torn line, too; `sealed` False takes lines of older versions, which carry no checksum.
     RecordError says what is wrong with the file or the line, and the mend.
     """
-    return [row for _, row in _lines(path, NEEDED, whole=whole, sealed=sealed)]
+    return [row for _, row in lines(path, NEEDED, whole=whole, sealed=sealed)]
 
 
 def below(place: Path) -> list[Record]:
@@ -46,7 +45,7 @@ def below(place: Path) -> list[Record]:
 
 def rows(path: Path, *, sealed: bool = True) -> list[Record]:
     """As `records`, for lines of any kind, such as those of a benchmark."""
-    return [row for _, row in _lines(path, (), sealed=sealed)]
+    return [row for _, row in lines(path, (), sealed=sealed)]
 
 
 def every(path: Path) -> list[Record]:
@@ -67,9 +66,12 @@ def latest(found: Sequence[Record]) -> dict[str, Record]:
     return newest
 
 
-def finished(path: Path) -> dict[str, Record]:
-    """Identity -> record, of those that are done, put aside or not: nothing finished is ever lost."""
-    return {name: record for name, record in latest(every(path)).items() if record["status"] == "done"}
+def finished(path: Path) -> Mapping[str, Record]:
+    """Identity -> its record without measurements, of those that are done, put aside or not: nothing is ever lost.
+
+    Only what was written since the last call is read.
+    """
+    return _INDICES.setdefault(path.absolute(), Index(path.absolute())).finished()
 
 
 def point(path: Path, identities: Sequence[str]) -> None:
@@ -102,14 +104,14 @@ def tidy(path: Path) -> int:
         asked = _asked(path)
         if asked is None or not path.exists():
             return 0
-        there = {row["checksum"]: (line + b"\n", row) for line, row in _lines(path, NEEDED)}
-        lines = {row["checksum"]: (line + b"\n", row) for line, row in _lines(aside, NEEDED)} | there
-        newest = latest([row for _, row in lines.values()])
+        there = {row["checksum"]: (line + b"\n", row) for line, row in lines(path, NEEDED)}
+        both = {row["checksum"]: (line + b"\n", row) for line, row in lines(aside, NEEDED)} | there
+        newest = latest([row for _, row in both.values()])
         counts = {newest[name]["checksum"] for name in asked if name in newest}
         with _told(path):
-            _replace(aside, b"".join(line for line, _ in lines.values()))
-            _replace(path, b"".join(line for key, (line, _) in lines.items() if key in counts))
-            _replace(aside, b"".join(line for key, (line, _) in lines.items() if key not in counts))
+            _replace(aside, b"".join(line for line, _ in both.values()))
+            _replace(path, b"".join(line for key, (line, _) in both.items() if key in counts))
+            _replace(aside, b"".join(line for key, (line, _) in both.items() if key not in counts))
         return len(there.keys() - counts)
 
 
@@ -122,11 +124,6 @@ def append(path: Path, new: Sequence[Mapping[str, Any]]) -> None:
     data = "".join(json.dumps(seal(row), allow_nan=False) + "\n" for row in new).encode()
     with locked(path, "records"), _told(path, len(data)):
         _write(path, data)
-
-
-def seal(row: Mapping[str, Any]) -> Record:
-    """The row with the checksum of its content."""
-    return {**row, "checksum": digest({key: value for key, value in row.items() if key != "checksum"})}
 
 
 @contextmanager
@@ -189,60 +186,6 @@ def _asked(path: Path) -> list[str] | None:
     return asked
 
 
-def _lines(
-    path: Path, needed: Sequence[str], *, whole: bool = False, sealed: bool = True
-) -> list[tuple[bytes, Record]]:
-    """Line and row of each line of a file, checked."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}); check its owner and permissions") from error
-    if not content and path.name != SUPERSEDED:
-        raise RecordError(f"{path} is empty, and no run leaves it so; restore it from git, or delete it to start anew")
-    if (place := content.find(b"\0")) >= 0:
-        number = content.count(b"\n", 0, place) + 1
-        raise RecordError(
-            f"{path} holds zero bytes from line {number} on, as after a power cut; restore the file from git, or "
-            "delete what follows the line before and run again"
-        )
-    *lines, tail = content.split(b"\n")
-    if tail and _parse(tail) is None and whole:
-        raise RecordError(
-            f"the last line of {path} is torn: its writing was cut off, or the file was cut; restore the file from "
-            "git, or run again: what is missing is trained"
-        )
-    if tail and _parse(tail) is not None:
-        lines.append(tail)
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [(line, _checked(f"line {number} of {path}", line, needed, sealed)) for number, line in numbered]
-
-
-def _checked(place: str, line: bytes, needed: Sequence[str], sealed: bool) -> Record:
-    """The row of a line; RecordError when it is none, or no longer the one that was written."""
-    row = _parse(line)
-    if row is None:
-        raise RecordError(f"{place} is no record: it is not JSON; {RESTORE}")
-    if lacking := [name for name in needed if name not in row]:
-        raise RecordError(f"{place} is no record: it lacks {', '.join(lacking)}; {RESTORE}")
-    shown = f"{place} (arm {row['arm']}, seed {row['seed']})" if "arm" in needed else place
-    if "checksum" not in row:
-        if sealed:
-            old = "was written by an older version, or by hand: it carries no checksum"
-            raise RecordError(f"{shown} {old}; move the file away and run again")
-    elif seal(row)["checksum"] != row["checksum"]:
-        raise RecordError(f"{shown} was changed after it was written: its checksum does not fit; {RESTORE}")
-    return row
-
-
-def _parse(line: bytes) -> Record | None:
-    with suppress(ValueError):
-        value = json.loads(line)
-        return value if isinstance(value, dict) else None
-    return None
-
-
 @contextmanager
 def _told(path: Path, size: int | None = None) -> Iterator[None]:
     """Says of a disk that refuses a file what to do."""
@@ -295,16 +238,25 @@ def _replace(path: Path, data: bytes) -> None:
 
 def _mend(path: Path, descriptor: int) -> None:
     """End a last line that lacks its newline if it is whole; else move it to the file with the suffix .torn."""
-    held = path.read_bytes()
-    whole, newline, tail = held.rpartition(b"\n")
+    size = os.fstat(descriptor).st_size
+    tail = _tail(descriptor, size)
     if not tail:
         return
-    if _parse(tail) is not None:
+    if parse(tail) is not None:
         _write_all(descriptor, b"\n")
         return
     with path.with_suffix(".torn").open("ab") as torn:
         torn.write(tail + b"\n")
-    os.ftruncate(descriptor, len(whole + newline))
+    os.ftruncate(descriptor, size - len(tail))
+
+
+def _tail(descriptor: int, size: int) -> bytes:
+    """What follows the last newline, read from the end: a file of records may be large."""
+    tail = b""
+    while size > len(tail) and b"\n" not in tail:
+        length = min(BLOCK, size - len(tail))
+        tail = os.pread(descriptor, length, size - len(tail) - length) + tail
+    return tail.rpartition(b"\n")[2]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Generic, TypeVar
 
 import cloudpickle
@@ -34,6 +34,7 @@ GRACE_S = 10.0
 NOTICE = b"notice"  # no pickle begins so
 _TO_MAIN: list[IO[bytes]] = []
 Item = TypeVar("Item")
+Reducers = Mapping[type, Callable[[Any], tuple[Any, ...]]]
 
 
 class Workers(Generic[Item]):
@@ -51,7 +52,8 @@ class Workers(Generic[Item]):
     ) -> None:
         self.waiting: list[Item] = []
         self.running: dict[Future[Any], tuple[Item, _Worker]] = {}
-        parcel = _packed(work, function)
+        self.side_by_side = jobs
+        parcel = packed(work, function)
         self._idle = [_Worker(parcel, heard) for _ in range(jobs)]
         self._threads = ThreadPoolExecutor(jobs)
 
@@ -186,18 +188,23 @@ def _end_with(parent: int) -> None:
 def _answer(parcel: bytes, order: bytes) -> bytes:
     """(whether it failed, the result or the error), or the error's text when it would break on its way."""
     try:
-        work, function = _unpacked(parcel)
+        work, function = unpacked(parcel)
         return bytes(cloudpickle.dumps((False, work(function, pickle.loads(order)))))
     except Exception as error:
-        with suppress(Exception):  # whatever its constructor raises
-            answer = bytes(cloudpickle.dumps((True, error)))
-            pickle.loads(answer)
-            return answer
-        return bytes(cloudpickle.dumps((True, RuntimeError(f"{type(error).__name__}: {error}"))))
+        return bytes(cloudpickle.dumps((True, portable(error))))
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or its text where it would break on its way to another process."""
+    with suppress(Exception):  # whatever its constructor raises
+        pickle.loads(cloudpickle.dumps(error))
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 @lru_cache(maxsize=1)
-def _unpacked(parcel: bytes) -> tuple[Callable[[Any, Any], Any], Any]:
+def unpacked(parcel: bytes) -> tuple[Callable[[Any, Any], Any], Any]:
+    """What `packed` sent: the work and the function, made once per process."""
     work, function = pickle.loads(parcel)
     return work, function
 
@@ -223,10 +230,14 @@ def _exactly(stream: IO[bytes], length: int) -> bytes:
     return content
 
 
-def _packed(work: Callable[..., Any], function: Callable[..., Any]) -> bytes:
+def packed(work: Callable[..., Any], function: Callable[..., Any], reducers: Reducers = MappingProxyType({})) -> bytes:
+    """The work and its function, for another process; `reducers` say by class what travels otherwise.
+
+    ParameterError for a function that holds what cannot travel.
+    """
     buffer = io.BytesIO()
     try:
-        _Pickler(buffer).dump((work, function))
+        _Pickler(buffer, reducers).dump((work, function))
     except Exception as error:  # whatever an object inside raises when it is pickled
         raise ParameterError(
             f"{getattr(function, '__name__', function)} cannot travel to another process ({error}); make what it "
@@ -238,7 +249,13 @@ def _packed(work: Callable[..., Any], function: Callable[..., Any]) -> bytes:
 class _Pickler(cloudpickle.Pickler):
     """Sends a notebook's function under @cache by value, as any other of its functions; else its name would go."""
 
+    def __init__(self, buffer: IO[bytes], reducers: Reducers) -> None:
+        super().__init__(buffer)
+        self._reducers = reducers
+
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) in self._reducers:
+            return self._reducers[type(obj)](obj)
         if isinstance(obj, _CACHED) and obj.__module__ == "__main__":
             return _cached_again, (obj.__wrapped__, obj.cache_parameters())
         return super().reducer_override(obj)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def dry_run(
     parameters: Mapping[str, object] | None = None,
     folder: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per arm, from the notebook's `run.plan()`: arm, steps, flops, peak_bytes, seconds_per_step, hours.
+    """One row per arm, from the notebook's `run.plan()`: trainings, steps, flops, peak_bytes, seconds_per_step, hours.
 
     Nothing is recorded. Raises ParameterError and DataError before anything runs, and for a mistake that a cell
     finds; NotebookError for any other failure of a cell.
@@ -40,6 +41,15 @@ def dry_run(
             raise kind(f"{notebook.paper}: {outcome.error}")
         rows: list[dict[str, Any]] = json.loads(_printed(job.output))
         return rows
+
+
+def makespan(rows: Iterable[Mapping[str, Any]], workers: int) -> float:
+    """Hours until all trainings of a plan have ended on so many workers, each taking the next as soon as it is free."""
+    free = [0.0] * workers
+    for row in rows:
+        for _ in range(row["trainings"]):
+            heapq.heapreplace(free, free[0] + row["hours"] / row["trainings"])
+    return max(free)
 
 
 def _shortened(path: Path) -> dict[str, object]:

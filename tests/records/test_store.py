@@ -15,6 +15,7 @@ import pytest
 from effi import paths
 from effi.errors import RecordError
 from effi.records import records, store
+from effi.records.index import MEASURED
 from tests.largest_file import largest_file
 
 
@@ -24,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def row(number: int, status: str = "done", **more: object) -> dict[str, object]:
-    return {"identity": str(number), "arm": "a", "seed": number, "status": status, **more}
+    return {"identity": str(number), "arm": "a", "seed": number, "status": status, "metrics": {"loss": 1.0}, **more}
 
 
 def test_a_file_not_there_holds_no_records(path: Path) -> None:
@@ -307,3 +308,30 @@ def test_replace_leaves_the_new_text_alone_in_its_folder(tmp_path: Path) -> None
     paths.replace(path, "old")
     paths.replace(path, "new")
     assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_finished_is_known_without_reading_all_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly() -> dict[str, store.Record]:
+        done = {name: row for name, row in store.latest(store.every(path)).items() if row["status"] == "done"}
+        return {name: {k: v for k, v in row.items() if k not in MEASURED} for name, row in done.items()}
+
+    steps = [
+        lambda: store.append(path, [row(1), row(2, "failed")]),
+        lambda: store.append(path, [row(2, at=2), row(3), row(1, "failed"), row(1, at=4)]),
+        lambda: store.point(path, ["2"]) or store.tidy(path),
+        lambda: store.append(path, [row(4)]),
+        lambda: store.point(path, ["1", "4"]) or store.tidy(path),
+        lambda: path.write_bytes(path.read_bytes() + b'{"identity": "5", "arm"'),
+        lambda: store.append(path, [row(5)]),
+        lambda: path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:1])),
+        lambda: path.unlink(),
+        lambda: store.append(path, [row(6)]),
+    ]
+    for step in steps:
+        step()
+        assert dict(store.finished(path)) == slowly()
+        assert not any("metrics" in each for each in store.finished(path).values())
+    read = list[bytes]()
+    monkeypatch.setattr("effi.records.index.checked", lambda place, line, *_: read.append(line) or json.loads(line))
+    store.append(path, [row(7)])
+    assert "7" in store.finished(path) and len(read) == 1

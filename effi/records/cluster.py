@@ -1,0 +1,430 @@
+"""Arms side by side on the workers of a cluster: Dask's, at an address or started as jobs of Slurm.
+
+The driver alone writes records. A worker trains in a folder of its own machine and sends back the rows that the arm
+left there; that folder stays, so that what a lost driver did not hear is handed over when it asks again. Data sets
+are opened on the worker by name and held to their checksums; artefacts are made once and travel by what made them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, fields
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+import cloudpickle
+import torch
+
+from effi import paths
+from effi.data import Opened, opening
+from effi.errors import DataError, ParameterError, RecordError
+from effi.records import store, workers
+from effi.records.arms import Arm
+from effi.records.artefacts import Artefact, Artefacts
+from effi.records.identity import identity
+from effi.records.machine import device_class
+from effi.records.provenance import provenance
+from effi.records.store import Record
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ASKED = "EFFI_WORKERS"
+FOLDER = "EFFI_WORKER_DIR"
+LOCAL = "local"
+PATIENCE_S = 120  # for the first worker to come
+MADE = "effi/artefacts"
+# A worker that has one arm at hand need not wait for the next.
+AHEAD = 2
+DEATHS = 3  # of workers at one arm, which then is taken to be their cause
+POLL_S = 0.5
+# Seeds and threads are those of a process, whatever number of threads a worker was given.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class Answer(NamedTuple):
+    """What a worker sends back: rows, names of artefacts, and the text of a failed training or the error of a bug."""
+
+    rows: list[Record]
+    artefacts: list[str]
+    text: str | None
+    error: BaseException | None
+    unlike: str = ""
+
+
+def asked() -> str:
+    """Where arms are trained, as who starts the run says in EFFI_WORKERS: local, dask://HOST:PORT, slurm or slurm:N."""
+    return os.environ.get(ASKED) or LOCAL
+
+
+def check(where: str) -> str:
+    """The same place; ParameterError for one that is none, or without the libraries."""
+    kind, _, rest = where.partition(":")
+    good = where == LOCAL or (kind == "dask" and rest.startswith("//") and rest[2:].partition(":")[2].isdecimal())
+    if not (good or (kind == "slurm" and (not rest or (rest.isdecimal() and int(rest) > 0)))):
+        raise ParameterError(f"--workers {where!r} is no place: give local, dask://HOST:PORT, slurm or slurm:N.")
+    if where != LOCAL:
+        _library()
+    return where
+
+
+class Cluster:
+    """As records.workers.Workers: arms and what came of them as they finish, on the workers that are like this process.
+
+    ParameterError where no such worker is there; RecordError when the scheduler is lost.
+    """
+
+    def __init__(self, where: str, work: Callable[[Any, Arm], Any], function: Callable[..., Any], device: str) -> None:
+        self.waiting: list[Arm] = []
+        self.running: dict[Any, tuple[Arm, str]] = {}
+        self._deaths, self._met = list[str](), 0.0
+        self._client, self._device = connect(where), device
+        self._like, self._unlike = set[str](), dict[str, str]()
+        self._wait_for_workers()
+        parcel = workers.packed(work, function, reducers=REDUCERS)
+        self._parcel = self._client.scatter([parcel], broadcast=True, hash=True)[0]
+        self._same = _facts(device)
+        self._ours = set[str]()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def side_by_side(self) -> int:
+        """The most workers that share a machine."""
+        return max(Counter(address.rpartition(":")[0] for address in self._like).values())
+
+    def run(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Future[Any]]]:
+        """Arms and their errors as they finish, their rows written; what a dead worker had goes to another."""
+        self.waiting = list(arms)
+        self._offer(arms)
+        while self.waiting or self.running:
+            self._wait_for_workers()
+            while self.waiting and (address := self._free()):
+                self._hand_out(self.waiting.pop(0), address)
+            for future in self._finished():
+                arm, _ = self.running.pop(future)
+                answer = self._answer(future)
+                if answer.unlike:
+                    self.waiting.insert(0, arm)
+                else:
+                    yield arm, self._settled(arm, answer)
+            for arm in self._given_back():
+                if (deaths := self._deaths.count(arm.name)) < DEATHS:
+                    self.waiting.insert(0, arm)
+                else:
+                    yield arm, _broken(deaths)
+
+    def stop(self) -> None:
+        """Start nothing more; what runs goes on to its end."""
+        self.waiting.clear()
+
+    def kill(self) -> list[Arm]:
+        """Ask for nothing more; what is being trained ends on its worker, and is handed over when asked for again."""
+        unfinished = [arm for arm, _ in self.running.values()]
+        with suppress(Exception):  # the scheduler may be gone
+            self._client.cancel(list(self.running))
+        self.running.clear()
+        return unfinished
+
+    def _free(self) -> str | None:
+        """A worker that can have an arm; one more each lies ready there while many are waiting."""
+        had = Counter(address for _, address in self.running.values())
+        least = min(self._like, key=lambda address: (had[address], address))
+        return least if had[least] < (AHEAD if len(self.waiting) > len(self._like) else 1) else None
+
+    def _hand_out(self, arm: Arm, address: str) -> None:
+        key = f"effi-{arm.header['paper']}-{uuid4().hex}"
+        future = self._client.submit(
+            errand, self._parcel, cloudpickle.dumps(arm), self._same, key=key, workers=[address], pure=False
+        )
+        self.running[future] = arm, address
+
+    def _finished(self) -> list[Any]:
+        """What has ended, waited for a moment; RecordError where the scheduler is lost."""
+        from distributed import wait
+
+        with suppress(TimeoutError), self._scheduler(), self._client.as_current():
+            wait(list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
+        return [future for future in self.running if future.done()]
+
+    def _given_back(self) -> list[Arm]:
+        """Arms of workers that are gone."""
+        gone = [future for future, (_, address) in self.running.items() if address not in self._like]
+        arms = [self.running.pop(future)[0] for future in gone]
+        self._client.cancel(gone)
+        self._deaths += [arm.name for arm in arms]
+        return arms
+
+    @contextmanager
+    def _scheduler(self) -> Iterator[None]:
+        """RecordError for whatever the libraries raise where the scheduler is lost."""
+        try:
+            yield
+            if self._client.status != "running":
+                raise OSError("it closed the connection")
+        except (OSError, CancelledError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise RecordError(f"the scheduler is gone ({error}); run again: finished arms are kept") from error
+
+    def _wait_for_workers(self) -> None:
+        """Until there is a worker like this process; ParameterError says what the others lack."""
+        end = time.monotonic() + PATIENCE_S
+        while not self._meet():
+            if time.monotonic() > end or self._unlike:
+                told = "; ".join(f"{address}: {why}" for address, why in self._unlike.items()) or "none is there"
+                raise ParameterError(f"no worker is like this process ({told}); install the same version there")
+            time.sleep(0.2)
+
+    def _meet(self) -> set[str]:
+        """Workers like this process, looked for once a second; those that are unlike it are passed over by name."""
+        if self._like and time.monotonic() < self._met + 1:
+            return self._like
+        self._met = time.monotonic()
+        with self._scheduler():
+            there = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        self._like &= there
+        if new := sorted(there - self._like - self._unlike.keys()):
+            answers = self._client.run(_facts, self._device, workers=new, on_error="return")
+            for address, theirs in answers.items():
+                if isinstance(theirs, BaseException):  # gone again
+                    continue
+                if differs := unlike(theirs, _facts(self._device)):
+                    self._unlike[address] = differs
+                    print(f"worker {address} is passed over: {differs}", file=sys.stderr, flush=True)
+                else:
+                    self._like.add(address)
+        return self._like
+
+    def _answer(self, future: Any) -> Answer:
+        with self._scheduler():
+            answer: Answer = pickle.loads(future.result())
+        return answer
+
+    def _settled(self, arm: Arm, answer: Answer) -> Future[Any]:
+        """What came of an arm, once its rows are written: a text or a bug."""
+        settled: Future[Any] = Future()
+        _keep(arm, answer.rows)
+        self._fetch(arm, answer.artefacts)
+        if answer.error is None:
+            settled.set_result(answer.text)
+        else:
+            settled.set_exception(answer.error)
+        return settled
+
+    def _offer(self, arms: Sequence[Arm]) -> None:
+        """Artefacts that lie beside the records already, for workers that want them."""
+        known = self._client.list_datasets()
+        for folder in {arm.path.with_name("artefacts") for arm in arms}:
+            for file in folder.glob("*.safetensors"):
+                if f"{MADE}/{file.name}" not in known:
+                    self._client.publish_dataset(self._client.scatter(file.read_bytes()), name=f"{MADE}/{file.name}")
+                self._ours.add(file.name)
+
+    def _fetch(self, arm: Arm, names: list[str]) -> None:
+        """Artefacts that a worker made, beside the records as if they had been made here."""
+        folder = arm.path.with_name("artefacts")
+        for name in set(names) - self._ours:
+            if not (folder / name).exists():
+                content = self._client.get_dataset(f"{MADE}/{name}").result()
+                paths.replace(folder / name, content)
+            self._ours.add(name)
+
+
+def _keep(arm: Arm, rows: list[Record]) -> None:
+    """Write rows of a worker unless another run has finished the arm in the meantime."""
+    with ExitStack() as held:
+        for name in sorted(arm.identities):
+            held.enter_context(store.locked(arm.path, name))
+        known = store.finished(arm.path)
+        new = [{k: v for k, v in row.items() if k != "checksum"} for row in rows if row["identity"] not in known]
+        if new:
+            store.append(arm.path, new)
+
+
+def _broken(deaths: int) -> Future[Any]:
+    """What comes of an arm whose workers died one after another."""
+    broken: Future[Any] = Future()
+    broken.set_exception(BrokenExecutor(f"{deaths} workers died at it"))
+    return broken
+
+
+@cache
+def connect(where: str) -> Client:
+    """The client of a scheduler at an address, or of one started here whose workers are jobs of Slurm.
+
+    ParameterError where it does not answer, or no worker comes.
+    """
+    distributed = _library()
+    kind, _, rest = where.partition(":")
+    try:
+        if kind == "slurm":
+            client = distributed.Client(_slurm(int(rest) if rest else None))
+        else:
+            client = distributed.Client(f"tcp:{rest}", timeout=20)
+    except OSError as error:
+        raise ParameterError(f"no scheduler answers at {where} ({error}); start one with `dask scheduler`") from error
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE_S)
+    except TimeoutError as error:
+        raise ParameterError(f"no worker came to {where} in {PATIENCE_S} s; start some with `dask worker`") from error
+    return client
+
+
+def _slurm(most: int | None) -> Any:
+    """A scheduler here and workers as jobs, by what jobqueue.yaml says of queue, cores and memory."""
+    import dask_jobqueue
+
+    cluster = dask_jobqueue.SLURMCluster(worker_extra_args=["--nthreads", "1"])
+    if most:
+        cluster.scale(most)
+    else:
+        cluster.adapt(minimum=1)
+    return cluster
+
+
+def _library() -> Any:
+    try:
+        import dask_jobqueue  # noqa: F401
+        import distributed
+    except ImportError as error:
+        raise ParameterError(f"workers elsewhere need {error.name}: pip install 'effi[cluster]'") from error
+    return distributed
+
+
+# --- on the worker -----------------------------------------------------------------------------------------------
+
+
+def _facts(device: str) -> dict[str, Any]:
+    """What must be the same for the same bits: versions, source of effi, and class of the device."""
+    own = provenance()
+    same = {"python": own["python"], "effi": own["effi"], "source of effi": own["effi_source"][:12]}
+    return {**same, **own["versions"], "device": device_class(device)}
+
+
+def unlike(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """In what facts differ; empty where they do not."""
+    return "; ".join(f"{name} {theirs.get(name)}, not {own[name]}" for name in own if theirs.get(name) != own[name])
+
+
+def errand(parcel: bytes, order: bytes, same: Mapping[str, Any]) -> bytes:
+    """Train an arm in a folder of this machine, and pack up what it left; on a machine unlike the driver's, nothing."""
+    arm: Arm = pickle.loads(order)
+    if differs := unlike(_facts(str(arm.device)), same):
+        return bytes(cloudpickle.dumps(Answer([], [], None, None, differs)))
+    with _ONE_AT_A_TIME:
+        return bytes(cloudpickle.dumps(_trained(parcel, arm)))
+
+
+def _trained(parcel: bytes, arm: Arm) -> Answer:
+    torch.set_num_threads(1)  # as a process of records.workers has
+    names = arm.identities
+    home = _home(arm.path) / identity({"seeds": names})
+    arm.path, text, error = home / arm.path.name, None, None
+    arm.header = {**arm.header, "provenance": provenance()}
+    made = _travelling()
+    made.clear()
+    try:
+        work, function = workers.unpacked(parcel)
+        text = work(function, arm)
+    except Exception as raised:
+        error = workers.portable(raised)
+    newest = store.latest(store.every(arm.path))
+    rows = [newest[name] for name in names if name in newest]
+    return Answer(rows, sorted(made), text, error)
+
+
+def _home(path: Path) -> Path:
+    """Where a worker keeps what belongs to one file of records of a driver."""
+    top = os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / f"effi-worker-{os.getuid()}"
+    return Path(top) / identity({"of": str(path.absolute())})[:16]
+
+
+@cache
+def _travelling() -> set[str]:
+    """Names of artefacts that the present arm made or used; one process trains one arm at a time."""
+    return set()
+
+
+@dataclass(frozen=True)
+class Travelling(Artefacts):
+    """Artefacts that the workers of a cluster share: who needs one first makes it, and the others get it sent."""
+
+    def get(self, settings: Any, seed: int) -> Artefact:
+        """As Artefacts.get; made once on the whole cluster."""
+        from distributed import Semaphore
+
+        files = list(self._paths(settings, seed))
+        # A lease runs out with its worker, as the lock of a dead process does.
+        with Semaphore(1, f"effi/{files[0].stem}"):
+            for file in files:
+                self._receive(file)
+            found = super().get(settings, seed)
+            self._send(next(file for file in files if file.exists()))
+        return found
+
+    def keep(self, settings: Any, seed: int, found: Any) -> None:
+        """As Artefacts.keep, for all workers."""
+        super().keep(settings, seed, found)
+        self._send(self._path(settings, seed))
+
+    def _receive(self, file: Path) -> None:
+        from distributed import get_client
+
+        with suppress(KeyError):
+            if not file.exists():
+                paths.replace(file, get_client().get_dataset(f"{MADE}/{file.name}").result())
+
+    def _send(self, file: Path) -> None:
+        from distributed import get_client
+
+        client, name = get_client(), f"{MADE}/{file.name}"
+        if name not in client.list_datasets():
+            client.publish_dataset(client.scatter(file.read_bytes(), broadcast=True), name=name)
+        _travelling().add(file.name)
+
+
+def _travelling_again(held: Mapping[str, Any]) -> Travelling:
+    return Travelling(**{**held, "folder": _home(held["folder"].with_name("records.jsonl")) / "artefacts"})
+
+
+def _opened_again(name: str, subset: Mapping[str, Any], tokenizer: Any, device: str, checksum: str) -> Opened:
+    return _opened(name, pickle.dumps((subset, tokenizer)), device, checksum)
+
+
+@lru_cache(maxsize=8)
+def _opened(name: str, how: bytes, device: str, checksum: str) -> Opened:
+    subset, tokenizer = pickle.loads(how)
+    try:
+        found = opening.again(name, subset, tokenizer, device)
+    except DataError as error:
+        raise DataError(
+            f"{error} This is a worker: put {name} where its EFFI_DATA points, or where it says."
+        ) from error
+    if found.checksum != checksum:
+        raise DataError(f"{name} is another on this worker than where the run began: copy the one to the other.")
+    return found
+
+
+REDUCERS: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
+    Artefacts: lambda one: (_travelling_again, ({each.name: getattr(one, each.name) for each in fields(one)},)),
+    Opened: lambda one: (
+        _opened_again,
+        (one.name, dict(one.subset), one.tokenizer, str(one.data.train.inputs.device), one.checksum),
+    ),
+}

@@ -1,0 +1,103 @@
+"""What of a file of records is finished, kept in mind: entering an arm reads only what others wrote since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from effi.errors import RecordError
+from effi.records.lines import NEEDED, SUPERSEDED, Record, checked, lines
+
+UNREAD, FAULTY = -1, -2  # in the place of an inode: of the second all is read again
+MEASURED = ("metrics", "history", "marks", "cost", "provenance")
+
+
+class Index:
+    """Finished rows of a file of records and of what was put aside of it, without their measurements.
+
+    Lines are only ever added to a file; one that was replaced, cut or changed in place is read anew, and so is any
+    with a fault, by the reader that names it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._records, self._aside = _Growing(path), _Growing(path.with_name(SUPERSEDED))
+        self._finished: dict[str, Record] | None = None
+
+    def finished(self) -> Mapping[str, Record]:
+        """Identity -> the newest row that is done."""
+        moved = self._aside.read() or bool(self._aside.new)
+        anew = self._records.read() or moved or self._finished is None
+        known = self._from_the_start() if anew else self._finished
+        assert known is not None
+        self._finished = _with(known, self._records)
+        return MappingProxyType(known)
+
+    def _from_the_start(self) -> dict[str, Record]:
+        """Rows move from one file to the other: both are read until neither was replaced in between."""
+        while True:
+            for file in (self._aside, self._records):
+                file.forget()
+                file.read()
+            if not self._aside.read():
+                return _with({}, self._aside)
+
+
+def _with(known: dict[str, Record], file: _Growing) -> dict[str, Record]:
+    """The same, with what is new in a file."""
+    for row in file.new:
+        if row["status"] == "done":
+            known[row["identity"]] = {name: value for name, value in row.items() if name not in MEASURED}
+    file.new = []
+    return known
+
+
+class _Growing:
+    """Rows that were added to a file since it was last read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.new = path, list[Record]()
+        self._seen: tuple[int, int, int] = (UNREAD, 0, 0)  # inode, bytes, time of the last change
+
+    def forget(self) -> None:
+        """Read all of it the next time."""
+        self._seen, self.new = (UNREAD, 0, 0), []
+
+    def read(self) -> bool:
+        """Take in what is new; whether what was read before no longer stands there."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            gone = self._seen[0] != UNREAD
+            self.forget()
+            return gone
+        except OSError:
+            lines(self.path, NEEDED)  # which says what is wrong
+            raise
+        now = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if now == self._seen:
+            return False
+        inode, size, _ = self._seen
+        anew = inode != UNREAD and (inode != now[0] or now[1] <= size)
+        if anew:
+            self.forget()
+        self._add(self._seen[1], now)
+        return anew
+
+    def _add(self, start: int, now: tuple[int, int, int]) -> None:
+        with self.path.open("rb") as file:
+            file.seek(start)
+            content = file.read()
+        whole, newline, tail = content.rpartition(b"\n")
+        try:
+            rows = [checked("", line, NEEDED, True) for line in whole.split(b"\n") if line.strip()]
+        except RecordError:
+            rows, faulty = [], True
+        else:
+            faulty = bool(tail) or not content
+        if faulty:
+            self.new = [row for _, row in lines(self.path, NEEDED)]
+            self._seen = (FAULTY, 0, 0)
+            return
+        self.new += rows
+        self._seen = (now[0], start + len(whole) + len(newline), now[2])

@@ -1,0 +1,290 @@
+"""Arms on the workers of a cluster: two worker processes of Dask on this machine, and what happens when one dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed import Client, LocalCluster
+
+import effi
+from effi import data
+from effi.errors import ParameterError, RecordError
+from effi.records import Arm, Run, cluster, records
+from effi.seeds import seeded
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes the POSIX way"),
+]
+VARIES = ("cost", "provenance", "written", "checksum")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Two worker processes, which keep their folders apart from the driver's."""
+    place = tmp_path_factory.mktemp("dask")
+    os.environ[cluster.FOLDER] = str(place / "workers")
+    settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**settings, host="127.0.0.1", local_directory=str(place)) as found:
+        yield found
+    del os.environ[cluster.FOLDER]
+
+
+@pytest.fixture
+def on(two: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    two.scale(2)
+    place = f"dask://{two.scheduler_address.removeprefix('tcp://')}"
+    monkeypatch.setenv(cluster.ASKED, place)
+    cluster.connect(place).wait_for_workers(2)
+    return place
+
+
+def make(place: Path) -> Run:
+    return Run("minimal", "smoke", results_dir=place, uses=["effi.seeds"], quiet=True)
+
+
+def digits() -> dict[str, data.Opened]:
+    parts = {"digits": {"train": 60, "validation": 20, "size": 8}}
+    return data.open_parts(["digits"], parts, scale="smoke", device="cpu")
+
+
+def training(run: Run, log: Path) -> Callable[[Arm], None]:
+    """A few steps on digits from a start that is an artefact, made once for all arms of a seed."""
+    opened = digits()
+
+    def start(settings: Any, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        with log.open("a") as file:
+            file.write(f"{seed}\n")
+        with seeded(seed):
+            return {"weight": torch.randn(64, 10) / 8}, {}
+
+    starts = run.artefacts(start)
+
+    def train(arm: Arm) -> None:
+        images = opened["digits"].of(*arm.seeds).train
+        weight = starts.get({"data": opened["digits"].settings}, arm.seed).tensors["weight"].requires_grad_()
+        for step in range(5):
+            rows = slice(12 * step, 12 * step + 12)
+            logits = images.inputs[rows].flatten(1).float() @ weight
+            loss = torch.nn.functional.cross_entropy(logits, images.labels[rows])
+            (slope,) = torch.autograd.grad(loss, weight)
+            weight = (weight - arm.settings["rate"] * slope).detach().requires_grad_()
+        arm.record({"loss": loss.item(), "norm": weight.norm().item()}, {"rows": [1.0, 2.0]})
+
+    return train
+
+
+def settled(file: Path) -> list[dict[str, Any]]:
+    """Records without what differs from one machine and minute to the next, in the order of their names."""
+    found = [{k: v for k, v in row.items() if k not in VARIES} for row in records(file)]
+    return sorted(found, key=lambda row: (row["arm"], row["seed"]))
+
+
+def test_two_workers_give_the_records_of_this_machine_to_the_bit(
+    tmp_path: Path, on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, log, kept = {}, tmp_path / "made.txt", list[int]()
+    data_of = digits()["digits"].settings
+    arms = {name: {"rate": rate, "data": data_of} for name, rate in (("slow", 0.1), ("fast", 0.5), ("none", 0.0))}
+    for name in ("there", "here"):
+        if name == "here":
+            monkeypatch.delenv(cluster.ASKED)
+        run = make(tmp_path / name)
+        run.each(training(run, log), arms, [0, 1], jobs=2)
+        given[name] = settled(run.path)
+        kept.append(len(list(run.path.with_name("artefacts").glob("*.safetensors"))))
+    assert sorted(log.read_text().split()) == ["0", "0", "1", "1"] and kept == [2, 2]  # each start was made once a run
+    assert len(given["there"]) == 6 and given["there"] == given["here"]
+    assert {row["metrics"]["loss"] for row in given["here"]} != {given["here"][0]["metrics"]["loss"]}
+
+
+def test_a_worker_that_is_killed_gives_its_arm_to_another(tmp_path: Path, on: str) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    begun.mkdir()
+
+    def train(arm: Arm) -> None:
+        (begun / f"{arm.name}-{os.getpid()}").touch()
+        while arm.name == "first" and not go.exists():
+            time.sleep(0.02)
+        arm.record({"value": float(arm.settings)})
+
+    def killing() -> None:
+        while not (found := [*begun.glob("first-*")]):
+            time.sleep(0.02)
+        os.kill(int(found[0].name.rpartition("-")[2]), signal.SIGKILL)
+        go.touch()
+
+    run = make(tmp_path)
+    with in_thread(killing):
+        run.each(train, {"first": 1, "second": 2, "third": 3}, [0])
+    assert [row["metrics"]["value"] for row in sorted(records(run.path), key=lambda row: row["settings"])] == [1, 2, 3]
+    assert len([*begun.glob("first-*")]) == 2 and all(row["status"] == "done" for row in records(run.path))
+    run.each(train, {"first": 1, "second": 2, "third": 3}, [0])
+    assert len(records(run.path)) == 3
+
+
+@contextmanager
+def in_thread(function: Callable[[], None]) -> Iterator[None]:
+    import threading
+
+    thread = threading.Thread(target=function)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_what_an_arm_does_wrong_is_recorded_and_a_bug_is_raised(tmp_path: Path, on: str) -> None:
+    def train(arm: Arm) -> None:
+        if arm.name == "bug":
+            raise KeyError("no such weight")
+        arm.record({"value": float("nan") if arm.name == "diverges" else 1.0})
+
+    run = make(tmp_path)
+    run.each(train, {"fine": 1, "diverges": 2}, [0])
+    assert {row["arm"]: row["status"] for row in records(run.path)} == {"fine": "done", "diverges": "failed"}
+    (failed,) = run.failed()
+    assert "lower the learning rate" in failed["error"]
+    with pytest.raises(KeyError, match="no such weight"):
+        run.each(train, {"bug": 3}, [0])
+
+
+def test_a_worker_of_another_version_is_passed_over_by_name(tmp_path: Path) -> None:
+    other = tmp_path / "other" / "effi"
+    shutil.copytree(Path(effi.__file__).parent, other, ignore=shutil.ignore_patterns("__pycache__"))
+    words = other / "__init__.py"
+    words.write_text(words.read_text().replace(f'"{effi.__version__}"', '"9.9"'))
+    with (
+        scheduler(tmp_path) as (address, _),
+        worker(address, tmp_path, PYTHONPATH=str(other.parent)),
+        pytest.raises(ParameterError, match=r"no worker is like this process \(tcp://.*: effi 9\.9, not "),
+    ):
+        cluster.Cluster(f"dask:{address.removeprefix('tcp:')}", print, print, "cpu")
+
+
+def test_a_scheduler_that_dies_loses_nothing_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tmp_path / "results" / "smoke" / "minimal" / "records.jsonl"
+
+    def train(arm: Arm) -> None:
+        if arm.name == "last":
+            time.sleep(1.0)
+        arm.record({"value": 1.0})
+
+    def killing() -> None:
+        while not first.exists():
+            time.sleep(0.02)
+        process.kill()
+
+    run = make(tmp_path / "results")
+    with scheduler(tmp_path) as (address, process), worker(address, tmp_path):
+        monkeypatch.setenv(cluster.ASKED, f"dask:{address.removeprefix('tcp:')}")
+        with in_thread(killing), pytest.raises(RecordError, match=r"the scheduler is gone .*; run again"):
+            run.each(train, {"early": 1, "last": 2}, [0])
+    assert [row["arm"] for row in records(run.path) if row["status"] == "done"] == ["early"]
+    monkeypatch.delenv(cluster.ASKED)
+    run.each(train, {"early": 1, "last": 2}, [0], jobs=1)
+    assert [row["arm"] for row in records(run.path) if row["status"] == "done"] == ["early", "last"]
+
+
+def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:
+    def train(arm: Arm) -> None:
+        began = time.time()
+        time.sleep(0.1)
+        arm.record({"began": began, "ended": time.time(), "pid": float(os.getpid())})
+
+    run = make(tmp_path)
+    run.each(train, {f"arm{i}": i for i in range(200)}, [0])
+    found = [row["metrics"] for row in records(run.path)]
+    assert len(found) == 200
+    busy = sum(each["ended"] - each["began"] for each in found)
+    whole = max(each["ended"] for each in found) - min(each["began"] for each in found)
+    assert len({each["pid"] for each in found}) == 2 and busy / (2 * whole) > 0.5, busy / (2 * whole)
+
+
+def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an sbatch that runs its script at once, as a queue without other users would."""
+    queue = tmp_path / "bin"
+    queue.mkdir()
+    commands = {
+        "sbatch": f'#!/bin/sh\nsh "$1" >{tmp_path}/job.log 2>&1 &\necho "Submitted batch job $!"\n',
+        "scancel": "#!/bin/sh\nkill $1\n",
+    }
+    for name, text in commands.items():
+        (queue / name).write_text(text)
+        (queue / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(queue), prepend=os.pathsep)
+    monkeypatch.setenv("DASK_JOBQUEUE__SLURM__CORES", "1")
+    monkeypatch.setenv("DASK_JOBQUEUE__SLURM__MEMORY", "2GB")
+    monkeypatch.setenv("DASK_JOBQUEUE__SLURM__INTERFACE", "lo")
+    import dask
+
+    dask.config.refresh()
+    monkeypatch.setenv(cluster.FOLDER, str(tmp_path / "workers"))
+    monkeypatch.setenv(cluster.ASKED, "slurm:1")
+
+    def train(arm: Arm) -> None:
+        arm.record({"pid": float(os.getpid())})
+
+    run = make(tmp_path / "results")
+    try:
+        run.each(train, {"one": 1}, [0])
+        (found,) = records(run.path)
+        assert found["metrics"]["pid"] != os.getpid()
+    finally:
+        client = cluster.connect("slurm:1")
+        client.cluster.close()
+        client.close()
+        cluster.connect.cache_clear()
+
+
+@contextmanager
+def scheduler(place: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    file = place / "scheduler.json"
+    words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    with started("scheduler", words) as process:
+        while not file.exists():
+            time.sleep(0.05)
+        with Client(scheduler_file=str(file)) as client:
+            yield client.scheduler.address, process
+
+
+@contextmanager
+def worker(address: str, place: Path, **environment: str) -> Iterator[None]:
+    words = [address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(place / "dask")]
+    with started("worker", words, **{cluster.FOLDER: str(place / "workers"), **environment}):
+        yield
+
+
+@contextmanager
+def started(what: str, words: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-P", "-m", "dask", what, *words]
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("where", ["dask", "dask://host", "dask:host:1", "slurm:", "slurm:0", "slurm:x", "8", "cloud"])
+def test_a_place_that_is_none_is_refused(where: str) -> None:
+    if where == "slurm:":
+        assert cluster.check(where) == where
+        return
+    with pytest.raises(ParameterError, match="is no place: give local, dask://HOST:PORT, slurm or slurm:N"):
+        cluster.check(where)
+
+
+def test_places_are_taken_as_they_are() -> None:
+    for where in ("local", "dask://host:8786", "dask://10.0.0.1:1", "slurm", "slurm:16"):
+        assert cluster.check(where) == where
