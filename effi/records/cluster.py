@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import tempfile
 import threading
@@ -19,6 +20,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -74,8 +77,8 @@ def check(where: str) -> str:
     good = where == LOCAL or (kind == "dask" and rest.startswith("//") and rest[2:].partition(":")[2].isdecimal())
     if not (good or (kind == "slurm" and (not rest or (rest.isdecimal() and int(rest) > 0)))):
         raise ParameterError(f"--workers {where!r} is no place: give local, dask://HOST:PORT, slurm or slurm:N.")
-    if where != LOCAL:
-        _library()
+    if where != LOCAL and not all(find_spec(name) for name in ("distributed", "dask_jobqueue")):
+        raise ParameterError("workers elsewhere need Dask: pip install 'effi[cluster]'")
     return where
 
 
@@ -88,12 +91,12 @@ class Cluster:
     def __init__(self, where: str, work: Callable[[Any, Arm], Any], function: Callable[..., Any], device: str) -> None:
         self.waiting: list[Arm] = []
         self.running: dict[Any, tuple[Arm, str]] = {}
-        self._deaths, self._met = list[str](), 0.0
+        self._deaths, self._met = Counter[tuple[str, ...]](), 0.0
         self._client, self._device = connect(where), device
         self._like, self._unlike = set[str](), dict[str, str]()
         self._wait_for_workers()
-        parcel = workers.packed(work, function, reducers=REDUCERS)
-        self._parcel = self._client.scatter([parcel], broadcast=True, hash=True)[0]
+        self._packed = workers.packed(work, function, reducers=REDUCERS)
+        self._parcel: Any = None
         self._same = _facts(device)
         self._ours = set[str]()
 
@@ -117,17 +120,12 @@ class Cluster:
             while self.waiting and (address := self._free()):
                 self._hand_out(self.waiting.pop(0), address)
             for future in self._finished():
-                arm, _ = self.running.pop(future)
                 answer = self._answer(future)
-                if answer.unlike:
-                    self.waiting.insert(0, arm)
-                else:
-                    yield arm, self._settled(arm, answer)
-            for arm in self._given_back():
-                if (deaths := self._deaths.count(arm.name)) < DEATHS:
-                    self.waiting.insert(0, arm)
-                else:
-                    yield arm, _broken(deaths)
+                arm, _ = self.running.pop(future)
+                yield from [(arm, self._settled(arm, answer))] if answer else self._given_back(arm)
+            for future in [each for each, (_, address) in self.running.items() if address not in self._like]:
+                self._client.cancel(future)
+                yield from self._given_back(self.running.pop(future)[0])
 
     def stop(self) -> None:
         """Start nothing more; what runs goes on to its end."""
@@ -149,6 +147,8 @@ class Cluster:
 
     def _hand_out(self, arm: Arm, address: str) -> None:
         key = f"effi-{arm.header['paper']}-{uuid4().hex}"
+        if self._parcel is None or self._parcel.status != "finished":  # lost with the workers that held it
+            self._parcel = self._client.scatter([self._packed], broadcast=True, hash=True)[0]
         future = self._client.submit(
             errand, self._parcel, cloudpickle.dumps(arm), self._same, key=key, workers=[address], pure=False
         )
@@ -158,17 +158,19 @@ class Cluster:
         """What has ended, waited for a moment; RecordError where the scheduler is lost."""
         from distributed import wait
 
-        with suppress(TimeoutError), self._scheduler(), self._client.as_current():
+        with suppress(TimeoutError, CancelledError), self._scheduler(), self._client.as_current():
             wait(list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
         return [future for future in self.running if future.done()]
 
-    def _given_back(self) -> list[Arm]:
-        """Arms of workers that are gone."""
-        gone = [future for future, (_, address) in self.running.items() if address not in self._like]
-        arms = [self.running.pop(future)[0] for future in gone]
-        self._client.cancel(gone)
-        self._deaths += [arm.name for arm in arms]
-        return arms
+    def _given_back(self, arm: Arm) -> Iterator[tuple[Arm, Future[Any]]]:
+        """Nothing, as another worker is to take the arm; what broke it after several died."""
+        self._deaths[arm.identities] += 1
+        if self._deaths[arm.identities] < DEATHS:
+            self.waiting.insert(0, arm)
+        else:
+            broken: Future[Any] = Future()
+            broken.set_exception(BrokenExecutor(f"{DEATHS} workers died at it"))
+            yield arm, broken
 
     @contextmanager
     def _scheduler(self) -> Iterator[None]:
@@ -177,10 +179,11 @@ class Cluster:
             yield
             if self._client.status != "running":
                 raise OSError("it closed the connection")
-        except (OSError, CancelledError) as error:
+        except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise RecordError(f"the scheduler is gone ({error}); run again: finished arms are kept") from error
+            why = str(error).partition("\n")[0]
+            raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 
     def _wait_for_workers(self) -> None:
         """Until there is a worker like this process; ParameterError says what the others lack."""
@@ -211,10 +214,12 @@ class Cluster:
                     self._like.add(address)
         return self._like
 
-    def _answer(self, future: Any) -> Answer:
-        with self._scheduler():
-            answer: Answer = pickle.loads(future.result())
-        return answer
+    def _answer(self, future: Any) -> Answer | None:
+        """What a worker sent; None where it is lost, or the worker is no longer like this process."""
+        answer: Answer | None = None
+        with suppress(CancelledError), self._scheduler():
+            answer = pickle.loads(future.result())
+        return None if answer is None or answer.unlike else answer
 
     def _settled(self, arm: Arm, answer: Answer) -> Future[Any]:
         """What came of an arm, once its rows are written: a text or a bug."""
@@ -257,20 +262,13 @@ def _keep(arm: Arm, rows: list[Record]) -> None:
             store.append(arm.path, new)
 
 
-def _broken(deaths: int) -> Future[Any]:
-    """What comes of an arm whose workers died one after another."""
-    broken: Future[Any] = Future()
-    broken.set_exception(BrokenExecutor(f"{deaths} workers died at it"))
-    return broken
-
-
 @cache
 def connect(where: str) -> Client:
     """The client of a scheduler at an address, or of one started here whose workers are jobs of Slurm.
 
     ParameterError where it does not answer, or no worker comes.
     """
-    distributed = _library()
+    distributed = _library("distributed")
     kind, _, rest = where.partition(":")
     try:
         if kind == "slurm":
@@ -288,8 +286,7 @@ def connect(where: str) -> Client:
 
 def _slurm(most: int | None) -> Any:
     """A scheduler here and workers as jobs, by what jobqueue.yaml says of queue, cores and memory."""
-    import dask_jobqueue
-
+    dask_jobqueue = _library("dask_jobqueue")
     cluster = dask_jobqueue.SLURMCluster(worker_extra_args=["--nthreads", "1"])
     if most:
         cluster.scale(most)
@@ -298,13 +295,16 @@ def _slurm(most: int | None) -> Any:
     return cluster
 
 
-def _library() -> Any:
+def _library(name: str) -> Any:
+    """The module; Ctrl-C keeps its meaning, which dask_jobqueue takes away where it is imported."""
+    before = signal.getsignal(signal.SIGINT)
     try:
-        import dask_jobqueue  # noqa: F401
-        import distributed
+        return import_module(name)
     except ImportError as error:
         raise ParameterError(f"workers elsewhere need {error.name}: pip install 'effi[cluster]'") from error
-    return distributed
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 # --- on the worker -----------------------------------------------------------------------------------------------

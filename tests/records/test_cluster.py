@@ -38,16 +38,21 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**settings, host="127.0.0.1", local_directory=str(place)) as found:
         yield found
+        cluster.connect(_place(found)).close()
     del os.environ[cluster.FOLDER]
 
 
 @pytest.fixture
 def on(two: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> str:
     two.scale(2)
-    place = f"dask://{two.scheduler_address.removeprefix('tcp://')}"
+    place = _place(two)
     monkeypatch.setenv(cluster.ASKED, place)
     cluster.connect(place).wait_for_workers(2)
     return place
+
+
+def _place(found: LocalCluster) -> str:
+    return f"dask://{found.scheduler_address.removeprefix('tcp://')}"
 
 
 def make(place: Path) -> Run:
@@ -132,6 +137,29 @@ def test_a_worker_that_is_killed_gives_its_arm_to_another(tmp_path: Path, on: st
     assert len([*begun.glob("first-*")]) == 2 and all(row["status"] == "done" for row in records(run.path))
     run.each(train, {"first": 1, "second": 2, "third": 3}, [0])
     assert len(records(run.path)) == 3
+
+
+def test_what_a_lost_driver_did_not_hear_is_handed_over(tmp_path: Path, on: str) -> None:
+    trained, begun = tmp_path / "trained", tmp_path / "begun"
+
+    def train(arm: Arm) -> None:
+        begun.touch()
+        time.sleep(0.5)
+        with trained.open("a") as file:
+            file.write(f"{arm.name}\n")
+        arm.record({"value": 1.0})
+
+    def leaving() -> None:
+        while not begun.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    run = make(tmp_path)
+    with in_thread(leaving), pytest.raises(KeyboardInterrupt):
+        run.each(train, {"only": 1}, [0])
+    assert not [row for row in records(run.path) if row["status"] == "done"]
+    run.each(train, {"only": 1}, [0])
+    assert [row["status"] for row in records(run.path)] == ["failed", "done"] and trained.read_text() == "only\n"
 
 
 @contextmanager
