@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from importlib import import_module
@@ -114,7 +114,15 @@ class Cluster:
     def run(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Future[Any]]]:
         """Arms and their errors as they finish, their rows written; what a dead worker had goes to another."""
         self.waiting = list(arms)
-        self._offer(arms)
+        try:
+            self._offer(arms)
+            yield from self._run()
+        except OSError as error:
+            connect.cache_clear()
+            why = str(error).partition("\n")[0]
+            raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
+
+    def _run(self) -> Iterator[tuple[Arm, Future[Any]]]:
         while self.waiting or self.running:
             self._wait_for_workers()
             while self.waiting and (address := self._free()):
@@ -134,8 +142,11 @@ class Cluster:
     def kill(self) -> list[Arm]:
         """Ask for nothing more; what is being trained ends on its worker, and is handed over when asked for again."""
         unfinished = [arm for arm, _ in self.running.values()]
-        with suppress(Exception):  # the scheduler may be gone
-            self._client.cancel(list(self.running))
+        with suppress(TimeoutError):
+            if self._client.status == "running":
+                self._client.cancel(list(self.running))
+            else:
+                self._client.close(timeout=2)
         self.running.clear()
         return unfinished
 
@@ -155,11 +166,13 @@ class Cluster:
         self.running[future] = arm, address
 
     def _finished(self) -> list[Any]:
-        """What has ended, waited for a moment; RecordError where the scheduler is lost."""
+        """What has ended, waited for a moment; OSError where the scheduler is lost."""
         from distributed import wait
 
-        with suppress(TimeoutError, CancelledError), self._scheduler(), self._client.as_current():
+        with suppress(TimeoutError, CancelledError), self._client.as_current():
             wait(list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
+        if self._client.status != "running":
+            raise OSError("it closed the connection")
         return [future for future in self.running if future.done()]
 
     def _given_back(self, arm: Arm) -> Iterator[tuple[Arm, Future[Any]]]:
@@ -171,19 +184,6 @@ class Cluster:
             broken: Future[Any] = Future()
             broken.set_exception(BrokenExecutor(f"{DEATHS} workers died at it"))
             yield arm, broken
-
-    @contextmanager
-    def _scheduler(self) -> Iterator[None]:
-        """RecordError for whatever the libraries raise where the scheduler is lost."""
-        try:
-            yield
-            if self._client.status != "running":
-                raise OSError("it closed the connection")
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
-            why = str(error).partition("\n")[0]
-            raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 
     def _wait_for_workers(self) -> None:
         """Until there is a worker like this process; ParameterError says what the others lack."""
@@ -199,8 +199,7 @@ class Cluster:
         if self._like and time.monotonic() < self._met + 1:
             return self._like
         self._met = time.monotonic()
-        with self._scheduler():
-            there = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        there = set(self._client.scheduler_info(n_workers=-1)["workers"])
         self._like &= there
         if new := sorted(there - self._like - self._unlike.keys()):
             answers = self._client.run(_facts, self._device, workers=new, on_error="return")
@@ -217,7 +216,7 @@ class Cluster:
     def _answer(self, future: Any) -> Answer | None:
         """What a worker sent; None where it is lost, or the worker is no longer like this process."""
         answer: Answer | None = None
-        with suppress(CancelledError), self._scheduler():
+        with suppress(CancelledError):
             answer = pickle.loads(future.result())
         return None if answer is None or answer.unlike else answer
 
@@ -246,9 +245,15 @@ class Cluster:
         folder = arm.path.with_name("artefacts")
         for name in set(names) - self._ours:
             if not (folder / name).exists():
-                content = self._client.get_dataset(f"{MADE}/{name}").result()
-                paths.replace(folder / name, content)
+                _write(folder / name, self._client.get_dataset(f"{MADE}/{name}").result())
             self._ours.add(name)
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        paths.replace(file, content)
+    except OSError as error:
+        raise RecordError(f"{file} cannot be written ({error.strerror}); free space there") from error
 
 
 def _keep(arm: Arm, rows: list[Record]) -> None:
