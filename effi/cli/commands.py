@@ -71,6 +71,7 @@ def run(
     papers: Annotated[list[str] | None, typer.Argument(help="Papers to run; all of them when none is named.")] = None,
     scale: Scale = "cpu",
     jobs: Annotated[int, typer.Option(help="Notebooks to run at once.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that make each training by torchrun.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
     results_dir: Results = "results",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
@@ -78,11 +79,14 @@ def run(
 ) -> None:
     """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts.
 
-    Exit status 2 means a mistake in what was asked for, 1 any other failure.
+    Exit status 2 means a mistake in what was asked for, 1 any other failure. On a cluster torchrun starts this command
+    itself: `torchrun ... --no-python effi run PAPER --set 'training={"parallel": "ddp"}'`.
     """
     from effi import workbook
     from effi.cli import screen
+    from effi.workbook import together
 
+    quiet = quiet or not together.is_first()
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
         for notebook in workbook.find(papers or ()):
@@ -90,7 +94,13 @@ def run(
         return
     with _closing_sentence():
         ended = workbook.run(
-            papers or (), scale=scale, parameters=given, jobs=jobs, results_dir=results_dir, quiet=quiet
+            papers or (),
+            scale=scale,
+            parameters=given,
+            jobs=jobs,
+            processes=processes,
+            results_dir=results_dir,
+            quiet=quiet,
         )
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
