@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -70,14 +72,33 @@ def check_listeners(network: Network, listeners: Sequence[Listener]) -> None:
         )
 
 
-def over(network: Network, ranks: Ranks) -> nn.Module:
+def over(network: Network, ranks: Ranks, example_RB: Tensor) -> nn.Module:
     """The network with gradients that are means over all processes; it begins as the first one has it."""
     if ranks.size == 1 or isinstance(network, Sharded):
         return network
-    # Buffers are made alike and never trained: sending them at each step would send masks of attention.
-    return DistributedDataParallel(
-        network, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
-    )
+    ranks.begin_alike(network.buffers())
+    # Buffers are never trained: sending them at each step would send masks of attention.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of a new name, which older torch lacks
+        return DistributedDataParallel(
+            network,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=_leaves_some_out(network, example_RB),
+        )
+
+
+def _leaves_some_out(network: Network, example_RB: Tensor) -> bool:
+    """Whether a step may leave parameters without a gradient: as the model says, or as a backward pass shows."""
+    if any(getattr(each, "some_rest", False) for each in network.modules()):
+        return True
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    devices = [example_RB.device] if example_RB.is_cuda else []
+    with torch.random.fork_rng(devices):
+        network(example_RB).float().sum().backward()
+    missed = any(parameter.grad is None for parameter in trained)
+    for parameter in trained:
+        parameter.grad = None
+    return missed
 
 
 @contextmanager

@@ -73,6 +73,11 @@ class Ranks:
         dist.all_reduce(summed)
         return summed
 
+    def begin_alike(self, tensors: Iterable[Tensor]) -> None:
+        """Give all the values of the first process."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.broadcast(tensor.detach(), 0)
+
     def any(self, *flags: bool) -> list[bool]:
         """Each flag, whether it is set on any process."""
         if self.size == 1:

@@ -28,6 +28,8 @@ def launch(processes: int, module: str, argument: str) -> None:
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # Else processes that were started anew may find the addresses of those before them.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     options = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
     try:
         run.main([*options, "-m", module, argument])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ def ranks(folder: Path) -> list[dict[str, Any]]:
     """What each of two processes found; torchrun starts them once, and once more after a kill."""
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tests.parallel", str(folder)]
-    ended = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=200)
+    # Else processes that were started anew may find the addresses of those before them.
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    ended = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
 
