@@ -24,6 +24,7 @@ class Sharded(Single):
     """A copy of a model, each block of which lies in parts on all processes; the model has its weights at the end."""
 
     def __init__(self, model: nn.Module) -> None:
+        world().begin_alike([*model.parameters(), *model.buffers()])
         super().__init__(_sharded(copy.deepcopy(model)))
         # A list hides it from parameters().
         self.given = [model]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -42,7 +43,8 @@ class Shards(Checkpoint):
         reader = HuggingFaceStorageReader(str(self.file))
         known = cast(dict[str, TensorStorageMetadata], reader.read_metadata().state_dict_metadata)
         tensors = {name: self._room(name, each) for name, each in known.items()}
-        dcp.load(tensors, storage_reader=reader, no_dist=self.ranks.size == 1)
+        with _silent():
+            dcp.load(tensors, storage_reader=reader, no_dist=self.ranks.size == 1)
         return Kept(tensors, json.loads((self.file / FACTS).read_text()))
 
     def lost(self) -> float:
@@ -60,7 +62,8 @@ class Shards(Checkpoint):
         writer = HuggingFaceStorageWriter(str(self.file), save_distributed=True)
         tensors = {name: value.contiguous() for name, value in kept.tensors.items()}
         try:
-            dcp.save(tensors, storage_writer=writer, no_dist=self.ranks.size == 1)
+            with _silent():
+                dcp.save(tensors, storage_writer=writer, no_dist=self.ranks.size == 1)
         except (OSError, CheckpointException) as error:
             raise TrainingError(
                 f"{self.file} could not be written ({error}); free space or make it writable"
@@ -100,3 +103,8 @@ class Shards(Checkpoint):
 
     def _whole(self) -> list[Path]:
         return [folder for folder in self._all() if (folder / FACTS).exists()]
+
+
+def _silent() -> warnings.catch_warnings[None]:
+    """Without torch's notice that one process alone was meant."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)

@@ -14,10 +14,10 @@ import torch
 from effi.cost import Ledger
 from effi.errors import EffiError
 from effi.records import Arm, Run
-from effi.training import Classification, Contrastive, Training, checkpoint, fit
+from effi.training import Classification, Contrastive, Step, Training, checkpoint, fit
 from effi.training.ranks import Ranks, part, world
 from tests.parallel import trainings
-from tests.parallel.trainings import COMMON, KINDS, Found, at, file
+from tests.parallel.trainings import COMMON, IN_PARTS, KINDS, Found, at, file
 from tests.training.test_checkpoints import Cut
 from tests.training.tiny import images, vit
 
@@ -45,6 +45,18 @@ def cut(folder: Path) -> None:
 
     with suppress(Cut):
         trainings.dense("ddp", checkpoint=file(folder, "cut"), after_step=at(10, end))
+
+
+def cut_in_parts(folder: Path) -> None:
+    """The same with weights in parts, of which no listener is told."""
+
+    def end(step: Step, executed: int) -> int:
+        if step.index == 11:
+            raise Cut
+        return executed
+
+    with suppress(Cut):
+        trainings.masked("fsdp", checkpoint=file(folder, "parts"), paper_flops=end)
 
 
 def train(arm: Arm) -> None:
@@ -89,9 +101,15 @@ def refused(ranks: Ranks) -> list[str]:
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(192), torch.nn.Linear(192, 4))
         trainings.trained(model, images(), training, objective=Classification())
 
+    def looked_at() -> None:
+        trainings.plain("fsdp", after_step=at(1, lambda: None))
+
+    def orthogonal() -> None:
+        trainings.trained(vit(), images(), Training(**COMMON, optimizer="muon", parallel="fsdp"))
+
     training = Training(**COMMON, parallel="ddp")
     said = []
-    for act in (other_masks, several, whole, normed):
+    for act in (other_masks, several, whole, normed, looked_at, orthogonal):
         try:
             act()
         except EffiError as error:
@@ -102,10 +120,13 @@ def refused(ranks: Ranks) -> list[str]:
 def main(folder: Path) -> None:
     """Leave what this process found in a file of its own."""
     torch.set_num_threads(1)
-    ranks, checkpoint.EVERY_S = world(), 0.0
+    ranks, usual, checkpoint.EVERY_S = world(), checkpoint.EVERY_S, 0.0
     found: dict[str, Any] = {"killed": killed(folder, ranks), "undisturbed": trainings.noisy("ddp")}
     cut(folder)
+    cut_in_parts(folder)
+    checkpoint.EVERY_S = usual
     found |= {name: kind("ddp") for name, kind in KINDS.items()}
+    found |= {f"{name} in parts": KINDS[name]("fsdp") for name in IN_PARTS}
     found |= {"recorded": recorded(folder), "refused": refused(ranks), "size": ranks.size}
     part()
     found["alone"] = world().size

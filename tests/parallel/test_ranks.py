@@ -18,7 +18,7 @@ from effi.records import store
 from effi.training import Training
 from effi.training.ranks import Ranks
 from tests.parallel import trainings
-from tests.parallel.trainings import KINDS, STEPS, Found, file
+from tests.parallel.trainings import IN_PARTS, KINDS, STEPS, Found, file
 from tests.training.conftest import one_thread as one_thread
 from tests.training.tiny import images
 
@@ -58,9 +58,12 @@ def same(a: Any, b: Any) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("name", KINDS)
+EVERY = [*KINDS, *(f"{name} in parts" for name in IN_PARTS)]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_losses_are_those_of_one_process(name: str, ranks: Any, alone: Any) -> None:
-    found, wanted = ranks[0][name], alone[name]
+    found, wanted = ranks[0][name], alone[name.removesuffix(" in parts")]
     assert len(found["losses"]) == STEPS
     close(found["losses"], wanted["losses"])
     close(found["validation"], wanted["validation"])
@@ -68,7 +71,7 @@ def test_losses_are_those_of_one_process(name: str, ranks: Any, alone: Any) -> N
     assert found.get("accuracies") == wanted.get("accuracies")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_processes_hold_the_same_bits(name: str, ranks: Any) -> None:
     assert same(ranks[0][name]["weights"], ranks[1][name]["weights"])
     assert ranks[0][name]["losses"] == ranks[1][name]["losses"]
@@ -108,6 +111,13 @@ def test_one_process_goes_on_where_two_ended(ranks: Any, alone: Any, folder: Pat
     assert found["flops"] == alone["dense"]["flops"]
 
 
+def test_one_process_goes_on_where_two_held_parts(ranks: Any, alone: Any, folder: Path) -> None:
+    found = trainings.masked("fsdp", checkpoint=file(folder, "parts"))
+    close(found["losses"], alone["masked"]["losses"])
+    pruned = [int((weight == 0).sum()) for weight in found["weights"].values()]
+    assert pruned == [int((weight == 0).sum()) for weight in alone["masked"]["weights"].values()]
+
+
 def test_the_first_process_writes_and_all_see_the_records(ranks: Any, folder: Path) -> None:
     first, second = (rank["recorded"] for rank in ranks)
     assert first["records"] == second["records"] and first["failed"] == second["failed"]
@@ -123,9 +133,10 @@ def test_the_first_process_writes_and_all_see_the_records(ranks: Any, folder: Pa
 
 def test_what_cannot_be_shared_is_refused_on_every_process(ranks: Any) -> None:
     assert ranks[0]["refused"] == ranks[1]["refused"]
-    masks, seeds, pairs, norms = ranks[0]["refused"]
+    masks, seeds, pairs, norms, listeners, muon = ranks[0]["refused"]
     assert "hold different masks" in masks and "together=1" in seeds
     assert "contrastive" in pairs and "batch norm" in norms
+    assert "fsdp has weights and gradients in parts" in listeners and 'take parallel="ddp"' in muon
 
 
 def test_after_they_part_each_is_alone(ranks: Any) -> None:

@@ -146,3 +146,5 @@ KINDS: dict[str, Callable[..., Found]] = {
     "in blocks": in_blocks,
     "growth": growth,
 }
+# Of these a process may hold a part of the weights.
+IN_PARTS = ("dense", "masked", "text")
