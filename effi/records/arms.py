@@ -206,6 +206,8 @@ class Arm:
         self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any], marks: Sequence[Any]
     ) -> list[Record]:
         cost = share(self.ledger.total(), len(self.seeds))
+        if world().size > 1:
+            cost = _unmetered(cost)
         together = {"processes": world().size} if world().size > 1 else {}
         facts = {**self.header["provenance"], "threads": torch.get_num_threads(), **together}
         written = datetime.now(UTC).isoformat(timespec="seconds")
@@ -223,6 +225,14 @@ class Arm:
                 self.identities, self.seeds, metrics, history, marks, strict=True
             )
         ]
+
+
+def _unmetered(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """A cost without joules: the meter of one process sees one GPU of several."""
+    accounts = {
+        kind: {name: {**phase, "joules": None} for name, phase in cost[kind].items()} for kind in ("phases", "aside")
+    }
+    return {**cost, "joules": None, **accounts}
 
 
 def _numbers(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
