@@ -50,7 +50,7 @@ def shared_step(load: Load | None = None, processes: int = 2) -> dict[str, list[
     return found
 
 
-def _measured(load: Load) -> dict[str, list[float]]:
+def readings(load: Load) -> dict[str, list[float]]:
     """As one of the processes; the first one's readings count."""
     ranks = world()
     part = replace(load, batch=load.batch // ranks.size)
@@ -61,7 +61,7 @@ def _measured(load: Load) -> dict[str, list[float]]:
             dist.barrier()
             if name != ALONE or ranks.first:
                 seconds[name].append(_reading(step, load.steps))
-    return {name: readings[1:] for name, readings in seconds.items()}  # the first one warms up
+    return {name: made[1:] for name, made in seconds.items()}  # the first one warms up
 
 
 def _reading(step: Callable[[], object], steps: int) -> float:
@@ -88,6 +88,6 @@ def _step(load: Load, parallel: Any) -> Callable[[], object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    readings = _measured(Load(**json.loads(sys.argv[1])))
+    found = readings(Load(**json.loads(sys.argv[1])))
     if world().first:
-        print(json.dumps(readings))
+        print(json.dumps(found))

@@ -80,7 +80,8 @@ def run(
     """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts.
 
     Exit status 2 means a mistake in what was asked for, 1 any other failure. On a cluster torchrun starts this command
-    itself: `torchrun ... --no-python effi run PAPER --set 'training={"parallel": "ddp"}'`.
+    itself: `torchrun ... --no-python effi run PAPER --set 'training={"parallel": "ddp"}'`, in an environment with
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, without which processes that are started anew may look for dead ones.
     """
     from effi import workbook
     from effi.cli import screen

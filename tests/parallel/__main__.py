@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from effi.bench import processes
 from effi.cost import Ledger
 from effi.errors import EffiError
 from effi.records import Arm, Run
@@ -128,6 +129,7 @@ def main(folder: Path) -> None:
     found |= {name: kind("ddp") for name, kind in KINDS.items()}
     found |= {f"{name} in parts": KINDS[name]("fsdp") for name in IN_PARTS}
     found |= {"recorded": recorded(folder), "refused": refused(ranks), "size": ranks.size}
+    found["step"] = processes.readings(processes.Load(batch=2, tokens=8, steps=1, rounds=2))
     part()
     found["alone"] = world().size
     torch.save(found, folder / f"rank-{ranks.rank}.pt")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from effi import paths
+from effi.bench.processes import ALONE
 from effi.errors import ParameterError
 from effi.records import store
 from effi.training import Training
@@ -137,6 +138,13 @@ def test_what_cannot_be_shared_is_refused_on_every_process(ranks: Any) -> None:
     assert "hold different masks" in masks and "together=1" in seeds
     assert "contrastive" in pairs and "batch norm" in norms
     assert "fsdp has weights and gradients in parts" in listeners and 'take parallel="ddp"' in muon
+
+
+def test_steps_are_timed_alone_apart_and_together(ranks: Any) -> None:
+    counts = [{name: len(seconds) for name, seconds in rank["step"].items()} for rank in ranks]
+    assert list(counts[0].values()) == [2, 2, 2], "without the round that warms up"
+    assert counts[1] == {**counts[0], ALONE: 0}, "the second process waits"
+    assert all(second > 0 for seconds in ranks[0]["step"].values() for second in seconds)
 
 
 def test_after_they_part_each_is_alone(ranks: Any) -> None:
