@@ -59,17 +59,21 @@ def ranks(network: Network, training: Training, objective: Objective) -> Ranks:
         raise ParameterError(
             "batch norm would see each process's own rows: leave parallel away, or make it group or layer norm"
         )
+    if isinstance(network, Sharded) and _rests(network):
+        raise ParameterError(
+            'fsdp puts every layer together on all processes at once, so that none may rest: take parallel="ddp"'
+        )
     if isinstance(network, Sharded) and training.optimizer == "muon":
         raise ParameterError('muon orthogonalises whole matrices, which fsdp has in parts: take parallel="ddp"')
     return found
 
 
 def check_listeners(network: Network, listeners: Sequence[Listener]) -> None:
-    """ParameterError for any beside a sharded network: they would see parts."""
-    if isinstance(network, Sharded) and listeners:
+    """ParameterError for one beside a sharded network that does not say `reads_weights = False`: it would see parts."""
+    readers = [type(each).__name__ for each in listeners if getattr(each, "reads_weights", True)]
+    if isinstance(network, Sharded) and readers:
         raise ParameterError(
-            f"fsdp has weights and gradients in parts, of which {type(listeners[0]).__name__} would see one: take "
-            'parallel="ddp"'
+            f'fsdp has weights and gradients in parts, of which {readers[0]} would see one: take parallel="ddp"'
         )
 
 
@@ -90,7 +94,7 @@ def over(network: Network, ranks: Ranks, example_RB: Tensor) -> nn.Module:
 
 def _leaves_some_out(network: Network, example_RB: Tensor) -> bool:
     """Whether a step may leave parameters without a gradient: as the model says, or as a backward pass shows."""
-    if any(getattr(each, "some_rest", False) for each in network.modules()):
+    if _rests(network):
         return True
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     devices = [example_RB.device] if example_RB.is_cuda else []
@@ -112,6 +116,11 @@ def exchanging(shared: nn.Module, now: bool) -> Iterator[None]:
     if isinstance(shared, Sharded):
         cast(Any, shared.model).set_requires_gradient_sync(now)
     yield
+
+
+def _rests(network: nn.Module) -> bool:
+    """Whether a model says that a step may leave some of its layers out."""
+    return any(getattr(each, "some_rest", False) for each in network.modules())
 
 
 def _sharded(model: nn.Module) -> nn.Module:

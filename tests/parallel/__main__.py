@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import torch
 from effi.bench import processes
 from effi.cost import Ledger
 from effi.errors import EffiError
+from effi.ligo.recipes import Ligo
+from effi.ligo.thrift import LayerDrop
 from effi.records import Arm, Run
 from effi.training import Classification, Contrastive, Step, Training, checkpoint, fit
 from effi.training.ranks import Ranks, part, world
+from tests.ligo import toy as pairs
 from tests.parallel import trainings
 from tests.parallel.trainings import COMMON, IN_PARTS, KINDS, Found, at, file
 from tests.training.test_checkpoints import Cut
@@ -108,9 +112,13 @@ def refused(ranks: Ranks) -> list[str]:
     def orthogonal() -> None:
         trainings.trained(vit(), images(), Training(**COMMON, optimizer="muon", parallel="fsdp"))
 
+    def resting() -> None:
+        task = pairs.task("gpt", replace(pairs.TRAINING, parallel="fsdp"))
+        Ligo(steps=0, thrift=LayerDrop(0.5))(task)
+
     training = Training(**COMMON, parallel="ddp")
     said = []
-    for act in (other_masks, several, whole, normed, looked_at, orthogonal):
+    for act in (other_masks, several, whole, normed, looked_at, orthogonal, resting):
         try:
             act()
         except EffiError as error:

@@ -134,10 +134,11 @@ def test_the_first_process_writes_and_all_see_the_records(ranks: Any, folder: Pa
 
 def test_what_cannot_be_shared_is_refused_on_every_process(ranks: Any) -> None:
     assert ranks[0]["refused"] == ranks[1]["refused"]
-    masks, seeds, pairs, norms, listeners, muon = ranks[0]["refused"]
+    masks, seeds, pairs, norms, listeners, muon, rest = ranks[0]["refused"]
     assert "hold different masks" in masks and "together=1" in seeds
     assert "contrastive" in pairs and "batch norm" in norms
     assert "fsdp has weights and gradients in parts" in listeners and 'take parallel="ddp"' in muon
+    assert "none may rest" in rest
 
 
 def test_steps_are_timed_alone_apart_and_together(ranks: Any) -> None:

@@ -148,4 +148,4 @@ KINDS: dict[str, Callable[..., Found]] = {
     "growth": growth,
 }
 # Of these a process may hold a part of the weights.
-IN_PARTS = ("dense", "plain", "masked", "text")
+IN_PARTS = ("dense", "plain", "masked", "text", "growth")
