@@ -71,6 +71,7 @@ def run(
     papers: Annotated[list[str] | None, typer.Argument(help="Papers to run; all of them when none is named.")] = None,
     scale: Scale = "cpu",
     jobs: Annotated[int, typer.Option(help="Notebooks to run at once.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that make each training by torchrun.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
     results_dir: Results = "results",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
@@ -81,12 +82,16 @@ def run(
 ) -> None:
     """Run notebooks; what is recorded already is kept. Fails if a notebook or an arm failed, whatever the verdicts.
 
-    Exit status 2 means a mistake in what was asked for, 1 any other failure.
+    Exit status 2 means a mistake in what was asked for, 1 any other failure. On a cluster torchrun starts this command
+    itself: `torchrun ... --no-python effi run PAPER -p 'training={"parallel": "fsdp"}'`, in an environment with
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, without which processes that are started anew may look for dead ones.
     """
     from effi import workbook
     from effi.cli import screen
     from effi.records import cluster
+    from effi.workbook import together
 
+    quiet = quiet or not together.is_first()
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
         count = int(workers) if workers.isdecimal() and int(workers) else 1
@@ -94,12 +99,15 @@ def run(
             screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given), count)
         return
     elsewhere = {cluster.ASKED: cluster.check(workers)}
+    if processes > 1:
+        given["training"] = _shared(given.get("training", {}), workers)
     with _closing_sentence():
         ended = workbook.run(
             papers or (),
             scale=scale,
             parameters=given,
             jobs=jobs,
+            processes=processes,
             results_dir=results_dir,
             quiet=quiet,
             surroundings=elsewhere,
@@ -109,6 +117,13 @@ def run(
         screen.aside(ended)
     screen.outcomes(ended)
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
+
+
+def _shared(training: object, workers: str) -> object:
+    """Options of a training that several processes make: by DDP unless they say otherwise."""
+    if workers != "local":
+        raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
+    return {"parallel": "ddp", **training} if isinstance(training, dict) else training
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from effi.training import Step
 
@@ -13,6 +13,7 @@ from effi.training import Step
 class Clock:
     """A listener after each step: `passed` is the share of the steps that are made, and survives a kill."""
 
+    reads_weights: ClassVar[bool] = False
     passed: float = 0.0
 
     def __call__(self, step: Step) -> None:

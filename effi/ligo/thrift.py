@@ -101,6 +101,8 @@ class Thrifty(nn.Module):
     The stack of layers is at `path` of the model.
     """
 
+    some_rest = True  # processes that share a training then wait for no gradient of what they left out
+
     def __init__(self, model: nn.Module, path: str, rule: Thrift, clock: Clock) -> None:
         super().__init__()
         self.model, self.path, self.rule, self.clock = model, path, rule, clock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from effi.cost import Ledger, share
-from effi.errors import RecordError, TrainingError
+from effi.errors import EffiError, RecordError, TrainingError
 from effi.records import kept, store
 from effi.records.identity import identity
 from effi.records.names import Name
 from effi.records.store import Record
+from effi.training.ranks import world
 
 Values = Mapping[str, float]
 Curves = Mapping[str, Sequence[float]]
@@ -34,6 +36,7 @@ class Arm:
 
     As a context manager it holds the arm's lock: a second process waits, then finds the arm `done`. A failure inside
     is recorded; a failure of the training itself (TrainingError, out of memory) ends there, any other goes on.
+    Of several processes that torchrun started all enter it, and the first one locks and writes for them.
     `label` is what `name` says, in fields; None for a check or another arm that has only a text.
     """
 
@@ -86,26 +89,32 @@ class Arm:
     def __enter__(self) -> Arm:
         if self.dry_run:
             return self
+        left = world().told(self._claim)
+        self.done = not left
+        if left:
+            self.seeds, self.identities = map(tuple, zip(*left, strict=True))
+            if self.label and kept.is_asked(self.label.short, self.seeds):
+                self.ledger.keep = self._hold
+        return self
+
+    def _claim(self) -> list[tuple[int, str]]:
+        """Seeds without a record and their identities; while there are any, the arm's lock is held."""
         what = None if self.quiet else f"{self.header['paper']} {self.header['scale']} {self.name}"
         with ExitStack() as held:
             for name in sorted(self.identities):  # one order for all processes, so that none waits in a circle
                 held.enter_context(store.locked(self.path, name, what, self._waits))
             finished = store.finished(self.path)
             left = [pair for pair in zip(self.seeds, self.identities, strict=True) if pair[1] not in finished]
-            self.done = not left
             if left:
-                self.seeds, self.identities = map(tuple, zip(*left, strict=True))
                 self._locks = held.pop_all()
-                if self.label and kept.is_asked(self.label.short, self.seeds):
-                    self.ledger.keep = self._hold
-        return self
+        return left
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.ledger.keep = self._trained = None
         with self._locks:
-            unrecorded = not (self.done or self.dry_run or self._recorded)
+            unrecorded = not (self.done or self.dry_run or self._recorded or _is_of_another(error))
             forgotten = RecordError(f'arm "{self.name}" ended without arm.record(...); record its metrics')
             if unrecorded:
                 self.fail(sentence(error or forgotten))
@@ -115,7 +124,7 @@ class Arm:
             self.report(self)
         if unrecorded and error is None:
             raise forgotten
-        return unrecorded and _is_of_training(error)
+        return unrecorded and _is_of_training(error) and (world().size == 1 or isinstance(error, TrainingError))
 
     def record(
         self,
@@ -137,16 +146,18 @@ class Arm:
         values = [_numbers("metric", each) for each in self._per_seed(metrics)]
         curves = [_numbers("history", each) for each in self._per_seed(history or none)]
         hits = [{name: packed(own) for name, own in each.items()} for each in self._per_seed(marks or none)]
-        self._keep_model()  # first: what has a record is not trained again, and would never leave its model
-        store.append(self.path, self._rows("done", None, values, curves, hits))
+        if world().first:
+            self._keep_model()  # first: what has a record is not trained again, and would never leave its model
+            store.append(self.path, self._rows("done", None, values, curves, hits))
+            self._forget_checkpoint()
         self._recorded = True
-        self._forget_checkpoint()
 
     def fail(self, error: str) -> None:
         """Record why the arm failed; the next call tries again."""
         self.error = error
         empty: list[dict[str, Any]] = [{}] * len(self.seeds)
-        store.append(self.path, self._rows("failed", error, empty, empty, empty))
+        if world().first:
+            store.append(self.path, self._rows("failed", error, empty, empty, empty))
 
     def fail_unless_told(self, error: str, before: Collection[str]) -> None:
         """Record the failure of an arm whose own process can no longer do so, unless that has.
@@ -177,8 +188,11 @@ class Arm:
             self.waits(self.name, pid)
 
     def _forget_checkpoint(self) -> None:
-        for file in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
-            file.unlink(missing_ok=True)
+        for file in self.checkpoint.parent.glob(f"{self.checkpoint.name}*") if world().first else ():
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
 
     def _per_seed(self, given: Any) -> Sequence[Mapping[str, Any]]:
         items = [given] if isinstance(given, Mapping) else given
@@ -192,7 +206,10 @@ class Arm:
         self, status: str, error: str | None, metrics: Sequence[Any], history: Sequence[Any], marks: Sequence[Any]
     ) -> list[Record]:
         cost = share(self.ledger.total(), len(self.seeds))
-        facts = {**self.header["provenance"], "threads": torch.get_num_threads()}
+        if world().size > 1:
+            cost = _unmetered(cost)
+        together = {"processes": world().size} if world().size > 1 else {}
+        facts = {**self.header["provenance"], "threads": torch.get_num_threads(), **together}
         written = datetime.now(UTC).isoformat(timespec="seconds")
         outcome = {
             **self.header,
@@ -208,6 +225,14 @@ class Arm:
                 self.identities, self.seeds, metrics, history, marks, strict=True
             )
         ]
+
+
+def _unmetered(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """A cost without joules: the meter of one process sees one GPU of several."""
+    accounts = {
+        kind: {name: {**phase, "joules": None} for name, phase in cost[kind].items()} for kind in ("phases", "aside")
+    }
+    return {**cost, "joules": None, **accounts}
 
 
 def _numbers(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,6 +262,12 @@ def _number(what: str, name: str, value: Any) -> float:
 def _is_out_of_memory(error: BaseException | None) -> bool:
     on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _is_of_another(error: BaseException | None) -> bool:
+    """Whether another process may be gone: of the arm nothing is known then, and it goes on from its checkpoint."""
+    known = isinstance(error, EffiError) or _is_out_of_memory(error) or not isinstance(error, Exception)
+    return world().size > 1 and not known
 
 
 def _is_of_training(error: BaseException | None) -> bool:

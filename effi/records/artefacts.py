@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from effi.errors import RecordError
 from effi.records import store
 from effi.records.identity import canonical, essential, identity
 from effi.records.reading import Reads
+from effi.training.ranks import world
 
 
 class Artefact(NamedTuple):
@@ -47,20 +49,25 @@ class Artefacts:
         return self.function
 
     def get(self, settings: Any, seed: int) -> Artefact:
-        """What was kept for these settings and this seed, or else made now and kept; two processes make it once."""
-        path = self._path(settings, seed)
-        with store.locked(path, path.stem, what=f"{self.function.__name__} of seed {seed}"):
-            found = next(filter(None, map(_read, self._paths(settings, seed))), None)
+        """What was kept for these settings and this seed, or else made now and kept; two processes make it once.
+
+        Processes that torchrun started make it together, and all have what the first one then has.
+        """
+        path, ranks = self._path(settings, seed), world()
+        what = f"{self.function.__name__} of seed {seed}"
+        with store.locked(path, path.stem, what=what) if ranks.first else nullcontext():
+            found = ranks.told(lambda: next(filter(None, map(_read, self._paths(settings, seed))), None))
             if found is None:
-                found = Artefact(*self.function(settings, seed))
-                self._write(path, found)
+                made = Artefact(*self.function(settings, seed))
+                found = ranks.told(lambda: self._write(path, made))
             return found
 
     def keep(self, settings: Any, seed: int, found: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
         """Keep what was made elsewhere, such as by an arm whose training is timed."""
         path = self._path(settings, seed)
-        with store.locked(path, path.stem):
-            self._write(path, Artefact(*found))
+        if world().first:
+            with store.locked(path, path.stem):
+                self._write(path, Artefact(*found))
 
     def _path(self, settings: Any, seed: int) -> Path:
         return next(self._paths(settings, seed))
@@ -71,7 +78,7 @@ class Artefacts:
         for source in self.sources:
             yield self.folder / f"{identity({**same, 'source': source})}.safetensors"
 
-    def _write(self, path: Path, found: Artefact) -> None:
+    def _write(self, path: Path, found: Artefact) -> Artefact:
         from safetensors.torch import save
 
         content = save({n: t.contiguous() for n, t in found.tensors.items()}, {"facts": json.dumps(found.facts)})
@@ -79,6 +86,7 @@ class Artefacts:
             paths.replace(path, content)
         except OSError as error:
             raise RecordError(f"{self.folder} cannot be written ({error.strerror}); free space there") from error
+        return found
 
 
 def _read(path: Path) -> Artefact | None:

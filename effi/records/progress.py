@@ -18,14 +18,14 @@ from effi.records.bar import Bar, in_notebook
 
 
 class Progress:
-    """Counts of (arm, seed) pairs of one run, written to the file `path` as it goes.
+    """Counts of (arm, seed) pairs of one run, written to the file `path`, if there is one, as it goes.
 
     total = trained + kept (from records of before) + failed + what is left; done = trained + kept; stale: pairs left
     that have a record of another source. `failures` names arms with their error and the file of their record;
     `waiting` an arm that another process is at, with its pid; `aside` counts rows that the run put aside at its end.
     """
 
-    def __init__(self, path: Path, label: str, quiet: bool | None, records: Path) -> None:
+    def __init__(self, path: Path | None, label: str, quiet: bool | None, records: Path) -> None:
         self.path = path
         self.label = label
         self.records = records
@@ -108,7 +108,8 @@ class Progress:
         with self._lock, suppress(OSError):  # the records say what matters, and their errors are told
             waiting = next(({"arm": name, "pid": pid} for name, pid in self._waiting.items()), None)
             counts = {**{name: getattr(self, name) for name in names}, "arm": arm, "waiting": waiting}
-            paths.replace(self.path, json.dumps(counts))
+            if self.path:
+                paths.replace(self.path, json.dumps(counts))
 
 
 def watched() -> bool:

@@ -30,6 +30,7 @@ from effi.records.reading import Reads, reads
 from effi.records.source import Source, source_hash
 from effi.records.store import Record
 from effi.records.workers import Workers, tell
+from effi.training.ranks import world
 
 KILLED = "the process that trained it was killed, perhaps for memory; run again with fewer jobs or smaller batches"
 
@@ -76,7 +77,8 @@ class Run:
         self._header = {**self._shared, "device": kind, "notices": list(notices), "provenance": provenance()}
         self._asked: dict[str, None] = {}
         self._planned: dict[str, tuple[Ledger, int]] = {}
-        self._progress = Progress(self.path.with_name("progress.json"), f"{paper} {scale}", quiet, self.path)
+        progress = self.path.with_name("progress.json") if world().first else None
+        self._progress = Progress(progress, f"{paper} {scale}", quiet, self.path)
 
     @property
     def counted(self) -> NoReturn:
@@ -129,19 +131,21 @@ class Run:
 
         What the function reads from outside itself counts, too; a data set by its checksum, which the settings name.
         `jobs` processes work side by side, one thread each, in the order of `arms`; None is one per core on a CPU and
-        1 on a GPU; 1 stays in this process. Where EFFI_WORKERS names a cluster its workers do it. Arms that fail in
-        training or are killed are recorded and passed over; any other error is raised once what runs beside it is
-        recorded.
+        1 on a GPU; 1 stays in this process. Where EFFI_WORKERS names a cluster its workers do it; processes that
+        torchrun started make one arm after another together. Arms that fail in training or are killed are recorded and
+        passed over; any other error is raised once what runs beside it is recorded.
         """
         if jobs is None:
             jobs = joblib.cpu_count() if self.device == "cpu" else 1
         _at_least_one("jobs", jobs)
         _at_least_one("together", together)
+        if world().size > 1:
+            jobs = 1
         groups, stale = self._groups(function, arms, seeds, together)
         if self.dry_run:
             self._rehearse(function, groups)
             return
-        store.point(self.path, list(self._asked))
+        self._point()
         asked, left = len(arms) * len(set(seeds)), sum(len(arm.seeds) for arm in groups)
         self._progress.expect(asked, kept=asked - left, stale=stale)
         if groups and (jobs > 1 or cluster.asked() != cluster.LOCAL):
@@ -182,8 +186,12 @@ class Run:
         if not self.dry_run:
             self._progress.put_aside(store.tidy(self.path))
 
+    def _point(self) -> None:
+        if world().first:
+            store.point(self.path, list(self._asked))
+
     def _found(self, status: str) -> list[Record]:
-        newest = store.latest(store.every(self.path))
+        newest = world().told(lambda: store.latest(store.every(self.path)))
         return [newest[name] for name in self._asked if name in newest and newest[name]["status"] == status]
 
     def _single(
@@ -197,13 +205,13 @@ class Run:
     ) -> Arm:
         """An arm for a `with` block, counted."""
         sources = self._same_as(source)
-        known = store.finished(self.path) if sources[1:] else {}
+        known = world().told(lambda: store.finished(self.path)) if sources[1:] else {}
         arm = self._arm(name, (index(seed),), settings, sources, known, read, parents)
         if self.dry_run:
             arm.done = arm.name in self._planned
             self._plan(arm)
         else:
-            store.point(self.path, list(self._asked))
+            self._point()
             self._progress.expect(1)
             arm.report, arm.waits = self._report, self._progress.waits
         return arm
@@ -236,7 +244,7 @@ class Run:
         return Arm(str(name), seeds, settings, identities, self.path, header, ledger, label=label, quiet=quiet)
 
     def _same_as(self, source: Source) -> list[Source]:
-        return adoption.same_as(source, self._results_dir, self._header["device"])
+        return world().told(lambda: adoption.same_as(source, self._results_dir, self._header["device"]))
 
     def _groups(
         self,
@@ -248,7 +256,7 @@ class Run:
         """Arms to train, in the caller's order, without seeds that are recorded; how many left have a stale record."""
         read = reads(function)
         sources = self._same_as(Source.of(self._uses | read.modules, read.code))
-        known = store.finished(self.path)
+        known = world().told(lambda: store.finished(self.path))
         old = {(record["question"], record["seed"]) for record in known.values()}
         distinct = tuple(dict.fromkeys(map(index, seeds)))
         groups: list[Arm] = []

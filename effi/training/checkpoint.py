@@ -60,7 +60,7 @@ class Checkpoint:
         with suppress(OSError, ValueError, KeyError):
             told = json.loads(self.beat.read_text())
             seconds = told["lost"] + max(0.0, self.beat.stat().st_mtime - told["since"])
-        self._mark(seconds)
+        self.mark(seconds)
         return seconds
 
     def due(self) -> bool:
@@ -79,12 +79,17 @@ class Checkpoint:
         content = save(
             {name: value.contiguous() for name, value in kept.tensors.items()}, {"facts": json.dumps(kept.facts)}
         )
-        _write(self.file, content)
-        self.written, self._saved = True, time.monotonic()
-        self._mark(0.0)
+        write(self.file, content)
+        self.saved()
 
-    def _mark(self, lost: float) -> None:
-        _write(self.beat, json.dumps({"since": time.time(), "lost": lost}).encode())
+    def saved(self) -> None:
+        """Count from now: nothing is lost."""
+        self.written, self._saved = True, time.monotonic()
+        self.mark(0.0)
+
+    def mark(self, lost: float) -> None:
+        """Note when the steps began that no checkpoint holds yet, and the seconds lost before."""
+        write(self.beat, json.dumps({"since": time.time(), "lost": lost}).encode())
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:
@@ -108,7 +113,8 @@ class Checkpoint:
             raise KeyboardInterrupt("interrupted; run again to go on from the checkpoint")
 
 
-def _write(file: Path, content: bytes) -> None:
+def write(file: Path, content: bytes) -> None:
+    """Replace a file; TrainingError when the disk refuses."""
     try:
         paths.replace(file, content)
     except OSError as error:

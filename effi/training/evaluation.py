@@ -18,6 +18,7 @@ from effi.errors import TrainingError
 from effi.training import metrics
 from effi.training.history import PLACES
 from effi.training.objectives import Classification, Objective, fitting
+from effi.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from effi.training.history import History
@@ -42,6 +43,13 @@ class Tally:
         self.loss += objective.losses(outputs, labels).sum().item()
         self.hits = None if hits is None or self.hits is None else self.hits + int(hits.sum())
         self.counted += int(objective.counted(labels).sum())
+
+    def of_all(self, ranks: Ranks) -> Tally:
+        """The tallies of all processes as one."""
+        hits = math.nan if self.hits is None else self.hits
+        sums = ranks.total(torch.tensor([self.loss, hits, self.counted], dtype=torch.float64))
+        loss, hits, counted = sums.tolist()
+        return Tally(loss, None if math.isnan(hits) else int(hits), int(counted))
 
     def means(self) -> dict[str, float]:
         """Mean loss, and where labels can be met accuracy in [0, 1], per counted label; TrainingError without any."""
@@ -88,16 +96,25 @@ def batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def tally(model: nn.Module, examples: Examples, data: Dataset | TextDataset, objective: Objective) -> Tally:
-    """Loss and hits of a model in the mode it is in; nothing larger than a batch's outputs is held."""
+def tally(
+    model: nn.Module,
+    examples: Examples,
+    data: Dataset | TextDataset,
+    objective: Objective,
+    ranks: Ranks = ALONE,
+) -> Tally:
+    """Loss and hits of a model in the mode it is in; nothing larger than a batch's outputs is held.
+
+    Processes take batches by turns, and each has the sums of all.
+    """
     found = Tally()
-    for inputs, labels in batches(examples):
+    for inputs, labels in ranks.turns(batches(examples)):
         if not objective.per_token:
             found.add(model(data.prepare(inputs)).float(), labels, objective)
             continue
         for make, rows, tokens in pieces(model, data.prepare(inputs), data):
             found.add(make(), labels[rows][:, tokens], objective)
-    return found
+    return found.of_all(ranks)
 
 
 @contextmanager

@@ -21,12 +21,13 @@ from effi.data import Dataset, Examples, PairDataset, TextDataset, augment
 from effi.errors import ParameterError, TrainingError
 from effi.masks import Held, Mask, hold
 from effi.seeds import generator, seeded
-from effi.training import optimizers
+from effi.training import optimizers, parallel
 from effi.training.checkpoint import Checkpoint
 from effi.training.evaluation import Tally, batches, rows_at_once, tally
 from effi.training.history import History
-from effi.training.networks import Network, Replicas, Single
+from effi.training.networks import Network, Single
 from effi.training.objectives import Classification, Objective, fitting
+from effi.training.ranks import ALONE, world
 from effi.training.settings import Training
 from effi.training.snapshot import restore, snapshot
 from effi.training.step import Listener, Step
@@ -58,35 +59,31 @@ def fit(
     zero. A schedule can be entered at `first_epoch`. `paper_flops(step, executed)` counts a step as the paper does.
     `checkpoint` names files from which a training that was cut off goes on, to the same bits. Under `ledger.dry_run`
     only one step is measured.
-    Raises TrainingError when a loss is not a number, ParameterError for a mask over several models, and for a
-    checkpoint that an earlier training of the same ledger goes on from.
+    With `training.parallel` the processes that torchrun started make it together: batches, their order and the masks
+    are those of one process, losses and weights up to rounding; dropout is drawn by each process from a stream of its
+    own. FLOPs are those of whole batches, seconds those of the first process.
+    Raises TrainingError when a loss is not a number and where processes hold different masks, ParameterError for a mask
+    over several models, for a checkpoint that an earlier training of the same ledger goes on from, and for what several
+    processes cannot share.
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
-    network = Single(models[0]) if len(models) == 1 else Replicas(models)
+    network = parallel.network(models, training)
     loop = Loop(network, models[0], data, training, objective, tuple(seeds), ledger, first_epoch)
     loop.before_step, loop.after_step, loop.paper_flops = tuple(before_step), tuple(after_step), paper_flops
+    parallel.check_listeners(network, (*before_step, *after_step))
     if mask is not None:
         loop.step.hold(mask)
-    with seeded(loop.histories[0].seed, "dropout", loop.device):
+    with seeded(loop.histories[0].seed, loop.ranks.named("dropout"), loop.device):
         if ledger.dry_run:
             loop.rehearse()
             return loop.histories
-        loop.run(None if checkpoint is None else _own(checkpoint, ledger))
+        loop.run(None if checkpoint is None else loop.checkpoint(checkpoint))
     loop.weigh()
+    loop.forward = loop.shared = network  # what exchanges gradients ends with the training
     network.finish()
     if ledger.keep:
         ledger.keep(models, data)
     return loop.histories
-
-
-def _own(checkpoint: Path, ledger: Ledger) -> Checkpoint:
-    """A checkpoint of this training alone: another's would be taken for this one's end."""
-    if checkpoint in ledger.checkpoints:
-        raise ParameterError(
-            f"an earlier training of this arm goes on from {checkpoint.name}; give this one a new name"
-        )
-    ledger.checkpoints.add(checkpoint)
-    return Checkpoint(checkpoint)
 
 
 def stepper(
@@ -113,6 +110,7 @@ class Loop:
         first_epoch: int = 0,
     ) -> None:
         _check(data, training, objective)
+        self.ranks = parallel.ranks(network, training, objective)
         self.network, self.model, self.data, self.training, self.objective = network, model, data, training, objective
         self.ledger, self.device, self.first_epoch = ledger, data.train.inputs.device, first_epoch
         self.per_epoch, self.steps = training.steps_of_epoch(len(data.train)), training.all_steps(len(data.train))
@@ -120,8 +118,10 @@ class Loop:
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
         self.optimizer = optimizers.make(network, model, training)
-        self.forward = torch.compile(network) if training.compile else network
-        self.bf16 = training.precision == "bf16" or (training.precision == "auto" and bf16_pays(self.device.type))
+        self.shared = parallel.over(network, self.ranks, data.prepare(data.train.inputs[:1])[None])
+        self.forward = torch.compile(self.shared) if training.compile else self.shared
+        auto = training.precision == "auto" and self.ranks.told(lambda: bf16_pays(self.device.type))
+        self.bf16 = training.precision == "bf16" or auto
         self.flops: dict[tuple[str, int, torch.Size], int] = {}
         self.before_step: Sequence[Listener] = ()
         self.after_step: Sequence[Listener] = ()
@@ -138,7 +138,8 @@ class Loop:
         """Keep what the mask prunes at zero from now on."""
         if not isinstance(self.network, Single):
             raise ParameterError("a mask belongs to one model: train its seeds one by one (together=1)")
-        self.held = hold(self.model, self.optimizer, mask, see_gradients=True)
+        self.ranks.check_alike(mask)
+        self.held = hold(self.network.model, self.optimizer, mask, see_gradients=True)
 
     def weigh(self) -> None:
         """Note the bytes that training holds per seed; a gradient is as large as its weight."""
@@ -151,6 +152,18 @@ class Loop:
             history.held_bytes = held + 2 * sum(kept.nbytes for kept in (self.step.mask or {}).values())
 
     # --- the run -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, path: Path) -> Checkpoint | None:
+        """A checkpoint of this training alone: another's would be taken for this one's end."""
+        if path in self.ledger.checkpoints:
+            raise ParameterError(f"an earlier training of this arm goes on from {path.name}; give this one a new name")
+        self.ledger.checkpoints.add(path)
+        if self.training.parallel:
+            from effi.training.shards import Shards  # two seconds of import that few need
+
+            return Shards(path, self.ranks, self.network.tensors())
+        # Of processes that each make the whole training, one writes.
+        return Checkpoint(path) if world().first else None
 
     def run(self, checkpoint: Checkpoint | None) -> None:
         """Train to the end, or from where a checkpoint stands."""
@@ -224,16 +237,20 @@ class Loop:
             self.queue = list(order.to(self.device).split(self.training.batch_size, dim=1))[::-1]
         return self.queue.pop()
 
-    def inputs(self, index_RB: Tensor) -> Tensor:
-        """What the model reads of a training batch, augmented: (R, B, C, H, W) or ids (R, B, T)."""
-        inputs = self.data.train.inputs[index_RB]
-        if self.training.augment:
-            pairs = zip(inputs, self.augments, strict=True)
-            inputs = torch.stack([augment(part, self.training.augment, stream) for part, stream in pairs])
-        return self.data.prepare(inputs)
+    def inputs(self, index_RB: Tensor, rows: slice) -> Tensor:
+        """What the model reads of rows of a training batch, augmented: (R, B, C, H, W) or ids (R, B, T)."""
+        inputs = self.data.train.inputs
+        if isinstance(self.data, TextDataset):
+            return self.data.prepare(inputs[index_RB])[:, rows]  # cut at the longest text of all rows
+        if not self.training.augment:
+            return self.data.prepare(inputs[index_RB[:, rows]])
+        # Drawn for all rows, so that each has the same draws whoever takes it.
+        pairs = zip(inputs[index_RB], self.augments, strict=True)
+        drawn = torch.stack([augment(part, self.training.augment, stream) for part, stream in pairs])
+        return self.data.prepare(drawn[:, rows])
 
     def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimiser step; sums of losses, hits and labels (R,) stay on the device so that nothing waits."""
+        """One optimiser step; this process's sums of losses, hits and labels (R,) stay on the device: nothing waits."""
         self._tell_rate()
         sums = self._backward(index_RB)
         for listener in self.before_step:
@@ -256,23 +273,29 @@ class Loop:
     def _backward(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the mean loss of a batch, in as many parts as the settings say."""
         counted = self.objective.counted(self.data.train.labels[index_RB]).flatten(1).sum(1)
-        parts = [self._part(part, counted) for part in index_RB.chunk(self.training.accumulate, dim=1)]
+        *early, last = index_RB.chunk(self.training.accumulate, dim=1)
+        with parallel.exchanging(self.shared, now=False):
+            parts = [self._part(part, counted) for part in early]
+        with parallel.exchanging(self.shared, now=True):
+            parts.append(self._part(last, counted))
         losses, hits, flops = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
         self.ledger.add_flops(flops, self.paper_flops(self.step, flops) if self.paper_flops else flops)
-        return losses, hits, counted
+        return losses, hits, self.ranks.first * counted
 
     def _part(self, index_RB: Tensor, counted_R: Tensor) -> tuple[Tensor, Tensor, int]:
         """Add the gradients of a part of a batch; its sums of losses and hits (R,), and its FLOPs."""
-        x_RB = self.inputs(index_RB)
+        rows, times = self.ranks.rows(index_RB.shape[1])
+        x_RB = self.inputs(index_RB, rows)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             outputs = self.forward(x_RB).float()
-        labels = fitting(self.data.train.labels[index_RB], outputs, self.objective)
-        loss_R = self.objective.losses(outputs, labels).flatten(1).sum(1)
-        # A batch of text may happen to hide no token: it teaches nothing.
-        (loss_R / counted_R.clamp_min(1)).sum().backward()
+        labels = fitting(self.data.train.labels[index_RB[:, rows]], outputs, self.objective)
+        loss_R = times * self.objective.losses(outputs, labels).flatten(1).sum(1)
+        # A batch of text may happen to hide no token: it teaches nothing. Gradients are means over processes.
+        (self.ranks.size * loss_R / counted_R.clamp_min(1)).sum().backward()
         hits = self.objective.hits(outputs.detach(), labels)
-        met_R = torch.zeros_like(counted_R) if hits is None else hits.flatten(1).sum(1)
-        return loss_R.detach(), met_R, self._flops("train", x_RB)
+        met_R = torch.zeros_like(counted_R) if hits is None else times * hits.flatten(1).sum(1)
+        whole_RB = x_RB if self.ranks.size == 1 else x_RB[:, :1].expand(-1, index_RB.shape[1], *x_RB.shape[2:])
+        return loss_R.detach(), met_R, self._flops("train", whole_RB)
 
     def _optimise(self) -> None:
         if self.held is not None:
@@ -290,7 +313,9 @@ class Loop:
         for inputs, _ in batches(examples):
             self.ledger.add_flops(self._flops("evaluate", self.data.prepare(inputs)[None]))
         if isinstance(self.network, Single):
-            return [tally(self.model, examples, self.data, self.objective).means()]
+            # A sharded model is put together for each batch by all processes, so that none may have fewer.
+            turns = ALONE if isinstance(self.network, parallel.Sharded) else self.ranks
+            return [tally(self.network.model, examples, self.data, self.objective, turns).means()]
         tallies = [Tally() for _ in self.histories]
         for inputs, labels in batches(examples):
             x_B = self.data.prepare(inputs)
@@ -318,7 +343,7 @@ class Loop:
 
     def _note(self, validated: list[dict[str, float]]) -> None:
         """Keep curves and best weights; a place on a curve is the cost of one seed so far."""
-        loss, hits, counted = self.sums
+        loss, hits, counted = self.ranks.total(self.sums)
         losses, accuracies = (loss / counted).tolist(), (hits / counted).tolist()
         flops, seconds = (value / len(self.histories) for value in self.ledger.spent())
         epoch = self.done / self.per_epoch

@@ -26,7 +26,9 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
     groups = _groups(members, roles, training)
     if training.optimizer == "sgd":
         momentum = 0.9 if training.momentum is None else training.momentum
-        return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=True)
+        # Torch's fused SGD knows no weights that lie in parts on several processes.
+        whole = not any(hasattr(parameter, "to_local") for _, parameter, _ in members)
+        return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=whole)
     adam: dict[str, Any] = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
     if training.optimizer == "muon":
         if not isinstance(network, Single):

@@ -14,6 +14,7 @@ from effi.errors import ParameterError, did_you_mean
 _LEAST = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "lr": 1e-12, "eps": 0}
 _LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0, "clip": 0, "momentum": 0}
 Augmentation = Literal["flip", "crop", "randaugment"]
+Parallel = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Training:
     `batch_size` examples make a step, in `accumulate` parts of which each is held alone. `eval_every` is a number of
     epochs or steps ("1 epoch", "0.5 epochs", "200 steps"). `warmup` is a share of all steps up to 1, above a number of
     steps; `floor` the share of `lr` at which a schedule ends. Weight decay touches matrices only; the first of
-    `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam.
+    `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
+    `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
     """
 
     epochs: int | None = None
@@ -63,6 +65,7 @@ class Training:
     momentum: float | None = None
     floor: float = 0.0
     groups: tuple[Group | Mapping[str, Any], ...] = ()
+    parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -72,6 +75,10 @@ class Training:
         for name, known in _choices().items():
             if getattr(self, name) not in known:
                 raise ParameterError(f"unknown {name} {getattr(self, name)!r} of a training; use {', '.join(known)}")
+        if self.parallel not in (None, *get_args(Parallel)):
+            raise ParameterError(
+                f"unknown parallel {self.parallel!r} of a training; use {', '.join(get_args(Parallel))} or None"
+            )
         if (self.epochs is None) == (self.steps is None):
             raise ParameterError(f"training wants epochs or steps, not {'both' if self.steps else 'neither'}")
         if self.momentum is not None and self.momentum >= 1:

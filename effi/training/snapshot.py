@@ -30,7 +30,7 @@ def snapshot(loop: Loop) -> Kept:
         **{f"mask/{name}": kept for name, kept in (loop.step.mask or {}).items()},
         **{name: value for kept in listeners for name, value in kept.tensors.items()},
         **({"queue": torch.cat(loop.queue[::-1], dim=1)} if loop.queue else {}),
-        "sums": loop.sums,
+        "sums": loop.ranks.total(loop.sums),
     }
     # Copies: a listener may keep the very mask that is held, and a file takes no tensor twice.
     copies = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
@@ -48,7 +48,7 @@ def _facts(loop: Loop) -> dict[str, Any]:
 def _made_of(loop: Loop) -> dict[str, Any]:
     """What must be the same for a checkpoint to fit."""
     return {
-        "training": {name: repr(value) for name, value in asdict(loop.training).items()},
+        "training": {name: repr(v) for name, v in asdict(loop.training).items() if name != "parallel"},
         "objective": repr(loop.objective),
         "seeds": [history.seed for history in loop.histories],
         "steps": [loop.first_epoch, loop.steps],
@@ -70,11 +70,13 @@ def restore(loop: Loop, kept: Kept, lost_seconds: float, file: Path) -> None:
     if facts["masked"]:
         loop.step.hold({name: kept.to(loop.device) for name, kept in under(tensors, "mask/").items()})
     _restore_moments(loop, tensors, facts["moments"])
-    for name, state in under(tensors, "stream/").items():
-        _set_stream(loop, name, state)
+    kept_streams = under(tensors, "stream/")
+    # A process that was not there goes on with the stream that it began with.
+    for name in kept_streams.keys() & _streams(loop).keys():
+        _set_stream(loop, name, kept_streams[name])
     if "queue" in tensors:
         loop.queue = list(tensors["queue"].to(loop.device).split(loop.training.batch_size, dim=1))[::-1]
-    loop.sums, loop.bf16 = tensors["sums"].to(loop.device), facts["bf16"]
+    loop.sums, loop.bf16 = loop.ranks.first * tensors["sums"].to(loop.device), facts["bf16"]
     loop.done, loop.evaluated = facts["done"], facts["evaluated"]
     for place, (history, own) in enumerate(zip(loop.histories, facts["histories"], strict=True)):
         history.curves, history.best_epoch = own["curves"], own["best_epoch"]
@@ -108,15 +110,16 @@ def _restore_moments(loop: Loop, tensors: Mapping[str, Tensor], plain: Mapping[s
 def _streams(loop: Loop) -> dict[str, Tensor]:
     streams = {f"order/{place}": stream.get_state() for place, stream in enumerate(loop.orders)}
     streams |= {f"augment/{place}": stream.get_state() for place, stream in enumerate(loop.augments)}
-    streams["cpu"] = torch.get_rng_state()
-    return streams | ({"cuda": torch.cuda.get_rng_state(loop.device)} if loop.device.type == "cuda" else {})
+    streams[loop.ranks.named("cpu")] = torch.get_rng_state()
+    on_gpu = {loop.ranks.named("cuda"): torch.cuda.get_rng_state(loop.device)} if loop.device.type == "cuda" else {}
+    return streams | on_gpu
 
 
 def _set_stream(loop: Loop, name: str, state: Tensor) -> None:
     kind, _, place = name.partition("/")
-    if kind == "cpu":
+    if kind == loop.ranks.named("cpu"):
         torch.set_rng_state(state)
-    elif kind == "cuda":
+    elif kind == loop.ranks.named("cuda"):
         torch.cuda.set_rng_state(state, loop.device)
     else:
         (loop.orders if kind == "order" else loop.augments)[int(place)].set_state(state)

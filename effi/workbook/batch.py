@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -46,12 +46,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook with checked parameters, the folder it runs in and the folder where its results go."""
+    """A notebook with checked parameters, the folder it runs in and the folder where its results go.
+
+    `processes` make each of its trainings together.
+    """
 
     notebook: Notebook
     parameters: Mapping[str, object]
     cwd: Path
     folder: Path
+    processes: int = 1
 
     @property
     def output(self) -> Path:
@@ -65,6 +69,7 @@ def run(
     scale: str = "cpu",
     parameters: Mapping[str, object] | None = None,
     jobs: int = 1,
+    processes: int = 1,
     results_dir: str = "results",
     quiet: bool = False,
     folder: Path | None = None,
@@ -74,6 +79,7 @@ def run(
 ) -> list[Outcome]:
     """Execute notebooks (default: all), `jobs` at a time, and show how far they are unless `quiet`.
 
+    So many `processes` make every training of a notebook together, where its settings say `parallel`.
     A failing cell or a killed kernel ends its own notebook only. At the time `until` what runs is stopped, as Ctrl-C
     stops it, and its outcome is "stopped". Unless `judged` no verdicts on claims are shown. `surroundings` are put into
     the environment. ParameterError and DataError before anything runs.
@@ -81,13 +87,27 @@ def run(
     if jobs < 1:
         raise ParameterError(f"jobs is {jobs}; give the number of notebooks to run at once, at least 1.")
     chosen = find(names, folder)
-    prepared = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
+    ready = [prepare(notebook, scale, parameters or {}, results_dir) for notebook in chosen]
+    prepared = [_by(processes, job) for job in ready]
     scratch.clean()
     with display([job.notebook.paper for job in prepared], scale, results_dir, quiet, judged) as show:
         outcomes = {
             each.paper: each for each in _execute(prepared, min(jobs, len(prepared)), show, until, surroundings)
         }
     return [outcomes[notebook.paper] for notebook in chosen]
+
+
+def _by(processes: int, job: Job) -> Job:
+    """A job done by several processes; ParameterError where none of its trainings would be shared out."""
+    if processes < 1:
+        raise ParameterError(f"processes is {processes}; give how many are to make each training, at least 1.")
+    options = [value for value in job.parameters.values() if isinstance(value, Mapping)]
+    if processes > 1 and not any(each.get("parallel") for each in options):
+        raise ParameterError(
+            f"--processes {processes} shares out the trainings that say so, and none does: add --set "
+            '\'training={"parallel": "ddp"}\'.'
+        )
+    return replace(job, processes=processes)
 
 
 def prepare(notebook: Notebook, scale: str, parameters: Mapping[str, object], results_dir: str) -> Job:
@@ -142,7 +162,8 @@ class Child:
             self.process.kill()
 
     def _stop(self) -> Stop:
-        if self.process.returncode == 0:
+        # Of several processes one may have answered and another died.
+        if self.process.returncode == 0 or (self.process.returncode > 0 and _read(self.answer)):
             return Stop(**json.loads(_read(self.answer).splitlines()[-1]))
         words = _read(self.words).splitlines() or ["it said nothing"]
         if self.process.returncode < 0:
@@ -164,10 +185,10 @@ def start(job: Job, jobs: int = 1, surroundings: Mapping[str, str] | None = None
     answer, words = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (they live as long as the child)
     places = {"notebook": job.notebook.path, "output": job.output, "cwd": job.cwd}
     order: dict[str, object] = {name: _from_root(path) for name, path in places.items()}
-    order |= {"parameters": dict(job.parameters), "parent": os.getpid()}
+    order |= {"parameters": dict(job.parameters), "parent": os.getpid(), "processes": job.processes}
     command = [sys.executable, "-m", "effi.workbook.child", json.dumps(order)]
     # A group of its own: Ctrl-C on the terminal must reach it once, through `stop`, and not interrupt its cleaning up.
-    environment = {**_environment(jobs), **(surroundings or {})}
+    environment = {**_environment(jobs, job.processes), **(surroundings or {})}
     process = subprocess.Popen(
         command, stdout=answer, stderr=words, cwd=paths.ROOT, env=environment, start_new_session=True
     )
@@ -204,12 +225,13 @@ def _execute(
     yield from (Outcome(job.notebook.paper, "stopped", 0.0) for job in waiting)
 
 
-def _environment(jobs: int) -> dict[str, str]:
+def _environment(jobs: int, processes: int = 1) -> dict[str, str]:
     """Cores shared out between notebooks that run at once, which joblib and torch read; records say how many ran."""
-    if jobs == 1:
+    if jobs * processes == 1:
         return dict(os.environ)
-    cores = str(max(1, (os.cpu_count() or 1) // jobs))
-    return {**os.environ, "LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": cores, "EFFI_RUNS_AT_ONCE": str(jobs)}
+    cores, threads = (max(1, (os.cpu_count() or 1) // parts) for parts in (jobs, jobs * processes))
+    shared = {"LOKY_MAX_CPU_COUNT": cores, "OMP_NUM_THREADS": threads, "EFFI_RUNS_AT_ONCE": jobs}
+    return {**os.environ, **{name: str(value) for name, value in shared.items()}}
 
 
 def _from_root(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""One notebook in a process of its own: the job is one JSON argument, the answer one JSON line on standard output."""
+"""One notebook in a process of its own: the job is one JSON argument, the answer one JSON line on standard output.
+
+Asked for several `processes` it has torchrun start them, each of which is this module again.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from traitlets.config import Config
 
 from effi import errors
 from effi.errors import EffiError
-from effi.workbook import scratch
+from effi.workbook import scratch, together
 from effi.workbook.answers import Stop
 from effi.workbook.mends import mend
 
@@ -61,6 +64,17 @@ def execute(notebook: str, output: str, cwd: str, parameters: dict[str, object])
     return Stop(f"Code cell {begun} of {cells} ended the notebook; take its exit out." if begun < cells else None)
 
 
+def execute_together(notebook: str, output: str, cwd: str, parameters: dict[str, object]) -> Stop:
+    """This process's part of what several execute: all of the notebook, or its trainings alone."""
+    os.environ |= together.own_gpu()
+    with scratch.folder() as place:
+        mine = together.own(notebook, output, place)
+        stop = execute(**mine, cwd=cwd, parameters=parameters)
+        if together.is_first() and Path(output).exists():
+            together.renamed(output, notebook)
+        return stop
+
+
 def _code_cells(output: str) -> tuple[int, int]:
     """Code cells begun, and in all; papermill notes a start time, and marks cells that never ran as completed."""
     cells = json.loads(Path(output).read_text(encoding="utf-8"))["cells"]
@@ -87,12 +101,24 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Answers {"error": sentence or null, "mistake": whether the user can mend it}."""
+    """Answers {"error": sentence or null, "mistake": whether the user can mend it}.
+
+    Of several processes the first answers; one that stops for no mistake ends so that torchrun starts all anew.
+    """
     order = json.loads(sys.argv[1])
     # Ignored where a shell began this in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_end_with, args=(order.pop("parent"),), daemon=True).start()
-    print(json.dumps(execute(**order)._asdict()))
+    asked = order.pop("parent", None)
+    threading.Thread(target=_end_with, args=(asked or os.getppid(),), daemon=True).start()
+    processes = order.pop("processes", 1)
+    if processes > 1:
+        together.launch(processes, "effi.workbook.child", json.dumps(order))
+        return
+    stop = execute_together(**order) if together.is_one() else execute(**order)
+    if asked or together.is_first():
+        print(json.dumps(stop._asdict()), flush=True)
+    if together.is_one() and stop.error and not stop.mistake:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
