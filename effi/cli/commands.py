@@ -100,7 +100,8 @@ def run(
         return
     elsewhere = {cluster.ASKED: cluster.check(workers)}
     if processes > 1:
-        given["training"] = _shared(given.get("training", {}), workers)
+        given.setdefault("training", '{"parallel": "ddp"}')
+        _check_shared(given["training"], workers)
     with _closing_sentence():
         ended = workbook.run(
             papers or (),
@@ -119,11 +120,12 @@ def run(
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
 
 
-def _shared(training: object, workers: str) -> object:
-    """Options of a training that several processes make: by DDP unless they say otherwise."""
+def _check_shared(training: str, workers: str) -> None:
+    """ParameterError where several processes are asked for and the training says nothing of them."""
     if workers != "local":
         raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
-    return {"parallel": "ddp", **training} if isinstance(training, dict) else training
+    if '"parallel"' not in training:
+        raise ParameterError('--processes wants "parallel": "ddp" or "fsdp" among the options of training.')
 
 
 @app.command()
