@@ -32,7 +32,7 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 	$(BIN)/mypy
 	@$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
 		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
-		$(BIN)/pytest $(ARGS); tests=$$?; \
+		$(BIN)/pytest -n 2 --dist loadfile $(ARGS); tests=$$?; \
 		echo "the notebooks' stored outputs, compared beside these tests:"; \
 		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
 
