@@ -13,12 +13,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from effi.data import long_text
+from effi import paths
 
 VOCABULARY, SEED = 4000, 0
 WORDS, LINES = 30_000, 20_000
 SYLLABLES = ("ka", "to", "mi", "re", "su", "na", "lo", "pe", "vi", "do", "chan", "ber", "st", "ing", "er", "ly")
 EVERY_S = 0.1
+# The watched process imports what a training does to read its data, and no benchmark.
+WATCHED = """
+import json, sys, time
+from pathlib import Path
+from effi.data import long_text
+text, out = map(Path, sys.argv[1:3])
+start = time.perf_counter()
+long_text.scanned([text], out)
+read = time.perf_counter() - start
+made = long_text.read(text.name, [text], None, int(sys.argv[3]), 0, out)
+told = {"seconds": time.perf_counter() - start, "reading_seconds": read}
+print(json.dumps(told | {"tokens": sum(map(len, made.ids.values()))}))
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class Tokenised:
     seconds: float
     reading_seconds: float
     tokens: int
-    workers: int
+    processes: int
     peak_mb: float
     peak_rss_mb: float
 
@@ -59,37 +72,25 @@ def generate(path: Path, megabytes: float) -> None:
 
 def measure(text: Path, out: Path) -> Tokenised:
     """Tokenise a text to shards under `out`, in a process whose memory is watched."""
-    command = [sys.executable, "-m", "effi.bench.tokenising", str(text), str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+    command = [sys.executable, "-c", WATCHED, str(text), str(out), str(VOCABULARY)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=paths.ROOT
+    ) as child:
         peaks = _watched(child)
         told = json.loads(child.communicate()[0].splitlines()[-1])
-    return Tokenised(text.stat().st_size / 1e6, **told, peak_mb=peaks[0], peak_rss_mb=peaks[1], workers=peaks[2])
+    return Tokenised(text.stat().st_size / 1e6, **told, peak_mb=peaks[0], peak_rss_mb=peaks[1], processes=peaks[2])
 
 
 def _watched(child: subprocess.Popen[str]) -> tuple[float, float, int]:
-    """(most PSS in MB, most RSS in MB, most processes beside the first) until it ends."""
+    """(most PSS in MB, most RSS in MB, most processes) until it ends."""
     pss = rss = 0.0
-    workers = 0
+    processes = 0
     while child.poll() is None:
         with suppress(psutil.Error):
             first = psutil.Process(child.pid)
             found = [each.memory_full_info() for each in (first, *first.children(recursive=True))]
             pss = max(pss, sum(getattr(each, "pss", each.uss) for each in found) / 1e6)
             rss = max(rss, sum(each.rss for each in found) / 1e6)
-            workers = max(workers, len(found) - 1)
+            processes = max(processes, len(found))
         time.sleep(EVERY_S)
-    return pss, rss, workers
-
-
-def _alone(text: Path, out: Path) -> None:
-    """What the watched process does and prints."""
-    start = time.perf_counter()
-    long_text.scanned([text], out)
-    read = time.perf_counter() - start
-    made = long_text.read(text.name, [text], None, VOCABULARY, SEED, out)
-    told = {"seconds": time.perf_counter() - start, "reading_seconds": read}
-    print(json.dumps(told | {"tokens": sum(map(len, made.ids.values()))}))
-
-
-if __name__ == "__main__":
-    _alone(Path(sys.argv[1]), Path(sys.argv[2]))
+    return pss, rss, processes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,11 +41,11 @@ def read(folder: Path, size: int | None, seed: int) -> Source:
     flat = [file for found in files.values() for file in found]
     counts = torch.tensor([len(found) for found in files.values()])
     labels = torch.arange(len(files)).repeat_interleave(counts)
-    images, checksum = _decoded(folder, flat, size)
+    images, checksum, notice = _decoded(folder, flat, size)
     examples = Examples(images, labels)
     test = fifth(labels, seed)
     parts = examples.take((~test).nonzero()[:, 0]), examples.take(test.nonzero()[:, 0])
-    return Source(*parts, tuple(files), "own images", checksum)
+    return Source(*parts, tuple(files), "own images", checksum, notice)
 
 
 def check(folder: Path) -> None:
@@ -78,35 +79,38 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _decoded(folder: Path, files: Sequence[Path], size: int | None) -> tuple[torch.Tensor, str]:
-    """Pixels of all files, in memory or on disk, and the checksum of the folder."""
+def _decoded(folder: Path, files: Sequence[Path], size: int | None) -> tuple[torch.Tensor, str, str | None]:
+    """(pixels of all files, in memory or on disk; checksum of the folder; what to know of pixels on disk)."""
     before = shards.signature(files, size)
     noted = shards.known(before)
     wanted = Format(*noted["format"]) if noted else _format(files, size)
     if wanted.bytes * len(files) <= LARGEST:
-        return _images(files, wanted), _checksum(folder, files)
+        return _images(files, wanted), _checksum(folder, files), None
     if noted is None:
         noted = {"format": astuple(wanted), "checksum": _checksum(folder, files)}
         shards.note(before, noted)
-    checksum = noted["checksum"]
-    return _streamed(folder, files, wanted, checksum, lambda: shards.signature(files, size) == before), checksum
+    plan = _plan(f"folder:{folder.resolve().name}", files, wanted, noted["checksum"])
+    made = shards.make(plan, lambda: shards.signature(files, size) == before)["shards"]
+    notice = f"{plan.name} is larger than memory: it is read from shards in {plan.folder}."
+    return _stored(plan, made, wanted), noted["checksum"], notice
 
 
-def _streamed(
-    folder: Path, files: Sequence[Path], wanted: Format, checksum: str, unchanged: Callable[[], bool]
-) -> torch.Tensor:
-    """uint8 (n, channels, height, width) on disk, decoded where that is not done yet."""
-    name, each = f"folder:{folder.resolve().name}", max(1, shards.SHARD // wanted.bytes)
+def _plan(name: str, files: Sequence[Path], wanted: Format, checksum: str) -> Plan:
+    """The shards that images are decoded to, each of as many as SHARD bytes hold."""
+    each = max(1, shards.SHARD // wanted.bytes)
     tasks = {
         f"images-{number:05}.bin": ([str(file) for file in files[start : start + each]], wanted)
         for number, start in enumerate(range(0, len(files), each))
     }
     facts = {"kind": "images", "checksum": checksum, "format": astuple(wanted)}
-    plan = Plan(name, shards.place(facts), {**facts, "images": len(files)}, decode, tasks)
-    made = shards.make(plan, unchanged)["shards"]
+    return Plan(name, shards.place(facts), {**facts, "images": len(files)}, decode, tasks)
+
+
+def _stored(plan: Plan, made: Sequence[Mapping[str, Any]], wanted: Format) -> torch.Tensor:
+    """uint8 (n, channels, height, width) on disk."""
     shape = (len(wanted.mode), wanted.height, wanted.width)
     rows = Rows([plan.folder / facts["file"] for facts in made], [facts["rows"] for facts in made], "u1", shape)
-    return as_tensor(Stored(name, lambda places: torch.from_numpy(rows.groups(places).copy()), len(rows)))
+    return as_tensor(Stored(plan.name, lambda places: torch.from_numpy(rows.groups(places).copy()), len(rows)))
 
 
 def _format(files: Sequence[Path], size: int | None) -> Format:

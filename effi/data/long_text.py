@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,41 +82,45 @@ def read(
     cut = shards.digest([piece[1:] for part in PARTS for piece in found["parts"][part]])
     folder = shards.place({"kind": "text", "checksum": found["checksum"], "tokenizer": recipe, "cut": cut}, out)
     words = given or _trained(folder, parts["train"], vocabulary, seed)
-    return _sharded(name, folder, found, parts, words, recipe, lambda: shards.signature(files) == before)
-
-
-def _sharded(
-    name: str,
-    folder: Path,
-    found: dict[str, Any],
-    parts: Parts,
-    words: Tokenizer,
-    recipe: dict[str, Any],
-    unchanged: Callable[[], bool],
-) -> LongText:
-    kind = "<u2" if words.vocabulary <= 2**16 else "<u4"
-    facts = {
-        "kind": "text",
-        "checksum": found["checksum"],
-        "tokenizer": {**recipe, "ids": words.vocabulary, "library": tokens.version(), "sha256": words.sha256},
-        "dtype": kind,
-        "sources": found["sources"],
-        "characters": {part: _characters(pieces) for part, pieces in parts.items()},
-    }
-    tasks = {
-        f"{part}-{number:05}.bin": (words.json, group, kind)
-        for part, pieces in parts.items()
-        for number, group in enumerate(_grouped(pieces))
-    }
-    manifest = shards.make(Plan(name, folder, facts, tokenise, tasks), unchanged)
+    facts, tasks = _facts(found, parts, recipe, words), _tasks(parts, words)
+    manifest = shards.make(Plan(name, folder, facts, tokenise, tasks), lambda: shards.signature(files) == before)
     if manifest["tokenizer"]["sha256"] != words.sha256:
         raise DataError(f"{folder} holds shards of another tokenizer than its own: delete it and load {name} again")
     ids = {part: _rows(folder, manifest, part) for part in PARTS}
-    notice = (
-        f"{name} is larger than memory: it is read from shards in {folder}, {EVENLY:,} windows or fewer of each of the "
+    return LongText(name, words, ids, found["checksum"], _notice(name, folder))
+
+
+def _facts(found: dict[str, Any], parts: Parts, recipe: dict[str, Any], words: Tokenizer) -> dict[str, Any]:
+    """What the manifest says of the whole text."""
+    return {
+        "kind": "text",
+        "checksum": found["checksum"],
+        "tokenizer": {**recipe, "ids": words.vocabulary, "library": tokens.version(), "sha256": words.sha256},
+        "dtype": _kind(words),
+        "sources": found["sources"],
+        "characters": {part: _characters(pieces) for part, pieces in parts.items()},
+    }
+
+
+def _tasks(parts: Parts, words: Tokenizer) -> dict[str, tuple[Any, ...]]:
+    """What is tokenised to which shard."""
+    return {
+        f"{part}-{number:05}.bin": (words.json, group, _kind(words))
+        for part, pieces in parts.items()
+        for number, group in enumerate(_grouped(pieces))
+    }
+
+
+def _kind(words: Tokenizer) -> str:
+    """Little-endian numbers that hold every id."""
+    return "<u2" if words.vocabulary <= 2**16 else "<u4"
+
+
+def _notice(name: str, folder: Path) -> str:
+    return (
+        f"{name} is larger than memory: it is read from shards in {folder}; {EVENLY:,} windows or fewer of each of its "
         "last two twentieths, evenly spaced, are what models are validated and tested on."
     )
-    return LongText(name, words, ids, found["checksum"], notice)
 
 
 def _rows(folder: Path, manifest: dict[str, Any], part: str) -> Rows:

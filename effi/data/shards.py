@@ -1,10 +1,9 @@
 """Shards: a set that outgrew memory, on disk as a training reads it; made once, in parallel, found again by content.
 
-DATA/shards/KEY/           KEY is a hash of what the set holds and how it is coded
-    manifest.json          checksums of sources and shards, counts, the tokenizer; there once all shards are whole
-    progress.jsonl         the shards that are whole until then: what was killed goes on after them
-    train-00000.bin ...    rows one after another, little-endian
-DATA/shards/known/*.json   what was found in files, until one of them has another size or time
+They lie in a folder `shards/KEY` of a data folder; the key is a hash of what the set holds and how it is coded. Its
+`manifest.json` has checksums of sources and shards, counts and the tokenizer, and is there once all shards are whole;
+until then `progress.jsonl` has those that are, after which a run that was killed goes on. Beside these, `shards/known`
+notes what was found in files, which holds until one of them has another size or time.
 """
 
 from __future__ import annotations
@@ -99,8 +98,8 @@ class Rows:
 
 
 def home(out: Path | None = None) -> Path:
-    """Where shards are made: in `out`, or beside what is downloaded."""
-    return (out or files.downloads()) / "shards"
+    """Where shards are made: in `out`, in $EFFI_DATA if that may be written to, or beside what is downloaded."""
+    return (out or files.writable()) / "shards"
 
 
 def place(identity: Mapping[str, Any], out: Path | None = None) -> Path:
@@ -112,8 +111,8 @@ def place(identity: Mapping[str, Any], out: Path | None = None) -> Path:
 
 def signature(sources: Iterable[Path], *more: Any) -> str:
     """What changes whenever one of the files has another name, size or time, or `more` is something else."""
-    stats = [(str(path), stat.st_size, stat.st_mtime_ns) for path in sources if (stat := path.stat())]
-    return digest([FORMAT, *more, stats])
+    stats = [(str(path), path.stat()) for path in sources]
+    return digest([FORMAT, *more, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]])
 
 
 def known(key: str, out: Path | None = None) -> Any:
@@ -159,7 +158,9 @@ def make(plan: Plan, unchanged: Callable[[], bool]) -> dict[str, Any]:
             return _checked(plan)
         plan.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{plan.folder}.lock"):
-            _make(plan, unchanged)
+            # Whoever waited for the lock finds the work done.
+            if _missing(plan, _manifest(plan)):
+                _make(plan, unchanged)
     except OSError as error:
         raise _unwritten(plan.folder, error) from error
     except BrokenExecutor as error:
@@ -181,6 +182,8 @@ def _make(plan: Plan, unchanged: Callable[[], bool]) -> None:
     whole = {**_progress(plan), **_by_file(_manifest(plan))}
     todo = [file for file in plan.tasks if file not in whole or not (plan.folder / file).is_file()]
     _say(plan, len(todo))
+    for torn in plan.folder.glob("*.part"):
+        torn.unlink(missing_ok=True)
     with (plan.folder / PROGRESS).open("a") as log, tqdm(total=len(todo), disable=None, unit="shard") as bar:
         for found in _worked(plan, todo):
             whole[found["file"]] = found

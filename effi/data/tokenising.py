@@ -14,7 +14,7 @@ from effi.data.writing import written
 from effi.errors import DataError
 
 # Characters that are encoded at once: an encoding takes some hundred times the bytes of its text.
-AT_ONCE = 2**17
+AT_ONCE = 2**14
 
 
 @dataclass(frozen=True)

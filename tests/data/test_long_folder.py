@@ -116,7 +116,7 @@ def test_an_image_that_cannot_be_read_is_named_by_its_worker(small: House, flowe
 
 def test_a_damaged_shard_of_images_is_named(small: House, flowers: Path) -> None:
     data.load(f"folder:{flowers}")
-    victim = sorted((files.downloads() / "shards").glob("*/images-*.bin"))[2]
+    victim = sorted((files.writable() / "shards").glob("*/images-*.bin"))[2]
     good = victim.read_bytes()
     victim.write_bytes(bytes([good[0] ^ 1]) + good[1:])
     with pytest.raises(DataError, match=f"shard {victim} of folder:flowers is damaged: .* delete it and load again"):
