@@ -24,8 +24,8 @@ class OnDisk(DataError, AttributeError):
 class Stored:
     """Rows (n, ...) behind `read`, which gives those at int64 (k,); what is read goes to `device`.
 
-    Indexed by a tensor of integers of any shape or a slice, split, sent to a device as a tensor is; what else a tensor
-    can do raises a DataError that names the set.
+    Indexed by a number, a slice or a tensor of integers of any shape, split, sent to a device as a tensor is; what else
+    a tensor can do raises a DataError that names the set.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class Stored:
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, slice):
             index = torch.arange(*index.indices(len(self)))
+        elif isinstance(index, int):
+            index = torch.tensor(index)
         if not isinstance(index, Tensor) or index.dtype == torch.bool:
             raise self._whole("indexing by anything but whole examples")
         rows = self._rows(index.reshape(-1).cpu())
@@ -74,14 +76,8 @@ class Stored:
 
     def take(self, indices: Tensor) -> Stored:
         """The rows at int64 (k,), still on disk."""
-        indices = indices.cpu()
-        return Stored(
-            self.name,
-            self._read,
-            self._count,
-            indices if self._chosen is None else self._chosen[indices],
-            self.device,
-        )
+        chosen = indices.cpu() if self._chosen is None else self._chosen[indices.cpu()]
+        return Stored(self.name, self._read, self._count, chosen, self.device)
 
     def then(self, change: Callable[[Tensor, np.ndarray], Tensor]) -> Stored:
         """The rows as `change` leaves them when they are read: rows (k, ...) and their numbers (k,) -> rows."""
