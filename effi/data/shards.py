@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -191,6 +192,8 @@ def _make(plan: Plan, unchanged: Callable[[], bool]) -> None:
             log.flush()
             bar.update()
     if not unchanged():
+        # Some shards may be of what is there now, under the key of what was.
+        shutil.rmtree(plan.folder)
         raise DataError(f"{plan.name} was changed while its shards were made: leave it alone and load it again")
     facts = {"format": FORMAT, "name": plan.name, **plan.facts, "shards": [whole[file] for file in plan.tasks]}
     paths.replace(plan.folder / MANIFEST, json.dumps(facts, indent=1))

@@ -29,9 +29,12 @@ class Piece:
 
     def lines(self) -> list[str]:
         """The lines with their ends; DataError when the file has become another one."""
-        with Path(self.path).open("rb") as file:
-            file.seek(self.start)
-            raw = file.read(self.stop - self.start)
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(self.start)
+                raw = file.read(self.stop - self.start)
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read ({error.strerror}): put it back and load it again") from error
         text = raw.decode("utf-8", "replace") + "\n" * self.open
         if len(text) != self.characters:
             raise DataError(f"{self.path} was changed while it was read: load it again, and leave it alone meanwhile")

@@ -332,6 +332,16 @@ def test_text_that_changes_meanwhile_is_told(small: House, tmp_path: Path, monke
     monkeypatch.setattr(long_text, "scanned", changing)
     with pytest.raises(DataError, match="story was changed while its shards were made: leave it alone and load it"):
         read(text, tmp_path / "out")
+    assert not [*(tmp_path / "out").glob("shards/*/*.bin")]
+
+    def cut(files: list[Path], out: Path) -> object:
+        found = scanned(files, out)
+        text.write_text("another")
+        return found
+
+    monkeypatch.setattr(long_text, "scanned", cut)
+    with pytest.raises(DataError, match=r"story.txt was changed while it was read: load it again, and leave it alone"):
+        read(text, tmp_path / "out")
 
 
 def test_a_disk_that_is_full_or_locked_is_told(small: House, tmp_path: Path) -> None:
