@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,23 @@ def tokenise(path: Path, tokenizer: str, pieces: Sequence[Piece], kind: str) -> 
 
     `tokenizer` is the content of a tokenizer.json. Every line is encoded by itself, as in memory.
     """
+    found = written(path, (ids.astype(kind).tobytes() for ids in _ids(_encoder(tokenizer), pieces)))
+    return found | {"rows": found["bytes"] // np.dtype(kind).itemsize}
+
+
+def _encoder(tokenizer: str) -> Any:
+    """The tokenizer of a worker, one for all its shards: the library never gives back what one has encoded with."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import tokenizers
 
-    inner = tokenizers.Tokenizer.from_str(tokenizer)
-    inner.encode_special_tokens = True
-    inner.no_truncation()
-    inner.no_padding()
-    found = written(path, (ids.astype(kind).tobytes() for ids in _ids(inner, pieces)))
-    return found | {"rows": found["bytes"] // np.dtype(kind).itemsize}
+    # On the process, as a function that travels whole has new globals at every call.
+    kept = vars(current_process()).setdefault("encoders", {})
+    if tokenizer not in kept:
+        kept[tokenizer] = inner = tokenizers.Tokenizer.from_str(tokenizer)
+        inner.encode_special_tokens = True
+        inner.no_truncation()
+        inner.no_padding()
+    return kept[tokenizer]
 
 
 def _ids(inner: Any, pieces: Iterable[Piece]) -> Iterator[np.ndarray]:
