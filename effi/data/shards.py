@@ -35,7 +35,7 @@ FORMAT = 1
 # Bytes of source or of pixels that become a shard: what a kill costs at most, times the workers.
 SHARD = 2**26
 MANIFEST, PROGRESS = "manifest.json", "progress.jsonl"
-IDLE_S = 5
+IDLE_S = 60
 
 
 @dataclass(frozen=True)
