@@ -271,6 +271,21 @@ def fetch(name: Annotated[str, typer.Argument(help="A data set by name.")]) -> N
     print(f"{name} is in {fetch(name)}")
 
 
+@data.command()
+def shards(
+    name: Annotated[str, typer.Argument(metavar="DATA", help="text:PATH or folder:PATH.")],
+    vocabulary: Annotated[int, typer.Option(help="Of the tokenizer that is trained on a text.")] = 4000,
+    tokenizer: Annotated[str | None, typer.Option(help="A tokenizer.json to use instead.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side that images come to.")] = None,
+) -> None:
+    """Make the shards of data larger than memory ahead of a training; they go to EFFI_DATA, where one is named."""
+    from effi.data import kind, load, load_corpus
+
+    images = kind(name) == "images"
+    one = load(name, size=size) if images else load_corpus(name, vocabulary=vocabulary, tokenizer=tokenizer)
+    print(one.notice or f"{one.name} fits into memory, and needs no shards")
+
+
 @app.command()
 def doctor(results_dir: Results = "results") -> None:
     """Say what this machine can run, and what to mend; fails if something must be."""

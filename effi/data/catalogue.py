@@ -13,6 +13,7 @@ from effi.data import corpora, docstrings, files, folder, glue, grammar, own, re
 from effi.data.examples import Dataset, Examples
 from effi.data.sources import Corpus, Source, TextSource, cut
 from effi.data.splits import hold_out, shorten
+from effi.data.stored import resident
 from effi.data.transforms import check_resize, resized, statistics
 from effi.errors import DataError, did_you_mean
 
@@ -93,7 +94,7 @@ def load(
     source = _read(name, NAMED, lambda scheme, path: OWN[scheme](path, shrunk, seed))
     drawn = hold_out(source.train, train, validation, seed if draw is None else draw)
     parts = (*drawn, shorten(source.test, test, seed))
-    chosen, held, tested = (Examples(resized(part.inputs, size, resize), part.labels) for part in parts)
+    chosen, held, tested = (Examples(resident(resized(part.inputs, size, resize)), part.labels) for part in parts)
     mean, std = statistics(chosen.inputs)
     return Dataset(
         label(name),
@@ -123,6 +124,12 @@ def read_corpus(name: str, seed: int) -> Corpus:
     source = read_text(name, seed)
     pieces = tuple(source.unlabelled() if source.unlabelled else source.train.sentences)
     return Corpus(*cut(pieces), source.variant, source.checksum, running=False, notice=source.notice)
+
+
+def outgrown(name: str) -> list[Path] | None:
+    """The files of a `text:PATH` that is larger than what is read into memory; None for anything else."""
+    scheme, _, place = name.partition(":")
+    return own.outgrown(_own(place)) if place and scheme in OWN_CORPORA else None
 
 
 def kind(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from effi.data.stored import taken
 from effi.data.transforms import normalise
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Examples:
     """Images uint8 (n, channels, height, width) or token ids int32 (n, length), with labels (n,).
 
     Labels are classes int64 or numbers float32. Classes are (n, length) where every token has one; IGNORED among them
-    counts nowhere.
+    counts nowhere. What outgrew memory is read from disk when it is indexed (see `stored`).
     """
 
     inputs: Tensor
@@ -38,7 +39,7 @@ class Examples:
 
     def take(self, indices: Tensor) -> Examples:
         """The examples at `indices`, int64 (k,), in that order."""
-        return Examples(self.inputs[indices], self.labels[indices])
+        return Examples(taken(self.inputs, indices), taken(self.labels, indices))
 
 
 @dataclass(frozen=True)

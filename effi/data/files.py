@@ -83,6 +83,12 @@ def searched() -> list[Path]:
     return [root, paths.data_dir(), downloads()]
 
 
+def writable() -> Path:
+    """Where what is made of a reader's data is kept: $EFFI_DATA if it may be written to, or with what is downloaded."""
+    first = searched()[0]
+    return first if os.environ.get("EFFI_DATA") and os.access(first, os.W_OK) else downloads()
+
+
 def _package(entry: Entry) -> Path:
     """Folder of an installed package, found without importing it."""
     spec = find_spec(entry.package)

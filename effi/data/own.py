@@ -148,14 +148,27 @@ def corpus(path: Path, _: int) -> Corpus:
 
 
 def check_corpus(path: Path) -> None:
-    """DataError where `corpus` would raise one."""
-    _texts(path)
+    """DataError where reading the corpus would raise one; what is larger than memory is looked at when it is read."""
+    if outgrown(path) is None:
+        _texts(path)
+
+
+def outgrown(path: Path) -> list[Path] | None:
+    """The files of a corpus that is larger than what is read into memory; None for others."""
+    files = _text_files(path)
+    return files if sum(file.stat().st_size for file in files if file.is_file()) > LARGEST_CORPUS else None
+
+
+def _text_files(path: Path) -> list[Path]:
+    """The file, or every .txt file under the folder in the order of their names."""
+    files = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
+    check_inside(files, path)
+    return files
 
 
 def _texts(path: Path) -> list[str]:
-    """Content of the file, or of every .txt file under the folder in the order of their names."""
-    files = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
-    check_inside(files, path)
+    """Content of each file of a corpus."""
+    files = _text_files(path)
     check_size(path, files, LARGEST_CORPUS)
     texts = [_decoded(file) for file in files]
     if not any(text.strip() for text in texts):

@@ -7,15 +7,20 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from effi.data import catalogue, tokens
+from effi.data import catalogue, long_text, tokens
 from effi.data.examples import IGNORED, Examples, TextDataset
+from effi.data.long_text import LongText
+from effi.data.order import uniform
 from effi.data.sources import Corpus, Texts, TextSource
 from effi.data.splits import hold_out, shorten
+from effi.data.stored import Stored, as_tensor, on_disk, resident
 from effi.data.tokens import SPECIAL_IDS, Tokenizer
 from effi.errors import DataError, ParameterError
+from effi.seeds import derive
 
 OBJECTIVES = ("causal", "masked")
 SHORTEST = 4
@@ -66,14 +71,12 @@ def load_corpus(
     """A corpus by name, `text:PATH`, or the text of a labelled set, with every token's label: for language models.
 
     `corpus` is the most tokens to train on, None for all; a tenth of that are validation and test each. The training
-    rows are also the data set's `corpus`. Objective "causal" or "masked". Raises DataError, ParameterError.
+    rows are also the data set's `corpus`. Objective "causal" or "masked". A text that is larger than memory is read
+    from shards, which are made at the first call (see `long_text`). Raises DataError, ParameterError.
     """
     _check(length, corpus, objective)
-    source = catalogue.read_corpus(name, seed)
-    words = _words(tokenizer, source.train, vocabulary, seed, source.running)
-    rest = None if corpus is None else max(length, corpus // 10)
-    sizes = ((source.train, corpus), (source.validation, rest), (source.test, rest))
-    parts = [words.pack(texts, length, most, running=source.running) for texts, most in sizes]
+    read = _from_shards if catalogue.outgrown(name) else _in_memory
+    source, words, parts = read(name, length, corpus, tokenizer, vocabulary, seed)
     if not all(map(len, parts)):
         has = ", ".join(str(len(part)) for part in parts)
         raise DataError(
@@ -82,6 +85,30 @@ def load_corpus(
         )
     views = [_view(part, objective, words.vocabulary, seed + k, words.special) for k, part in enumerate(parts)]
     return _dataset(name, source, words, views, parts[0])
+
+
+def _in_memory(
+    name: str, length: int, most: int | None, given: Tokenizer | str | Path | None, vocabulary: int, seed: int
+) -> tuple[Corpus, Tokenizer, list[Tensor]]:
+    """A corpus, what made its ids, and rows of them of its three parts."""
+    source, rest = catalogue.read_corpus(name, seed), _rest(most, length)
+    words = _words(given, source.train, vocabulary, seed, source.running)
+    sizes = ((source.train, most), (source.validation, rest), (source.test, rest))
+    return source, words, [words.pack(texts, length, count, running=source.running) for texts, count in sizes]
+
+
+def _from_shards(
+    name: str, length: int, most: int | None, given: Tokenizer | str | Path | None, vocabulary: int, seed: int
+) -> tuple[LongText, Tokenizer, list[Tensor]]:
+    """As `_in_memory`, of a corpus that outgrew it: what is trained on stays on disk unless it is small."""
+    source = long_text.read(catalogue.label(name), catalogue.outgrown(name) or [], given, vocabulary, seed)
+    held = [source.held(part, length, _rest(most, length)) for part in ("validation", "test")]
+    return source, source.words, [resident(as_tensor(source.windows("train", length, most))), *held]
+
+
+def _rest(most: int | None, length: int) -> int | None:
+    """Tokens that are held out, twice, where `most` are trained on."""
+    return None if most is None else max(length, most // 10)
 
 
 def corpus_dataset(
@@ -107,6 +134,9 @@ def corpus_dataset(
 
 def causal(rows: Tensor) -> Examples:
     """Rows of ids int32 (n, length) as inputs (n, length - 1), each labelled with the token that follows it."""
+    if (stored := on_disk(rows)) is not None:
+        inputs, labels = stored.then(lambda read, _: read[:, :-1]), stored.then(lambda read, _: read[:, 1:].long())
+        return Examples(as_tensor(inputs), as_tensor(labels))
     return Examples(rows[:, :-1].contiguous(), rows[:, 1:].long())
 
 
@@ -126,20 +156,40 @@ def masked(
     """
     if not 0 < share < 1:
         raise ParameterError(f"share={share} of the tokens cannot be masked: ask for more than 0 and less than 1")
-    stream = torch.Generator().manual_seed(seed)
     ordinary = torch.ones(vocabulary, dtype=torch.bool)
     ordinary[[each for each in special if each < vocabulary]] = False
-    guessed = (torch.rand(rows.shape, generator=stream) < share) & ordinary[rows.long()]
-    fate = torch.rand(rows.shape, generator=stream)
     others = ordinary.nonzero()[:, 0].to(rows.dtype)
+    if (stored := on_disk(rows)) is not None:
+        return _masked_when_read(stored, ordinary, others, mask, seed, share)
+    stream = torch.Generator().manual_seed(seed)
+    guess, fate = (torch.rand(rows.shape, generator=stream) for _ in range(2))
     other = others[torch.randint(len(others), rows.shape, generator=stream)]
+    return _hidden(rows, (guess < share) & ordinary[rows.long()], fate, mask, other)
+
+
+def _masked_when_read(rows: Stored, ordinary: Tensor, others: Tensor, mask: int, seed: int, share: float) -> Examples:
+    """As `masked`, of rows on disk: what is hidden in a row hangs on the seed and its number alone."""
+
+    def change(read: Tensor, places: np.ndarray) -> Examples:
+        width = read.shape[1]
+        guess, fate, chance = (uniform(places, width, derive(seed, purpose)) for purpose in ("guess", "fate", "other"))
+        other = others[(chance * len(others)).long()]
+        return _hidden(read, (guess < share) & ordinary[read.long()], fate, mask, other)
+
+    inputs = rows.then(lambda read, places: change(read, places).inputs)
+    labels = rows.then(lambda read, places: change(read, places).labels)
+    return Examples(as_tensor(inputs), as_tensor(labels))
+
+
+def _hidden(rows: Tensor, guessed: Tensor, fate: Tensor, mask: int, other: Tensor) -> Examples:
+    """Rows whose `guessed` tokens read the mask, another token or themselves, as their `fate` in [0, 1) says."""
     shown = torch.where(fate < 0.8, torch.full_like(rows, mask), torch.where(fate < 0.9, other, rows))
     return Examples(torch.where(guessed, shown, rows), torch.where(guessed, rows.long(), IGNORED))
 
 
 def _dataset(
     name: str,
-    source: TextSource | Corpus,
+    source: TextSource | Corpus | LongText,
     words: Tokenizer,
     splits: Iterable[Examples],
     corpus: Tensor,

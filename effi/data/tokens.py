@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -80,6 +81,16 @@ class Tokenizer:
         """The text of ids, special ones left out."""
         return self._inner.decode([int(each) for each in ids if int(each) not in self.special]).strip()
 
+    @property
+    def json(self) -> str:
+        """The content of its tokenizer.json."""
+        return str(self._inner.to_str())
+
+    @property
+    def sha256(self) -> str:
+        """Of that content."""
+        return hashlib.sha256(self.json.encode()).hexdigest()
+
     def save(self, path: str | Path) -> None:
         """Write the tokenizer.json that `load` and `transformers` read."""
         self._inner.save(str(path))
@@ -143,6 +154,11 @@ def load(path: str | Path) -> Tokenizer:
     except Exception as error:
         raise DataError(f"{place} is no tokenizer.json ({error}): save one with tokenizers or transformers") from error
     return Tokenizer(inner, tuple(_known(inner, names, place) for names in NAMES))
+
+
+def version() -> str:
+    """The library that trains and encodes."""
+    return f"tokenizers {_library().__version__}"
 
 
 def _known(inner: Any, names: Sequence[str], place: Path) -> int:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from effi.data.randaugment import randaugment
+from effi.data.stored import as_tensor, on_disk, portions
 from effi.errors import DataError, ParameterError
 
 CROP_PADDING = 4
@@ -25,7 +26,7 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) per channel in [0, 1], summed in integers so that every machine finds the same."""
-    counts = torch.stack([_histogram(channel) for channel in images.unbind(1)]).double()
+    counts = torch.stack([_histograms(portion) for portion in portions(images)]).sum(0).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     total = counts.sum(1)
     mean = counts @ levels / total
@@ -35,9 +36,9 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _histogram(values: Tensor) -> Tensor:
-    """How often each of the 256 levels occurs, int64 (256,), counted in pieces to spare memory."""
-    return torch.stack([torch.bincount(piece.flatten(), minlength=256) for piece in values.split(4096)]).sum(0)
+def _histograms(images: Tensor) -> Tensor:
+    """How often each of the 256 levels occurs in each channel, int64 (channels, 256)."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
 
 
 def check_resize(size: int | None, mode: str) -> None:
@@ -55,7 +56,10 @@ def resized(images: Tensor, size: int | None, mode: str) -> Tensor:
     """
     if size is None or images.shape[-2:] == (size, size):
         return images
-    return _RESIZE[mode](images, size)
+    if (stored := on_disk(images)) is None:
+        return _RESIZE[mode](images, size)
+    _RESIZE[mode](torch.empty(1, *images.shape[1:]), size)  # to hear now of images that are too large
+    return as_tensor(stored.then(lambda read, _: _RESIZE[mode](read, size)))
 
 
 def _bilinear(images: Tensor, size: int) -> Tensor:

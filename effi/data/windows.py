@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from effi.data.examples import TextDataset
+from effi.data.examples import Examples, TextDataset
 from effi.data.opening import SMALL, TINY, Opened
+from effi.data.order import Permutation, places
+from effi.data.stored import on_disk, resident
 from effi.data.text import load_corpus
 from effi.errors import ParameterError
-from effi.seeds import generator
+from effi.seeds import derive, generator
 
 HELD = ("validation", "test")
 
@@ -50,11 +52,6 @@ def spaced(data: TextDataset, most: Mapping[str, Any]) -> TextDataset:
     return replace(data, **parts)
 
 
-def places(of: int, count: int) -> torch.Tensor:
-    """So many places among others, evenly spaced."""
-    return torch.arange(count) * of // count
-
-
 def drawn(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
     """A corpus with so many of its training windows, drawn anew by each seed; None: all. ParameterError for too many.
 
@@ -65,5 +62,8 @@ def drawn(data: TextDataset, rows: int | None, seed: int) -> TextDataset:
     count = len(data.train)
     if not 0 < rows <= count:
         raise ParameterError(f"{rows:,} training windows of {data.name} are asked for, which has {count:,}; give fewer")
+    if on_disk(data.train.inputs) is not None:
+        few = data.train.take(Permutation(count, derive(seed, "corpus"))(torch.arange(rows)))
+        return replace(data, train=Examples(resident(few.inputs), resident(few.labels)))
     chosen = torch.randperm(count, generator=generator(seed, "corpus"))[:rows]
     return replace(data, train=data.train.take(chosen.to(data.train.inputs.device)))

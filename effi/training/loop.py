@@ -18,9 +18,11 @@ from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
 from effi.data import Dataset, Examples, PairDataset, TextDataset, augment
+from effi.data.order import Draws
+from effi.data.stored import on_disk
 from effi.errors import ParameterError, TrainingError
 from effi.masks import Held, Mask, hold
-from effi.seeds import generator, seeded
+from effi.seeds import derive, generator, seeded
 from effi.training import optimizers, parallel
 from effi.training.checkpoint import Checkpoint
 from effi.training.evaluation import Tally, batches, rows_at_once, tally
@@ -231,11 +233,19 @@ class Loop:
 
     def batch(self) -> Tensor:
         """Indices (R, B) of the next batch, each replica in an order of its own."""
+        if on_disk(self.data.train.inputs) is not None:
+            return self._computed_batch()
         if not self.queue:
             count = len(self.data.train)
             order = torch.stack([torch.randperm(count, generator=stream) for stream in self.orders])
             self.queue = list(order.to(self.device).split(self.training.batch_size, dim=1))[::-1]
         return self.queue.pop()
+
+    def _computed_batch(self) -> Tensor:
+        """Of a set on disk: an order of all its examples would be held for an epoch."""
+        count, size = len(self.data.train), self.training.batch_size
+        draws = [Draws(count, size, derive(history.seed, "order")) for history in self.histories]
+        return torch.stack([each.batch(self.done) for each in draws]).to(self.device)
 
     def inputs(self, index_RB: Tensor, rows: slice) -> Tensor:
         """What the model reads of rows of a training batch, augmented: (R, B, C, H, W) or ids (R, B, T)."""

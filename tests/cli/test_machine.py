@@ -15,7 +15,7 @@ import torch
 from effi import data, paths
 from effi.cli import doctor
 from effi.cli.doctor import Check, examine
-from effi.data import Listing
+from effi.data import Listing, own
 from tests.cli.conftest import Said
 
 Effi = Callable[..., Said]
@@ -104,6 +104,20 @@ def test_data_shows_every_set_and_fetch_says_where(effi: Effi, monkeypatch: pyte
     assert "absent" in said.out.splitlines()[4]
     monkeypatch.setattr(data, "fetch", lambda name: Path("/data") / name)
     assert effi("data", "fetch", "here") == Said(0, "here is in /data/here\n", "")
+
+
+def test_shards_are_made_by_loading_what_needs_them(
+    effi: Effi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFI_DATA", str(tmp_path))
+    text = tmp_path / "own.txt"
+    text.write_text("some words of a text\n" * 2000)
+    asked = ("data", "shards", f"text:{text}", "--vocabulary", "300")
+    assert effi(*asked).out == "text:own.txt fits into memory, and needs no shards\n"
+    monkeypatch.setattr(own, "LARGEST_CORPUS", 1000)
+    said = effi(*asked)
+    assert said.out.startswith(f"text:own.txt is larger than memory: it is read from shards in {tmp_path}/shards/")
+    assert [*tmp_path.glob("shards/*/manifest.json")]
 
 
 @pytest.mark.parametrize(

@@ -204,9 +204,9 @@ def test_a_corpus_is_as_large_as_its_files_together(tmp_path: Path, monkeypatch:
     (tmp_path / "a.txt").write_text("one\n")
     (tmp_path / "b.txt").write_text("two\n")
     monkeypatch.setattr(own, "LARGEST_CORPUS", 8)
-    own.check_corpus(tmp_path)
+    assert own.outgrown(tmp_path) is None
     monkeypatch.setattr(own, "LARGEST_CORPUS", 7)
-    assert "GB that are read into memory at once: give a part of it" in refused(tmp_path, data.load_corpus)
+    assert own.outgrown(tmp_path) == [tmp_path / "a.txt", tmp_path / "b.txt"]
 
 
 def test_a_corpus_with_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
