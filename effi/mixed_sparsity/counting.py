@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KINDS = ("unigram", "bigram")
 SHARES = tuple(np.arange(0.1, 1.0, 0.1))  # of the bigram in its mixture with the unigram
+WINDOWS = 2**16  # that are counted at once
 Words = tuple[np.ndarray, np.ndarray]
 Chance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -39,20 +40,26 @@ def fit(kind: str, data: TextDataset) -> dict[str, float]:
     """
     if kind not in KINDS:
         raise ParameterError(f"unknown counted baseline {kind!r}{did_you_mean(kind, KINDS)}")
-    pairs = {name: _pairs(examples) for name, examples in (data.splits | {"train": data.train}).items()}
-    before, after = pairs["train"]
-    single = (np.bincount(after, minlength=data.vocabulary) + 1) / (len(after) + data.vocabulary)
+    pairs = {name: _pairs(data.splits[name]) for name in ("validation", "test")}
+    counts = np.zeros(data.vocabulary, np.int64)
+    for _, after in _portions(data.train):
+        counts += np.bincount(after, minlength=data.vocabulary)
+    single = (counts + 1) / (counts.sum() + data.vocabulary)
     if kind == "unigram":
         best = int(single.argmax())
         return _scores(pairs, lambda _, words: single[words], lambda words: np.full(len(words), best))
-    return _bigram(pairs, single, _Follows(before * data.vocabulary + after, data.vocabulary))
+    return _bigram(pairs, single, _Follows(_portions(data.train), data.vocabulary))
 
 
 class _Follows:
     """How often each word follows each other one: counts of those pairs alone that were read."""
 
-    def __init__(self, keys: np.ndarray, vocabulary: int) -> None:
-        self.vocabulary, (self.keys, self.counts) = vocabulary, np.unique(keys, return_counts=True)
+    def __init__(self, pairs: Iterable[Words], vocabulary: int) -> None:
+        self.vocabulary, self.keys, self.counts = vocabulary, np.empty(0, np.int64), np.empty(0, np.int64)
+        for before, after in pairs:
+            keys, counts = np.unique(before * vocabulary + after, return_counts=True)
+            self.keys, places = np.unique(np.concatenate([self.keys, keys]), return_inverse=True)
+            self.counts = np.bincount(places, np.concatenate([self.counts, counts])).astype(np.int64)
         self.read = np.bincount(self.keys // vocabulary, weights=self.counts, minlength=vocabulary)
 
     def share(self, last: np.ndarray, words: np.ndarray) -> np.ndarray:
@@ -84,9 +91,15 @@ def _bigram(pairs: dict[str, Words], single: np.ndarray, follows: _Follows) -> d
     return min(found, key=lambda each: each["validation_loss"])
 
 
-def _pairs(examples: Examples) -> Words:
-    """Each word that is read, and the one to be said after it."""
-    return examples.inputs.flatten().long().cpu().numpy(), examples.labels.flatten().cpu().numpy()
+def _pairs(examples: Examples, start: int = 0, end: int | None = None) -> Words:
+    """Each word that is read, and the one to be said after it, in some of the windows."""
+    inputs, labels = examples.inputs[start:end], examples.labels[start:end]
+    return inputs.flatten().long().cpu().numpy(), labels.flatten().cpu().numpy()
+
+
+def _portions(examples: Examples) -> Iterator[Words]:
+    """As `_pairs`, of all windows, some at a time: a corpus may be larger than memory."""
+    return (_pairs(examples, start, start + WINDOWS) for start in range(0, len(examples), WINDOWS))
 
 
 def _scores(

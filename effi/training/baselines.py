@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from effi.data import Dataset, Examples, TextDataset
 from effi.data.splits import shorten
+from effi.data.stored import resident
 from effi.errors import ParameterError, did_you_mean
 from effi.training.evaluation import Outcome
 
@@ -63,7 +65,9 @@ def fit(kind: str, data: Dataset | TextDataset, seed: int = 0) -> Outcome:
         raise ParameterError(f"{data.name} has no classes that a sanity baseline could say: leave it out")
     data = data.to("cpu")
     train = shorten(data.train, min(EXAMPLES, len(data.train)), seed, "train")
-    parts = data.splits | {"train": train}
+    parts = {
+        name: replace(part, inputs=resident(part.inputs)) for name, part in (data.splits | {"train": train}).items()
+    }
     rows = {name: Rows(_features(part, data), part.labels) for name, part in parts.items()}
     model = _majority(rows["train"]) if kind == "majority" else _logistic(rows, data)
     scores = {split: _score(model, rows[split], data) for split in ("validation", "test")}

@@ -182,7 +182,8 @@ def test_an_epoch_of_shards_has_every_window_once_in_an_order_of_its_seed(small:
         training = Training(epochs=2, batch_size=32)
         made = loop.Loop(Single(model), model, large, training, LanguageModelling(), (seed,), Ledger())
         drawn = list[int]()
-        for made.done in range(2 * made.per_epoch):
+        for step in range(2 * made.per_epoch):
+            made.done = step
             drawn += made.batch()[0].tolist()
         assert sorted(drawn[:count]) == sorted(drawn[count:]) == list(range(count)) and drawn[:count] != drawn[count:]
         orders.append(drawn)

@@ -68,3 +68,10 @@ def test_a_word_never_read_before_counts_by_frequency_alone():
 def test_an_unknown_kind_is_named():
     with pytest.raises(ParameterError, match=r"unknown counted baseline 'bigran'.*bigram"):
         counting.fit("bigran", text())
+
+
+@pytest.mark.parametrize("kind", counting.KINDS)
+def test_windows_counted_a_few_at_a_time_count_the_same(kind, monkeypatch):
+    whole = counting.fit(kind, text())
+    monkeypatch.setattr(counting, "WINDOWS", 3)
+    assert counting.fit(kind, text()) == whole
