@@ -39,17 +39,27 @@ class Competitor:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Seconds of a competitor in each round, measured by itself, and the most memory that it held, in bytes."""
+
+    seconds: list[float]
+    extra_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """Competitors by name, each made only when its turn comes; `reference` is the one others are compared with.
 
-    `calls` is how often a competitor's step runs in one call that is timed; `clock` as in `effi.cost.measure`.
+    `calls` is how often a competitor's step runs in one call that is timed; `clock` as in `effi.cost.measure`. A case
+    whose processes time themselves has no competitors to call: `elsewhere` gives what each took, round by round.
     """
 
     title: str
     reference: str
-    competitors: Mapping[str, Callable[[], Competitor]]
+    competitors: Mapping[str, Callable[[], Competitor]] = field(default_factory=dict)
     calls: int = 1
     clock: Callable[[Callable[[], object]], float] | None = None
+    elsewhere: Callable[[], Mapping[str, Taken]] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ def timed(case: Case, budget_s: float) -> list[Row]:
 
     `budget_s` is the time of one competitor and the reference together, but FEWEST rounds are always made.
     """
+    if case.elsewhere is not None:
+        return _told(case, case.elsewhere)
     average, made = load.average(), {name: _made(make) for name, make in case.competitors.items()}
     steps = {name: competitor.step for name, competitor in made.items() if isinstance(competitor, Competitor)}
     # The pass before this reading touches all memory: a virtual machine may have to fetch a new page from its host.
@@ -97,6 +109,19 @@ def timed(case: Case, budget_s: float) -> list[Row]:
         else Row(case.title, name, case.reference, load=average, note=competitor)
         for name, competitor in made.items()
     ]
+
+
+def _told(case: Case, elsewhere: Callable[[], Mapping[str, Taken]]) -> list[Row]:
+    """Rows of rounds that were measured elsewhere; what runs there are children of this process."""
+    average, start = load.average(), load.spent()
+    taken = elsewhere()
+    others, beside = load.others(start), taken[case.reference].seconds
+    rows = {
+        name: Row(case.title, name, case.reference, own.seconds, beside, others=others) for name, own in taken.items()
+    }
+    told = {name: _compared(row) for name, row in rows.items() if name != case.reference}
+    told[case.reference] = _reference(case, list(told.values()))
+    return [replace(told[name], load=average, extra_bytes=own.extra_bytes) for name, own in taken.items()]
 
 
 def _made(make: Callable[[], Competitor]) -> Competitor | str:

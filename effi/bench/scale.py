@@ -1,21 +1,24 @@
-"""What grows with a run: the file of records, and what one more arm costs on a cluster."""
+"""What grows with a run: records, arms on a cluster, processes that share a step, text that becomes shards."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from effi.bench.rounds import Case, Competitor
+from effi.bench import processes, tokenising
+from effi.bench.rounds import FEWEST, Case, Competitor, Taken
 from effi.claims import Results
+from effi.cost import measure
 from effi.records import Arm, Run, cluster, store
 from effi.records.index import Index
 from effi.records.lines import seal
@@ -24,22 +27,30 @@ from effi.report import arms_table
 SIZES = (1_000, 10_000, 100_000)
 SEEDS = 5
 ARMS = 50
+JOBS = 2
+ONE, STARTED, DASK = "one process", "two processes, started each time", "two workers of Dask"
+MEGABYTES = (10, 40)
 
 
 def scale(sizes: tuple[int, ...] = SIZES, arms: int = ARMS) -> list[Case]:
     """Records by their number, and arms that do nothing on processes of this machine and on workers of Dask."""
-    place = ExitStack()
-    folder = Path(place.enter_context(tempfile.TemporaryDirectory(prefix="effi-scale-")))
-    return [*_of_records(folder, sizes), _of_arms(folder, arms, place)]
+    folder = Path(_temporary().name)
+    return [*_of_records(folder, sizes), _of_arms(folder, arms), _of_processes(), _of_text(folder)]
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """Deleted as the process ends: the steps of a case use it after it was made."""
+    return tempfile.TemporaryDirectory(prefix="effi-scale-")
 
 
 # --- records ---------------------------------------------------------------------------------------------------
 
 
 def row(number: int) -> store.Record:
-    """A record as long as those of a training with a curve of a hundred points: 5 kB."""
+    """A record of 8 kB, as one of a training with a curve of 350 points."""
     arm, seed = divmod(number, SEEDS)
-    curve = [2.0 + (number % 7) / 1000 + 1 / (step + 1) for step in range(100)]
+    curve = [2.0 + (number % 7) / 1000 + 1 / (step + 1) for step in range(350)]
     return {
         "identity": f"{number:016x}",
         "paper": "minimal",
@@ -114,7 +125,7 @@ def _table(path: Path) -> str:
 # --- arms ------------------------------------------------------------------------------------------------------
 
 
-def _of_arms(folder: Path, arms: int, place: ExitStack) -> Case:
+def _of_arms(folder: Path, arms: int) -> Case:
     """Arms that record one number: what is left is what an arm costs besides its training."""
     numbers = itertools.count()
 
@@ -123,30 +134,63 @@ def _of_arms(folder: Path, arms: int, place: ExitStack) -> Case:
         with _environment({cluster.ASKED: where}):
             run.each(_nothing, {f"arm{number}": number for number in range(arms)}, [0], jobs=jobs)
 
-    def dask() -> Competitor:
-        address = place.enter_context(_two_workers(folder))
-        return Competitor(partial(each, 2, f"dask://{address}"))
+    def elsewhere() -> Mapping[str, Taken]:
+        with _two_workers(folder) as where:
+            ways = {ONE: (1, cluster.LOCAL), STARTED: (JOBS, cluster.LOCAL), DASK: (JOBS, where)}
+            steps = {name: partial(each, *way) for name, way in ways.items()}
+            measure(steps, repeats=1, budget_s=0)  # imports
+            seconds = measure(steps, repeats=FEWEST, budget_s=math.inf)
+        return {name: Taken(took) for name, took in seconds.items()}
 
-    makes = {
-        "one process": lambda: Competitor(partial(each, 1, cluster.LOCAL)),
-        "two processes, started each time": lambda: Competitor(partial(each, 2, cluster.LOCAL)),
-        "two workers of Dask": dask,
-    }
-    return Case(f"{arms} arms that do nothing", "one process", makes)
+    return Case(f"{arms} arms that do nothing", ONE, elsewhere=elsewhere)
 
 
 def _nothing(arm: Arm) -> None:
     arm.record({"value": 1.0})
 
 
+# --- one large arm, and its text ---------------------------------------------------------------------------------
+
+
+def _of_processes() -> Case:
+    """A step of two processes on a thread each: what the exchange of gradients adds, and what the second one gains."""
+
+    def elsewhere() -> Mapping[str, Taken]:
+        return {name: Taken(seconds) for name, seconds in processes.shared_step().items()}
+
+    return Case("a step of a GPT, 8 rows of 128 tokens, two processes", processes.APART, elsewhere=elsewhere)
+
+
+def _of_text(folder: Path) -> Case:
+    """Text to tokens on disk by its length, first reading and training of the tokenizer included."""
+
+    def elsewhere() -> Mapping[str, Taken]:
+        return {f"{megabytes} MB": _tokenised(folder, megabytes) for megabytes in MEGABYTES}
+
+    return Case("text to shards of tokens", f"{MEGABYTES[0]} MB", elsewhere=elsewhere)
+
+
+def _tokenised(folder: Path, megabytes: int) -> Taken:
+    text = folder / f"{megabytes}.txt"
+    tokenising.generate(text, megabytes)
+    found = [tokenising.measure(text, folder / f"shards{megabytes}-{time}") for time in range(FEWEST)]
+    return Taken([each.seconds for each in found], round(1e6 * max(each.peak_mb for each in found)))
+
+
 @contextmanager
 def _two_workers(folder: Path) -> Iterator[str]:
+    """Where two workers of Dask are, as --workers names it."""
     from distributed import LocalCluster
 
-    with _environment({cluster.FOLDER: str(folder / "workers")}):
-        settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-        with LocalCluster(**settings, host="127.0.0.1", local_directory=str(folder)) as found:
-            yield found.scheduler_address.removeprefix("tcp://")
+    settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        _environment({cluster.FOLDER: str(folder / "workers")}),
+        LocalCluster(**settings, host="127.0.0.1", local_directory=str(folder)) as found,
+    ):
+        where = f"dask://{found.scheduler_address.removeprefix('tcp://')}"
+        yield where
+        cluster.connect(where).close()
+        cluster.connect.cache_clear()
 
 
 @contextmanager
