@@ -62,7 +62,10 @@ def list_(paper: Annotated[str | None, typer.Argument(help="Show this paper's pa
         return
     (notebook,) = workbook.find([paper])
     known = workbook.parameters(notebook)
-    rows = [(name, each.type, repr(each.default), each.help) for name, each in known.items()]
+    told = {"scale": "; effi run gives cpu unless --scale says otherwise", "results_dir": "; give it as --results-dir"}
+    rows = [
+        (name, each.type, repr(each.default), f"{each.help or ''}{told.get(name, '')}") for name, each in known.items()
+    ]
     screen.table(("parameter", "type", "default", "meaning"), rows)
 
 

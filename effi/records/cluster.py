@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 ASKED = "EFFI_WORKERS"
 FOLDER = "EFFI_WORKER_DIR"
-LOCAL = "local"
+LOCAL, SLURM = "local", "slurm"
 PATIENCE_S = 120  # for the first worker to come
 MADE = "effi/artefacts"
 # A worker that has one arm at hand need not wait for the next.
@@ -67,7 +67,10 @@ class Answer(NamedTuple):
 
 
 def asked() -> str:
-    """Where arms are trained, as who starts the run says in EFFI_WORKERS: local, dask://HOST:PORT, slurm or slurm:N."""
+    """Where arms are trained, as who starts the run says in EFFI_WORKERS: local, dask://HOST:PORT, slurm:N or slurm.
+
+    Slurm is asked for N jobs, or for as many as there are arms.
+    """
     return os.environ.get(ASKED) or LOCAL
 
 
@@ -92,7 +95,7 @@ class Cluster:
         self.waiting: list[Arm] = []
         self.running: dict[Any, tuple[Arm, str]] = {}
         self._deaths, self._met = Counter[tuple[str, ...]](), 0.0
-        self._client, self._device = connect(where), device
+        self._where, self._client, self._device = where, connect(where), device
         self._like, self._unlike = set[str](), dict[str, str]()
         self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
@@ -114,6 +117,9 @@ class Cluster:
     def run(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Future[Any]]]:
         """Arms and their errors as they finish, their rows written; what a dead worker had goes to another."""
         self.waiting = list(arms)
+        if self._where == SLURM:
+            jobs: Any = self._client.cluster
+            jobs.scale(len(arms))
         try:
             self._offer(arms)
             yield from self._run()
@@ -277,7 +283,7 @@ def connect(where: str) -> Client:
     kind, _, rest = where.partition(":")
     try:
         if kind == "slurm":
-            client = distributed.Client(_slurm(int(rest) if rest else None))
+            client = distributed.Client(_slurm(int(rest or 1)))
         else:
             client = distributed.Client(f"tcp:{rest}", timeout=20)
     except OSError as error:
@@ -289,14 +295,11 @@ def connect(where: str) -> Client:
     return client
 
 
-def _slurm(most: int | None) -> Any:
+def _slurm(most: int) -> Any:
     """A scheduler here and workers as jobs, by what jobqueue.yaml says of queue, cores and memory."""
     dask_jobqueue = _library("dask_jobqueue")
     cluster = dask_jobqueue.SLURMCluster(worker_extra_args=["--nthreads", "1"])
-    if most:
-        cluster.scale(most)
-    else:
-        cluster.adapt(minimum=1)
+    cluster.scale(most)
     return cluster
 
 

@@ -78,11 +78,16 @@ def _money(price: float) -> Cell:
     """Three digits that count, however little it is."""
 
     def cell(pairs: Sequence[Pair]) -> str:
-        spans = uncertainty.positive([money(measures.value(pair.arm, "cost.seconds"), price) for pair in pairs])
+        spans = uncertainty.positive([money(_device_seconds(pair.arm), price) for pair in pairs])
         mean, low, high = (f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".") for value in spans)
         return mean if len(pairs) == 1 or low == high else f"{mean} [{low}, {high}]"
 
     return _guarded(cell) if price else lambda pairs: "0"
+
+
+def _device_seconds(record: Record) -> float:
+    """Seconds of an arm times the devices that shared it."""
+    return measures.value(record, "cost.seconds") * int(record.get("provenance", {}).get("processes", 1))
 
 
 def _search(pairs: Sequence[Pair]) -> str:

@@ -157,7 +157,9 @@ class Row:
         """Verdicts so far, what it waits for, or that the notebook failed: why is a sentence too long for a row."""
         if self.waiting and not self.ended:
             return Text(self.waiting, style="yellow")
-        return Text("failed", style="red") if self.ended == "failed" else tally(self.verdicts)
+        if self.ended == "failed":
+            return Text("failed", style="red")
+        return Text.assemble("claims: ", tally(self.verdicts)) if any(self.verdicts.values()) else Text()
 
 
 @dataclass

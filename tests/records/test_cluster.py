@@ -258,7 +258,7 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
 
     dask.config.refresh()
     monkeypatch.setenv(cluster.FOLDER, str(tmp_path / "workers"))
-    monkeypatch.setenv(cluster.ASKED, "slurm:1")
+    monkeypatch.setenv(cluster.ASKED, "slurm")
 
     def train(arm: Arm) -> None:
         arm.record({"pid": float(os.getpid())})
@@ -269,7 +269,7 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
         (found,) = records(run.path)
         assert found["metrics"]["pid"] != os.getpid()
     finally:
-        client = cluster.connect("slurm:1")
+        client = cluster.connect("slurm")
         client.cluster.close()
         client.close()
         cluster.connect.cache_clear()

@@ -34,6 +34,13 @@ def test_baseline_is_absolute_and_the_rest_relative_within_its_data_set() -> Non
     assert dense["money at 3600 per GPU hour"] == "10.0" and half["money at 3600 per GPU hour"] == "5.00"
 
 
+def test_processes_that_share_a_training_cost_each() -> None:
+    dense, shared = trained("d/dense", 0, 0.8), trained("d/shared", 0, 0.8, seconds=10.0)
+    shared["provenance"] = {**shared.get("provenance", {}), "processes": 8}
+    table = cost_table(Results([dense, shared]), baseline="dense", price=3600.0)
+    assert [cells(table, arm)["money at 3600 per GPU hour"] for arm in ("d/dense", "d/shared")] == ["10.0", "80.0"]
+
+
 def test_accuracy_kept_is_a_paired_difference_in_points() -> None:
     # Differences -1, -2, -3 points: half-width 4.303 / sqrt(3) = 2.5.
     half = cells(cost_table(Results(runs()), baseline="dense", price=1.0), "d/half")

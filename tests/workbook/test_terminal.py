@@ -48,7 +48,7 @@ def test_a_second_run_in_a_notebook_counts_anew(row: Row) -> None:
 
 def test_verdicts_are_counted_in_words(row: Row) -> None:
     row.update(counted(1, 0, 2, 1))
-    assert row.summary.plain == "2 for · 1 open"
+    assert row.summary.plain == "claims: 2 for · 1 open"
     row.finish(failed=True)
     assert row.summary.plain == "failed"
 
@@ -75,7 +75,7 @@ def test_lines_tell_the_beginning_and_the_end_and_little_between(row: Row) -> No
     lines.finish("paper", failed=False)
     assert console.file.getvalue().splitlines() == [
         "paper: started at scale cpu",
-        "paper: done | 2 s | 0 trained, 2 from records | 2 for · 1 open",
+        "paper: done | 2 s | 0 trained, 2 from records | claims: 2 for · 1 open",
     ]
 
 
