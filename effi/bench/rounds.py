@@ -166,6 +166,8 @@ def _compared(row: Row) -> Row:
     low, high = interval(ratios)
     if why := _noise(row) or (f"the interval is wide: {low:.3g} to {high:.3g}" if high > WIDTH * low else None):
         return replace(row, note=f"{NOISY}: {why}")
+    if math.isnan(low):  # of few rounds
+        return replace(row, ratio=median(ratios))
     return replace(row, ratio=median(ratios), low=low, high=high)
 
 

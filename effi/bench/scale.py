@@ -7,6 +7,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -27,6 +28,7 @@ from effi.report import arms_table
 SIZES = (1_000, 10_000, 100_000)
 SEEDS = 5
 ARMS = 50
+Make = Callable[[Path], Callable[[], object]]
 JOBS = 2
 ONE, STARTED, DASK = "one process", "two processes, started each time", "two workers of Dask"
 MEGABYTES = (10, 40)
@@ -35,7 +37,9 @@ MEGABYTES = (10, 40)
 def scale(sizes: tuple[int, ...] = SIZES, arms: int = ARMS) -> list[Case]:
     """Records by their number, and arms that do nothing on processes of this machine and on workers of Dask."""
     folder = Path(_temporary().name)
-    return [*_of_records(folder, sizes), _of_arms(folder, arms), _of_processes(), _of_text(folder)]
+    *some, most = sizes
+    records = [*_of_records(folder, tuple(some)), _of_most_records(folder, most)]
+    return [_of_arms(folder, arms), _of_processes(), _of_text(folder), *records]
 
 
 @cache
@@ -75,19 +79,29 @@ def row(number: int) -> store.Record:
 
 
 def _of_records(folder: Path, sizes: tuple[int, ...]) -> list[Case]:
-    def case(title: str, step: Callable[[Path], Callable[[], object]]) -> Case:
+    def case(title: str, step: Make) -> Case:
         makes = {f"{size:,} records": partial(_competitor, folder, size, step) for size in sizes}
         return Case(title, next(iter(makes)), makes)
 
-    return [
-        case("write a record and enter the next arm", _entering),
-        case("take a run up again: who is finished", lambda path: lambda: Index(path).finished()),
-        case("verify: read all, checksums held", lambda path: lambda: store.records(path, whole=True)),
-        case("report: the table of all arms", lambda path: lambda: _table(path)),
-    ]
+    return [case(title, step) for title, step in STEPS.items()]
 
 
-def _competitor(folder: Path, size: int, step: Callable[[Path], Callable[[], object]]) -> Competitor:
+def _of_most_records(folder: Path, size: int) -> Case:
+    """What takes minutes in rounds, once each."""
+
+    def elsewhere() -> Mapping[str, Taken]:
+        return {title: _once(_competitor(folder, size, step)) for title, step in STEPS.items()}
+
+    return Case(f"{size:,} records, once each", next(iter(STEPS)), elsewhere=elsewhere)
+
+
+def _once(competitor: Competitor) -> Taken:
+    start = time.perf_counter()
+    competitor.step()
+    return Taken([time.perf_counter() - start], competitor.extra_bytes)
+
+
+def _competitor(folder: Path, size: int, step: Make) -> Competitor:
     path = folder / f"{size}" / "records.jsonl"
     if not path.exists():
         path.parent.mkdir()
@@ -120,6 +134,14 @@ def _entering(path: Path) -> Callable[[], object]:
 def _table(path: Path) -> str:
     results = Results(store.records(path))
     return arms_table(results, ["test_loss", "test_accuracy"]).text()
+
+
+STEPS: Mapping[str, Make] = {
+    "write a record and enter the next arm": _entering,
+    "take a run up again: who is finished": lambda path: lambda: Index(path).finished(),
+    "verify: read all, checksums held": lambda path: lambda: store.records(path, whole=True),
+    "report: the table of all arms": lambda path: lambda: _table(path),
+}
 
 
 # --- arms ------------------------------------------------------------------------------------------------------
@@ -173,7 +195,7 @@ def _of_text(folder: Path) -> Case:
 def _tokenised(folder: Path, megabytes: int) -> Taken:
     text = folder / f"{megabytes}.txt"
     tokenising.generate(text, megabytes)
-    found = [tokenising.measure(text, folder / f"shards{megabytes}-{time}") for time in range(FEWEST)]
+    found = [tokenising.measure(text, folder / f"shards{megabytes}-{turn}") for turn in range(FEWEST)]
     return Taken([each.seconds for each in found], round(1e6 * max(each.peak_mb for each in found)))
 
 
