@@ -7,6 +7,7 @@ are opened on the worker by name and held to their checksums; artefacts are made
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
@@ -31,6 +32,7 @@ import torch
 
 from effi import paths
 from effi.data import Opened, opening
+from effi.data.stored import on_disk
 from effi.errors import DataError, ParameterError, RecordError
 from effi.records import store, workers
 from effi.records.arms import Arm
@@ -429,10 +431,21 @@ def _opened(name: str, how: bytes, device: str, checksum: str) -> Opened:
     return found
 
 
-REDUCERS: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
+def _by_name(one: Opened) -> Any:
+    """How a data set travels: by its name, or by its content where opening the name gives another reading of it."""
+    how = (one.name, dict(one.subset), one.tokenizer, str(one.data.train.inputs.device), one.checksum)
+    return (_opened_again, how) if _content(_opened_again(*how)) == _content(one) else NotImplemented
+
+
+def _content(one: Opened) -> tuple[str, ...]:
+    """Of the training examples; of those on disk the checksum of the whole set speaks."""
+    parts = (one.data.train.inputs, one.data.train.labels)
+    if any(on_disk(part) for part in parts):
+        return (one.checksum, *(str(part.shape) for part in parts))
+    return tuple(hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in parts)
+
+
+REDUCERS: Mapping[type, Callable[[Any], Any]] = {
     Artefacts: lambda one: (_travelling_again, ({each.name: getattr(one, each.name) for each in fields(one)},)),
-    Opened: lambda one: (
-        _opened_again,
-        (one.name, dict(one.subset), one.tokenizer, str(one.data.train.inputs.device), one.checksum),
-    ),
+    Opened: _by_name,
 }

@@ -34,7 +34,7 @@ GRACE_S = 10.0
 NOTICE = b"notice"  # no pickle begins so
 _TO_MAIN: list[IO[bytes]] = []
 Item = TypeVar("Item")
-Reducers = Mapping[type, Callable[[Any], tuple[Any, ...]]]
+Reducers = Mapping[type, Callable[[Any], Any]]
 
 
 class Workers(Generic[Item]):

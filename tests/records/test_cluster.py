@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from distributed import Client, LocalCluster
 
 import effi
 from effi import data
-from effi.errors import ParameterError, RecordError
-from effi.records import Arm, Run, cluster, records
+from effi.errors import DataError, ParameterError, RecordError
+from effi.records import Arm, Run, cluster, records, workers
 from effi.seeds import seeded
 
 pytestmark = [
@@ -88,6 +90,18 @@ def training(run: Run, log: Path) -> Callable[[Arm], None]:
         arm.record({"loss": loss.item(), "norm": weight.norm().item()}, {"rows": [1.0, 2.0]})
 
     return train
+
+
+def test_data_travel_by_name_unless_the_name_means_another_reading() -> None:
+    one = digits()["digits"]
+    reread = replace(one, data=replace(one.data, train=replace(one.data.train, labels=one.data.train.labels + 1)))
+    small, large = (len(workers.packed(print, lambda held=held: held, cluster.REDUCERS)) for held in (one, reread))
+    assert small < one.data.train.inputs.nbytes < large
+    for held in (one, reread):
+        _, back = pickle.loads(workers.packed(print, lambda held=held: held, cluster.REDUCERS))
+        assert back().data.train.labels.equal(held.data.train.labels) and back().name == "digits"
+    with pytest.raises(DataError, match="digits is another on this worker"):
+        cluster._opened_again(one.name, dict(one.subset), None, "cpu", "sha256:other")
 
 
 def settled(file: Path) -> list[dict[str, Any]]:
