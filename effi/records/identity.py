@@ -49,6 +49,8 @@ def agree(one: Any, other: Any) -> bool:
     """Whether two plain values are equal but for keys that only one of them has, at any depth."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return all(agree(value, other[key]) for key, value in one.items() if key in other)
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(map(agree, one, other))
     return bool(one == other)
 
 

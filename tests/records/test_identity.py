@@ -80,6 +80,9 @@ def test_values_agree_that_differ_in_keys_alone() -> None:
     old = {"training": {"epochs": 3, "lr": 0.1}, "ratios": [1, 2]}
     assert agree(old, {"training": {"epochs": 3, "lr": 0.1, "betas": [0.9]}, "ratios": [1, 2], "new": 1})
     assert agree({"gone": 1, **old}, old)
+    assert agree({"groups": [{"lr": 0.1}]}, {"groups": [{"lr": 0.1, "new": None}]})
+    assert not agree({"groups": [{"lr": 0.1}]}, {"groups": [{"lr": 0.2, "new": None}]})
+    assert not agree({"groups": [{"lr": 0.1}]}, {"groups": [{"lr": 0.1}, {"lr": 0.1}]})
     assert not agree(old, {"training": {"epochs": 3, "lr": 0.2}, "ratios": [1, 2]})
     assert not agree(old, {"training": {"epochs": 3, "lr": 0.1}, "ratios": [1, 3]})
 
