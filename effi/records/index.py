@@ -26,12 +26,14 @@ class Index:
 
     def finished(self) -> Mapping[str, Record]:
         """Identity -> the newest row that is done."""
-        moved = self._aside.read() or bool(self._aside.new)
-        anew = self._records.read() or moved or self._finished is None
-        known = self._from_the_start() if anew else self._finished
-        assert known is not None
-        self._finished = _with(known, self._records)
-        return MappingProxyType(known)
+        if self._finished is None or self._moved():
+            self._finished = self._from_the_start()
+        return MappingProxyType(_with(self._finished, self._records))
+
+    def _moved(self) -> bool:
+        """Whether rows went from one file to the other, or no longer stand where they were read."""
+        aside = self._aside.read() or bool(self._aside.new)
+        return self._records.read() or aside
 
     def _from_the_start(self) -> dict[str, Record]:
         """Rows move from one file to the other: both are read until neither was replaced in between."""
