@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from effi.errors import RecordError
 from effi.records.lines import NEEDED, SUPERSEDED, Record, checked, lines
 
 UNREAD, FAULTY = -1, -2  # in the place of an inode: of the second all is read again
+BLOCK = 2**20
 MEASURED = ("metrics", "history", "marks", "cost", "provenance")
 
 
@@ -17,7 +19,7 @@ class Index:
     """Finished rows of a file of records and of what was put aside of it, without their measurements.
 
     Lines are only ever added to a file; one that was replaced, cut or changed in place is read anew, and so is any
-    with a fault, by the reader that names it.
+    with a fault, by the reader that names it. What was read before is held to its CRC-32.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,10 +62,11 @@ class _Growing:
     def __init__(self, path: Path) -> None:
         self.path, self.new = path, list[Record]()
         self._seen: tuple[int, int, int] = (UNREAD, 0, 0)  # inode, bytes, time of the last change
+        self._sum = 0  # CRC-32 of those bytes
 
     def forget(self) -> None:
         """Read all of it the next time."""
-        self._seen, self.new = (UNREAD, 0, 0), []
+        self._seen, self._sum, self.new = (UNREAD, 0, 0), 0, []
 
     def read(self) -> bool:
         """Take in what is new; whether what was read before no longer stands there."""
@@ -80,11 +83,19 @@ class _Growing:
         if now == self._seen:
             return False
         inode, size, _ = self._seen
-        anew = inode != UNREAD and (inode != now[0] or now[1] <= size)
+        anew = inode != UNREAD and (inode != now[0] or now[1] <= size or self._sum_of(size) != self._sum)
         if anew:
             self.forget()
         self._add(self._seen[1], now)
         return anew
+
+    def _sum_of(self, size: int) -> int:
+        """CRC-32 of the first bytes of the file."""
+        found = 0
+        with self.path.open("rb") as file:
+            while size and (content := file.read(min(BLOCK, size))):
+                found, size = zlib.crc32(content, found), size - len(content)
+        return found
 
     def _add(self, start: int, now: tuple[int, int, int]) -> None:
         with self.path.open("rb") as file:
@@ -102,4 +113,5 @@ class _Growing:
             self._seen = (FAULTY, 0, 0)
             return
         self.new += rows
+        self._sum = zlib.crc32(whole + newline, self._sum)
         self._seen = (now[0], start + len(whole) + len(newline), now[2])

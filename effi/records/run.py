@@ -194,6 +194,10 @@ class Run:
         newest = world().told(lambda: store.latest(store.every(self.path)))
         return [newest[name] for name in self._asked if name in newest and newest[name]["status"] == status]
 
+    def _finished(self) -> dict[str, Record]:
+        """What is done as this is asked, on every process that shares the run."""
+        return world().told(lambda: dict(store.finished(self.path)))
+
     def _single(
         self,
         name: Name | str,
@@ -205,7 +209,7 @@ class Run:
     ) -> Arm:
         """An arm for a `with` block, counted."""
         sources = self._same_as(source)
-        known = world().told(lambda: store.finished(self.path)) if sources[1:] else {}
+        known = self._finished() if sources[1:] else {}
         arm = self._arm(name, (index(seed),), settings, sources, known, read, parents)
         if self.dry_run:
             arm.done = arm.name in self._planned
@@ -256,7 +260,7 @@ class Run:
         """Arms to train, in the caller's order, without seeds that are recorded; how many left have a stale record."""
         read = reads(function)
         sources = self._same_as(Source.of(self._uses | read.modules, read.code))
-        known = world().told(lambda: store.finished(self.path))
+        known = self._finished()
         old = {(record["question"], record["seed"]) for record in known.values()}
         distinct = tuple(dict.fromkeys(map(index, seeds)))
         groups: list[Arm] = []

@@ -120,7 +120,7 @@ class Loop:
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
         self.optimizer = optimizers.make(network, model, training)
-        self.shared = parallel.over(network, self.ranks, data.prepare(data.train.inputs[:1])[None])
+        self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
         self.forward = torch.compile(self.shared) if training.compile else self.shared
         auto = training.precision == "auto" and self.ranks.told(lambda: bf16_pays(self.device.type))
         self.bf16 = training.precision == "bf16" or auto

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -77,7 +77,7 @@ def check_listeners(network: Network, listeners: Sequence[Listener]) -> None:
         )
 
 
-def over(network: Network, ranks: Ranks, example_RB: Tensor) -> nn.Module:
+def over(network: Network, ranks: Ranks, example: Callable[[], Tensor]) -> nn.Module:
     """The network with gradients that are means over all processes; it begins as the first one has it."""
     if ranks.size == 1 or isinstance(network, Sharded):
         return network
@@ -88,15 +88,16 @@ def over(network: Network, ranks: Ranks, example_RB: Tensor) -> nn.Module:
             network,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
-            find_unused_parameters=_leaves_some_out(network, example_RB),
+            find_unused_parameters=_leaves_some_out(network, example),
         )
 
 
-def _leaves_some_out(network: Network, example_RB: Tensor) -> bool:
+def _leaves_some_out(network: Network, example: Callable[[], Tensor]) -> bool:
     """Whether a step may leave parameters without a gradient: as the model says, or as a backward pass shows."""
     if _rests(network):
         return True
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    example_RB = example()
     devices = [example_RB.device] if example_RB.is_cuda else []
     with torch.random.fork_rng(devices):
         network(example_RB).float().sum().backward()

@@ -74,7 +74,7 @@ def test_own_images_end_in_a_table_and_a_model(tmp_path: Path, monkeypatch: pyte
     found = advice.advise(f"folder:{folder}", say=said.append, **how)
     (row,) = found.table.rows
     assert row[0] == "smaller or without MLP: mlp-small" and "test accuracy" in row[1] and "not available" not in row
-    assert re.fullmatch(r"-?[\d.]+ %( \[-?[\d.]+, -?[\d.]+\])?", row[3])  # of few rounds without interval
+    assert re.fullmatch(r"-?[\d.]+ % \[-?[\d.]+, -?[\d.]+\]", row[3])
     assert row[-1].startswith(("cannot be told", "not worth it", "worth it"))
     plan, simple = said[-2:]
     assert plan.startswith("A seed of each") and "logistic regression test accuracy" in simple

@@ -121,7 +121,8 @@ def test_the_front_page_tells_the_leading_findings_that_the_records_show(root: P
     carried = "on d half gains 0.1 points [0.1, 0.2] of test accuracy over dense, n=3"
     assert f" of the data).\n  - Half is better. *{carried}.*\n\n" in front_page.parts()["findings"]
     front_page.write()
-    assert "**[A tiny question](notebooks/1_made_up.ipynb)** Half is better. *(cpu scale" in start.read_text()
+    assert "**[A tiny question](notebooks/1_made_up.ipynb)** *At cpu scale: a direction" in start.read_text()
+    assert "of the data.*\n\n- Half is better.\n" in start.read_text()
 
 
 def test_where_it_loses_names_the_method_and_no_control(root: Path) -> None:
@@ -259,7 +260,8 @@ def test_the_page_on_which_jupyterlab_opens_is_held_to_the_results(root: Path) -
     assert not front_page.is_fresh()
     front_page.write()
     said = start.read_text()
-    assert "**[A tiny question](notebooks/1_made_up.ipynb)** Nothing is sure yet. *(cpu scale: a direction" in said
+    assert "**[A tiny question](notebooks/1_made_up.ipynb)** *At cpu scale: a direction" in said
+    assert "of the data.*\n\n- Nothing is sure yet.\n" in said
     assert front_page.is_fresh()
     start.write_text(said.replace("Nothing is", "All is"))
     assert not front_page.is_fresh()
