@@ -20,6 +20,7 @@ from effi.errors import DataError, EffiError, NotebookError, ParameterError, dur
 from effi.records import kept
 from effi.report.saving import save
 from effi.report.tables import Table
+from effi.workbook import answers
 from effi.workbook.batch import prepare
 from effi.workbook.notebook import find
 
@@ -215,7 +216,7 @@ def _run(
                 return seconds
             if ended == "done":
                 had[method] = seeds
-                if _all_new(results, method):
+                if _all_new(results, method, began):
                     measured = max(1.0, time.time() - began - OVERHEAD_S) / more
                     seconds[method] = forecast.learn(method, measured)
     return seconds
@@ -249,7 +250,7 @@ def _trained(
     return outcome.status
 
 
-def _all_new(results: Path, method: Method) -> bool:
+def _all_new(results: Path, method: Method, began: float) -> bool:
     """Whether the run that just ended trained all its arms; one that kept some took less than a seed takes."""
-    file = paths.records_file(results, SCALE, method.paper).with_name("progress.json")
-    return file.exists() and not json.loads(file.read_text("utf-8"))["kept"]
+    counts = answers.read(paths.run_dir(results, SCALE, method.paper) / "progress.json", began)
+    return counts.trained > 0 and not counts.kept

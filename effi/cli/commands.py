@@ -127,7 +127,7 @@ def _check_shared(training: str, workers: str) -> None:
     """ParameterError where several processes are asked for and the training says nothing of them."""
     if workers != "local":
         raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
-    if '"parallel"' not in training:
+    if "parallel" not in training:
         raise ParameterError('--processes wants "parallel": "ddp" or "fsdp" among the options of training.')
 
 

@@ -81,12 +81,16 @@ class Artefacts:
     def _write(self, path: Path, found: Artefact) -> Artefact:
         from safetensors.torch import save
 
-        content = save({n: t.contiguous() for n, t in found.tensors.items()}, {"facts": json.dumps(found.facts)})
-        try:
-            paths.replace(path, content)
-        except OSError as error:
-            raise RecordError(f"{self.folder} cannot be written ({error.strerror}); free space there") from error
+        put(path, save({n: t.contiguous() for n, t in found.tensors.items()}, {"facts": json.dumps(found.facts)}))
         return found
+
+
+def put(path: Path, content: bytes) -> None:
+    """Replace the file of an artefact; RecordError when the disk refuses."""
+    try:
+        paths.replace(path, content)
+    except OSError as error:
+        raise RecordError(f"{path.parent} cannot be written ({error.strerror}); free space there") from error
 
 
 def _read(path: Path) -> Artefact | None:

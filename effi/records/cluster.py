@@ -30,13 +30,12 @@ from uuid import uuid4
 import cloudpickle
 import torch
 
-from effi import paths
 from effi.data import Opened, opening
 from effi.data.stored import on_disk
 from effi.errors import DataError, ParameterError, RecordError
 from effi.records import store, workers
 from effi.records.arms import Arm
-from effi.records.artefacts import Artefact, Artefacts
+from effi.records.artefacts import Artefact, Artefacts, put
 from effi.records.identity import identity
 from effi.records.machine import device_class
 from effi.records.provenance import provenance
@@ -98,11 +97,10 @@ class Cluster:
         self.running: dict[Any, tuple[Arm, str]] = {}
         self._deaths, self._met = Counter[tuple[str, ...]](), 0.0
         self._where, self._client, self._device = where, connect(where), device
-        self._like, self._unlike = set[str](), dict[str, str]()
+        self._like, self._unlike, self._same = set[str](), dict[str, str](), _facts(device)
         self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
         self._parcel: Any = None
-        self._same = _facts(device)
         self._ours = set[str]()
 
     def __enter__(self) -> Cluster:
@@ -214,7 +212,7 @@ class Cluster:
             for address, theirs in answers.items():
                 if isinstance(theirs, BaseException):  # gone again
                     continue
-                if differs := unlike(theirs, _facts(self._device)):
+                if differs := unlike(theirs, self._same):
                     self._unlike[address] = differs
                     print(f"worker {address} is passed over: {differs}", file=sys.stderr, flush=True)
                 else:
@@ -253,15 +251,8 @@ class Cluster:
         folder = arm.path.with_name("artefacts")
         for name in set(names) - self._ours:
             if not (folder / name).exists():
-                _write(folder / name, self._client.get_dataset(f"{MADE}/{name}").result())
+                put(folder / name, self._client.get_dataset(f"{MADE}/{name}").result())
             self._ours.add(name)
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        paths.replace(file, content)
-    except OSError as error:
-        raise RecordError(f"{file} cannot be written ({error.strerror}); free space there") from error
 
 
 def _keep(arm: Arm, rows: list[Record]) -> None:
@@ -398,7 +389,7 @@ class Travelling(Artefacts):
 
         with suppress(KeyError):
             if not file.exists():
-                paths.replace(file, get_client().get_dataset(f"{MADE}/{file.name}").result())
+                put(file, get_client().get_dataset(f"{MADE}/{file.name}").result())
 
     def _send(self, file: Path) -> None:
         from distributed import get_client
