@@ -103,8 +103,9 @@ def run(
         return
     elsewhere = {cluster.ASKED: cluster.check(workers)}
     if processes > 1:
+        if workers != cluster.LOCAL:
+            raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
         given.setdefault("training", '{"parallel": "ddp"}')
-        _check_shared(given["training"], workers)
     with _closing_sentence():
         ended = workbook.run(
             papers or (),
@@ -121,14 +122,6 @@ def run(
         screen.aside(ended)
     screen.outcomes(ended)
     raise typer.Exit(max((2 if outcome.mistake else 1) if outcome.error else 0 for outcome in ended))
-
-
-def _check_shared(training: str, workers: str) -> None:
-    """ParameterError where several processes are asked for and the training says nothing of them."""
-    if workers != "local":
-        raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
-    if "parallel" not in training:
-        raise ParameterError('--processes wants "parallel": "ddp" or "fsdp" among the options of training.')
 
 
 @app.command()
