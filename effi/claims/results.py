@@ -36,6 +36,7 @@ class Results:
         self.scale = _scale(listed)
         self._seeds = _newest(listed)
         self._failed = {r["arm"]: r for r in listed if r["status"] == "failed" and r["arm"] not in self._seeds}
+        self._plain = _without_ratio(self._seeds)
 
     @classmethod
     def read(cls, results_dir: str | Path, scale: str, paper: str) -> Results:
@@ -80,7 +81,7 @@ class Results:
     def about(self, *metrics: str) -> list[str]:
         """Finished arms that metrics of a check on many arms are about: "saving/d/gpt/ligo" is about d/gpt/ligo."""
         parts = [part for metric in metrics for part in measures.parts(metric) if "/" in part]
-        return [arm for arm in self._seeds if any(part.endswith(f"/{arm}") for part in parts)]
+        return [arm for arm in self._seeds if any(part.endswith(f"/{arm}") for part in parts)] if parts else []
 
     def holds(self, arm: str, metric: str) -> bool:
         """Whether every seed of an arm holds a metric; of a check every seed at which arms that it is about trained.
@@ -179,8 +180,7 @@ class Results:
         facts = self._facts(arm)
         if not facts["dataset"]:
             return None
-        wanted = {"dataset": facts["dataset"], "model": facts["model"], "variant": variant, "ratio": None}
-        return next((other for other in self._seeds if self._facts(other) == wanted), None)
+        return self._plain.get((facts["dataset"], facts["model"], variant))
 
     def pairs(self, baseline: str) -> dict[str, list[Pair]]:
         """Arm -> its pairs by seed, group by group, the baseline first; arms without a baseline are left out.
@@ -238,6 +238,12 @@ def _newest(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
             seeds.pop(record["seed"], None)
             seeds[record["seed"]] = record
     return {arm: _alike(seeds) for arm, seeds in found.items()}
+
+
+def _without_ratio(found: Mapping[str, Mapping[int, Record]]) -> dict[tuple[str, str, str], str]:
+    """Data set, model and variant -> the first arm of them that has no ratio."""
+    firsts = ((arm, next(iter(seeds.values()))) for arm, seeds in reversed(found.items()))
+    return {(r["dataset"], r["model"], r["variant"]): arm for arm, r in firsts if r["ratio"] is None}
 
 
 def _alike(seeds: Mapping[int, Record]) -> dict[int, Record]:

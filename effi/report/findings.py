@@ -62,9 +62,9 @@ def findings_table(paper: Paper, results: Results, parts: Sequence[Results] = ()
     )
 
 
-def rows_in_part(paper: Paper, part: Results) -> list[tuple[str, str, str]]:
+def rows_in_part(paper: Paper, part: Results, *, gist: bool = False) -> list[tuple[str, str, str]]:
     """Findings that are told of this scale by name, with the scale beside the tick."""
-    rows = (finding_row(finding, paper, part) for finding in named_at(paper.findings, part.scale))
+    rows = (finding_row(finding, paper, part, gist=gist) for finding in named_at(paper.findings, part.scale))
     return [(f"{mark}, {part.scale} scale", text, carried) for mark, text, carried in rows]
 
 
@@ -84,10 +84,14 @@ def leading(paper: Paper, scale: str) -> list[Finding]:
     return [told[name] for name in paper.report["headline"] if name in told]
 
 
-def finding_row(finding: Finding, paper: Paper, results: Results) -> tuple[str, str, str]:
-    """A tick where the results show a finding, its sentence, and the interval of each test behind it."""
+def finding_row(finding: Finding, paper: Paper, results: Results, *, gist: bool = False) -> tuple[str, str, str]:
+    """A tick where the results show a finding, its sentence, and the interval of each test behind it.
+
+    With `gist` the short sentence that it may have stands in a line above.
+    """
     judged = look(finding, paper, results)
-    return SEEN.get(judged.here, NOT_SEEN), finding.text, _carried(judged)
+    text = f"{finding.short}\n{finding.text}" if gist and finding.short else finding.text
+    return SEEN.get(judged.here, NOT_SEEN), text, _carried(judged)
 
 
 def _carried(judged: Judgement) -> str:

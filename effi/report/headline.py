@@ -12,7 +12,7 @@ from effi.claims.judging import AT_PROTOCOL
 from effi.claims.papers import READINGS
 from effi.errors import RecordError
 from effi.report import injected
-from effi.report.findings import COLUMNS, FOLDS, NOTHING, by_scale, finding_row, leading, rows_in_part
+from effi.report.findings import COLUMNS, NOTHING, by_scale, finding_row, leading, rows_in_part
 from effi.report.judgements import READING_WORDS, counted
 from effi.report.tables import Table
 from effi.report.trades import unlearned_sentence
@@ -35,9 +35,9 @@ def headline(paper: str, results_dir: str | Path = "results") -> Table:
     loaded = papers.load(paper)
     rows = judge(loaded, results)
     said = _sentence(rows, results.scale) + unlearned_sentence(results, loaded)
-    cells = [finding_row(finding, loaded, results) for finding in leading(loaded, results.scale)]
-    cells += [row for part in parts for row in rows_in_part(loaded, part)]
-    return Table(said, COLUMNS if cells else (), tuple(cells), folds=FOLDS)
+    cells = [finding_row(finding, loaded, results, gist=True) for finding in leading(loaded, results.scale)]
+    cells += [row for part in parts for row in rows_in_part(loaded, part, gist=True)]
+    return Table(said, COLUMNS if cells else (), tuple(cells), folds=COLUMNS[1:])
 
 
 def _sentence(rows: list[ClaimRow], scale: str) -> str:

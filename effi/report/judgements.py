@@ -49,13 +49,14 @@ def _ours(judgement: Judgement) -> str:
 
 def _why(row: ClaimRow) -> str:
     own, fair = row.as_in_the_paper.why, row.fair.why
-    return own if fair == own else f"{own} Fair: {fair[0].lower()}{fair[1:]}"
+    why = own if fair == own else f"{own} Fair: {fair[0].lower()}{fair[1:]}"
+    return f"{why} Noted: {'; '.join(row.claim.notes)}." if row.claim.notes else why
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> Table:
     """Paper against ours; our value is that of the test which decides the reading as in the paper.
 
-    What the paper's file notes about a claim stands below.
+    What the paper's file notes of how a claim is judged follows the reasons, in the last column.
     """
     scale = rows[0].scale if rows else "no"
     heads = (f"{READING_WORDS[reading]}, here ({scale} scale)" for reading in READINGS)
@@ -73,8 +74,7 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
         )
         for row in rows
     )
-    notes = (f"{row.claim.id}: {'; '.join(row.claim.notes)}." for row in rows if row.claim.notes)
-    return Table("Paper against ours", columns, tuple(cells), (OURS, *notes), folds=("at the paper's protocol", "why"))
+    return Table("Paper against ours", columns, tuple(cells), (OURS,), folds=("at the paper's protocol", columns[-1]))
 
 
 def evidence_table(rows: Sequence[ClaimRow]) -> Table:

@@ -27,7 +27,7 @@ class Table:
     """Rows of text under columns; notes stand below. Without columns it is a sentence or two.
 
     `sheet` is what a machine gets in the place of columns and rows, its first row the columns. In HTML a table that is
-    `folded` opens from its title, and a long cell of a column among `folds` from its first words.
+    `folded` opens from its title, and a long cell of a column among `folds` from its first line, or first words.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Table:
     def markdown(self) -> str:
         """Pipe table with its title above and its notes below."""
         rows = [self.columns, ("---",) * len(self.columns), *self.rows]
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
         table = ["\n".join(lines)] if self.columns else []
         return "\n\n".join([f"**{self.title}**", *table, *self.notes]) + "\n"
 
@@ -121,11 +121,12 @@ def _html_cell(cell: str, folds: bool) -> str:
 
 
 def _shortened(cell: str) -> str:
-    """First words that open the others; a cell that is not long as it is."""
+    """The first line, or first words, that open the others; a cell that is not long as it is."""
     if len(cell) <= LONG:
         return html.escape(cell)
-    first = textwrap.wrap(cell, BEGINNING)[0]
-    return _folded(f"{html.escape(first)} …", html.escape(cell[len(first) :].lstrip()))
+    line, _, rest = cell.partition("\n")
+    first = line if rest else f"{textwrap.wrap(cell, BEGINNING)[0]} …"
+    return _folded(html.escape(first), html.escape(rest or cell[len(first) - 2 :].lstrip()))
 
 
 def _folded(line: str, content: str) -> str:

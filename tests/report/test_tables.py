@@ -72,6 +72,12 @@ def test_long_cells_of_columns_that_fold_keep_their_first_words_in_sight_and_los
     assert replace(table, folds=()).text() == table.text()
 
 
+def test_a_cell_of_two_lines_opens_from_its_first_and_is_one_line_elsewhere() -> None:
+    table = Table("Long", ("why",), (("A gist < this.\n" + 20 * "evidence ",),), folds=("why",))
+    assert f"<details><summary>A gist &lt; this.</summary>\n{20 * 'evidence '}</details></td>" in table.html()
+    assert "| A gist < this. evidence evidence" in table.markdown()
+
+
 @pytest.mark.parametrize("colour", COLOURS.values())
 def test_verdict_colours_are_readable_on_white(colour: str) -> None:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

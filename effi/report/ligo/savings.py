@@ -72,7 +72,8 @@ def savings_table(results: Results, group: str, *, check: str, account: Account 
         cells = [_saved(records, f"{kind}_{account}", f"{target}/{group}/{arm}") for target, kind in named]
         rows.append((arm, str(max(cell.seeds for cell in cells)), *(cell.told("") for cell in cells)))
     title = f"{group}: saved of scratch's {WORDS[account]}, in %: mean [95 % interval]"
-    return Table(title, columns, tuple(rows), (SMOKE, NOTE) if results.scale == "smoke" else (NOTE,))
+    notes = (SMOKE, NOTE) if results.scale == "smoke" else (NOTE,)
+    return Table(title, columns, tuple(rows), notes, folded=True)
 
 
 def saved(
