@@ -30,10 +30,10 @@ quick: $(STAMP) ## Lint and the tests that take no long, for every few minutes' 
 test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	@$(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
+	@$(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
 		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
 		$(BIN)/pytest -n 2 --dist loadfile $(ARGS); tests=$$?; \
-		echo "the notebooks' stored outputs, compared beside these tests:"; \
+		echo "the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \
 		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
 
 campaign: $(STAMP) ## Kills, full disks, bad input and more, done to the real thing; an hour; writes results/campaign.md
@@ -44,6 +44,8 @@ labtest: $(STAMP) ## Each of the five notebooks in JupyterLab, by Chromium: run,
 
 outputs: $(STAMP) ## Execute the notebooks in place at smoke scale: the outputs that `make test` compares
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/python -m tests.notebooks.outputs made
+	$(BIN)/ruff format notebooks
 
 lab: $(STAMP) ## Open JupyterLab on START.md; ARGS="--ip=0.0.0.0 --allow-root" is what a container needs
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/START.md $(ARGS)

@@ -10,8 +10,10 @@ import papermill
 import pytest
 
 from effi import paths
+from effi.records.machine import cpu
 from effi.workbook import Notebook, notebooks, parameters
 from effi.workbook.notebook import cells, source, tagged
+from tests.notebooks.outputs import CHECKED, LAX, MADE_ON, STRICT, option
 
 COMMON = ("scale", "seeds", "device", "dataset", "results_dir", "price_per_gpu_hour", "dry_run")
 NOTEBOOKS = notebooks()
@@ -73,6 +75,17 @@ def test_every_cell_was_executed_in_order(notebook: Notebook) -> None:
 @every
 def test_outputs_are_kept_and_compared(notebook: Notebook) -> None:
     assert len([text for text in compared(notebook) if text.strip()]) >= 5
+
+
+@every
+def test_golden_checks_are_compared_on_every_kind_of_cpu(notebook: Notebook) -> None:
+    golden = [cell for cell in code(notebook) if "report.check(" in source(cell)]
+    assert golden and all(CHECKED in cell["metadata"].get("tags", ()) for cell in golden)
+
+
+def test_stored_outputs_are_compared_whole_on_the_kind_of_cpu_that_made_them() -> None:
+    assert (option(cpu()), option("another one")) == (STRICT, LAX)
+    assert MADE_ON.read_text().strip()
 
 
 @every

@@ -154,11 +154,12 @@ def test_a_worker_that_is_killed_gives_its_arm_to_another(tmp_path: Path, on: st
 
 
 def test_what_a_lost_driver_did_not_hear_is_handed_over(tmp_path: Path, on: str) -> None:
-    trained, begun = tmp_path / "trained", tmp_path / "begun"
+    trained, begun, left = tmp_path / "trained", tmp_path / "begun", tmp_path / "left"
 
     def train(arm: Arm) -> None:
         begun.touch()
-        time.sleep(0.5)
+        while not left.exists():
+            time.sleep(0.02)
         with trained.open("a") as file:
             file.write(f"{arm.name}\n")
         arm.record({"value": 1.0})
@@ -171,6 +172,7 @@ def test_what_a_lost_driver_did_not_hear_is_handed_over(tmp_path: Path, on: str)
     run = make(tmp_path)
     with in_thread(leaving), pytest.raises(KeyboardInterrupt):
         run.each(train, {"only": 1}, [0])
+    left.touch()
     assert not [row for row in records(run.path) if row["status"] == "done"]
     run.each(train, {"only": 1}, [0])
     assert [row["status"] for row in records(run.path)] == ["failed", "done"] and trained.read_text() == "only\n"
