@@ -9,7 +9,7 @@ RUN := $(BIN)/effi run
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke quick test campaign labtest outputs lab bench site lock
+.PHONY: help setup reproduce smoke quick test gpu campaign labtest outputs lab bench site lock
 
 help: ## Show the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=\"minimal --scale gpu\"]"
@@ -35,6 +35,9 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 		$(BIN)/pytest -n 2 --dist loadfile $(ARGS); tests=$$?; \
 		echo "the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \
 		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
+
+gpu: $(STAMP) ## With a GPU: its tests, benchmarks and gpu scale, nine minutes a call; the next call goes on
+	$(BIN)/python -m tests.gpu $(ARGS)
 
 campaign: $(STAMP) ## Kills, full disks, bad input and more, done to the real thing; an hour; writes results/campaign.md
 	$(BIN)/python -m tests.campaign $(ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effi.bench import gpts, gpu, growth, scale, soups, sparsity, suites, tickets
 from effi.bench.rounds import Case, timed
-from effi.bench.shown import newest, now, save, table
+from effi.bench.shown import newest, now, save, table, timed_here
 from effi.errors import ParameterError, did_you_mean
 
 BENCHES: Mapping[str, Callable[[], list[Case]]] = {
@@ -28,22 +28,28 @@ NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measu
 
 
 def main(
-    name: str | None = None, *, results_dir: str | Path = "results", stored: bool = False, budget_s: float = 20.0
+    name: str | None = None,
+    *,
+    results_dir: str | Path = "results",
+    stored: bool = False,
+    resume: bool = False,
+    budget_s: float = 20.0,
 ) -> None:
     """Time one benchmark, or all of them, append each case's rows to results/bench/<name>.jsonl and print them.
 
-    `stored` only prints. `budget_s` is the time of one competitor beside the reference, but for the least number of
-    rounds. ParameterError for an unknown name.
+    `stored` only prints. `resume` passes over cases that this source has timed on this machine. `budget_s` is the time
+    of one competitor beside the reference, but for the least number of rounds. ParameterError for an unknown name.
     """
     if name is not None and name not in BENCHES:
         raise ParameterError(f'there is no benchmark "{name}"{did_you_mean(name, BENCHES)}')
     for each in [name] if name else BENCHES:
-        print(_stored(each, results_dir) if stored else _measured(each, results_dir, budget_s), end="\n\n")
+        print(_stored(each, results_dir) if stored else _measured(each, results_dir, budget_s, resume), end="\n\n")
 
 
-def _measured(name: str, results_dir: str | Path, budget_s: float) -> str:
+def _measured(name: str, results_dir: str | Path, budget_s: float, resume: bool) -> str:
     cases, written = BENCHES[name](), now()
-    for case in cases:
+    known = timed_here(name, results_dir) if resume else ()
+    for case in (case for case in cases if case.title not in known):
         save(name, timed(case, budget_s), results_dir, written=written)
     return _stored(name, results_dir) if cases else NOTHING
 

@@ -43,6 +43,14 @@ def newest(name: str, results_dir: str | Path) -> list[store.Record]:
     return [row for row in rows if row["written"] == last[row["case"]]]
 
 
+def timed_here(name: str, results_dir: str | Path) -> set[str]:
+    """Cases whose newest rows were measured by this source, with these versions, on a machine like this one."""
+    same = ("effi_source", "versions", "cpu", "gpu")
+    here = {fact: provenance()[fact] for fact in same}
+    rows = newest(name, results_dir)
+    return {row["case"] for row in rows if {fact: row["provenance"].get(fact) for fact in same} == here}
+
+
 def table(name: str, records: Sequence[store.Record]) -> Table:
     """Rows side by side; below them the machine, how a ratio is made, and why a row has none."""
     rows = [_row(record) for record in records]

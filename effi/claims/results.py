@@ -242,7 +242,7 @@ def _newest(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
 
 def _without_ratio(found: Mapping[str, Mapping[int, Record]]) -> dict[tuple[str, str, str], str]:
     """Data set, model and variant -> the first arm of them that has no ratio."""
-    firsts = ((arm, next(iter(seeds.values()))) for arm, seeds in reversed(found.items()))
+    firsts = ((arm, next(iter(seeds.values()))) for arm, seeds in reversed([*found.items()]))
     return {(r["dataset"], r["model"], r["variant"]): arm for arm, r in firsts if r["ratio"] is None}
 
 

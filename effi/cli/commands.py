@@ -235,11 +235,12 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None,
     results_dir: Results = "results",
     stored: Annotated[bool, typer.Option("--stored", help="Time nothing; show the newest rows.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Only cases that are not timed here yet.")] = False,
 ) -> None:
     """Time the workbook's own parts against the alternatives; wants a machine that does nothing else."""
     from effi import bench
 
-    bench.main(name, results_dir=results_dir, stored=stored)
+    bench.main(name, results_dir=results_dir, stored=stored, resume=resume)
 
 
 @data.callback()

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from effi import bench, paths
+from effi.bench import shown
 from effi.bench.rounds import FORM, Case, Row, timed
 from effi.bench.shown import HOW, OLDER, newest, save, table
 from effi.records import store
+from effi.records.provenance import provenance
 from tests.bench.conftest import Machine, absent
 
 
@@ -68,6 +70,19 @@ def test_what_was_timed_before_a_case_that_fails_is_kept(
     with pytest.raises(KeyError):
         bench.main("naps", results_dir=tmp_path, budget_s=0.0)
     assert [row["case"] for row in newest("naps", tmp_path)] == ["naps"] * 3 + ["more naps"] * 3
+
+
+def test_a_benchmark_that_goes_on_times_only_what_this_source_has_not_timed_here(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [case, replace(case, title="more naps")]
+    monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: cases})
+    save("naps", timed(case, budget_s=0.0), tmp_path, written="2020-01-01")
+    bench.main("naps", results_dir=tmp_path, resume=True, budget_s=0.0)
+    assert [row["case"] for row in store.rows(paths.bench_file(tmp_path, "naps"))] == ["naps"] * 3 + ["more naps"] * 3
+    monkeypatch.setattr(shown, "provenance", lambda: provenance() | {"cpu": "another"})
+    bench.main("naps", results_dir=tmp_path, resume=True, budget_s=0.0)
+    assert len(store.rows(paths.bench_file(tmp_path, "naps"))) == 12
 
 
 def test_cases_measured_at_other_times_stand_together_with_what_each_was_measured_on(

@@ -252,7 +252,8 @@ def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:
     assert len(found) == 200
     busy = sum(each["ended"] - each["began"] for each in found)
     whole = max(each["ended"] for each in found) - min(each["began"] for each in found)
-    assert len({each["pid"] for each in found}) == 2 and busy / (2 * whole) > 0.7, busy / (2 * whole)
+    # One after another would be 0.5 at most; how much more depends on what else the machine does: `effi bench scale`.
+    assert len({each["pid"] for each in found}) == 2 and busy / (2 * whole) > 0.55, busy / (2 * whole)
 
 
 def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,96 @@
+"""`make gpu`: what only a GPU can show, in calls of a few minutes: the next one goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from effi import paths
+from effi.records.provenance import provenance
+from effi.workbook.notebook import SCALES
+
+# By what a reader with little time on a device gains from each.
+PAPERS = ("minimal", "early_bird", "mixed_sparsity", "ligo", "instant_soup")
+BENCHES = ("gpu", "gpu_gpt")
+TESTS = Path(__file__).parents[1]
+GRACE_S = 30.0  # in which an interrupted run writes its checkpoint
+MORE = 3  # exit status where the time was over first
+
+Steps = Mapping[str, Sequence[str]]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0 when all is done, 3 when the time was over first, else the status of what failed."""
+    asked = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
+    asked.add_argument("only", nargs="*", help="tests, bench or a paper; all of them in the order of their worth")
+    asked.add_argument("--minutes", type=float, default=9.0)
+    asked.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    asked.add_argument("--scale", default="gpu", choices=SCALES)
+    asked.add_argument("--results-dir", default="results")
+    asked.add_argument("--done", type=Path, default=paths.ROOT / "build" / "gpu", help="folder of what is done")
+    given = asked.parse_args(words)
+    chosen = steps(given.device, given.scale, given.results_dir)
+    if given.only:
+        chosen = {name: step for name, step in chosen.items() if name.partition(" ")[0] in given.only}
+    return in_turn(chosen, given.done, 60 * given.minutes)
+
+
+def steps(device: str, scale: str, results_dir: str) -> dict[str, list[str]]:
+    """Name -> command: tests that ask for CUDA, benchmarks, the five papers; each goes on from what it has kept."""
+    effi = [str(Path(sys.executable).with_name("effi"))]
+    benches = {f"bench {name}": [*effi, "bench", name, "--resume", "--results-dir", results_dir] for name in BENCHES}
+    run = ["--scale", scale, "-p", f"device={device}", "--results-dir", results_dir]
+    papers = {name: [*effi, "run", name, *run] for name in PAPERS}
+    return {"tests": [sys.executable, "-m", "pytest", "-q", *map(str, asking_for_cuda())], **benches, **papers}
+
+
+def asking_for_cuda() -> list[Path]:
+    """Files of tests of which some ask whether there is a GPU."""
+    return [path for path in sorted(TESTS.rglob("test_*.py")) if "torch.cuda.is_available()" in path.read_text()]
+
+
+def in_turn(chosen: Steps, done: Path, seconds: float) -> int:
+    """Run each step that this source has not done yet, until the time is over."""
+    end, source = time.monotonic() + seconds, provenance()["effi_source"]
+    for name, command in chosen.items():
+        stamp = done / name.replace(" ", "_")
+        if stamp.exists() and stamp.read_text() == source:
+            print(f"{name}: done before", flush=True)
+            continue
+        print(f"{name}: {' '.join(command)}", flush=True)
+        status = _within(command, end - time.monotonic())
+        if status is None:
+            print(f"{name}: the time is over; the same command goes on from here", flush=True)
+            return MORE
+        if status:
+            print(f"{name}: failed with exit status {status}", flush=True)
+            return status
+        paths.replace(stamp, source)
+    print("all done", flush=True)
+    return 0
+
+
+def _within(command: Sequence[str], seconds: float) -> int | None:
+    """Exit status of a command; None where it was interrupted, as a person would, when its time was over."""
+    if seconds <= 0:
+        return None
+    child = subprocess.Popen(command, cwd=paths.ROOT)
+    try:
+        return child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+    try:
+        child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""`make gpu` on a machine without one: it starts, stops when its time is over, and goes on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from effi import paths
+from effi.bench import BENCHES
+from effi.records import store
+from effi.workbook import notebooks
+from tests.gpu import __main__ as command
+
+
+def test_it_covers_every_paper_every_benchmark_of_a_gpu_and_every_test_that_asks_for_one() -> None:
+    steps = command.steps("cuda", "gpu", "results")
+    papers = {notebook.paper for notebook in notebooks()}
+    assert list(steps) == ["tests", *(f"bench {name}" for name in command.BENCHES), *command.PAPERS]
+    assert set(command.PAPERS) == papers and set(command.BENCHES) == {n for n in BENCHES if n.startswith("gpu")}
+    named = {Path(word).parent.name for word in steps["tests"] if word.endswith(".py")}
+    assert {"training", "instant_soup", "axes", "cost", "bench", "mixed_sparsity", "data"} <= named
+
+
+def test_a_notebook_of_gpu_scale_starts_on_a_cpu_at_toy_size(tmp_path: Path) -> None:
+    own = ["minimal", "--device", "cpu", "--scale", "smoke", "--results-dir", str(tmp_path), "--done", str(tmp_path)]
+    assert command.main(own) == 0
+    assert store.records(paths.records_file(tmp_path, "smoke", "minimal"))
+
+
+def test_what_is_done_is_not_done_again_and_time_that_is_over_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def saying(text: str, seconds: float = 0.0) -> list[str]:
+        return [sys.executable, "-c", f"import time; print({text!r}, flush=True); time.sleep({seconds})"]
+
+    steps = {"first": saying("one"), "second": saying("two", 60.0), "third": saying("three")}
+    assert command.in_turn(steps, tmp_path, 5.0) == command.MORE
+    told = capfd.readouterr().out
+    assert "\none\n" in told and "\ntwo\n" in told and "three\n" not in told.partition("second")[2]
+    assert "second: the time is over; the same command goes on from here" in told
+    assert command.in_turn(steps | {"second": saying("two")}, tmp_path, 60.0) == 0
+    told = capfd.readouterr().out
+    assert "first: done before" in told and "\none\n" not in told and "\nthree\n" in told
+
+
+def test_a_step_that_fails_ends_the_call_with_its_status(tmp_path: Path) -> None:
+    steps = {"bad": [sys.executable, "-c", "raise SystemExit(5)"], "next": [sys.executable, "-c", "1 / 0"]}
+    assert command.in_turn(steps, tmp_path, 60.0) == 5 and not list(tmp_path.iterdir())
