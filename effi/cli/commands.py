@@ -320,7 +320,14 @@ def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ParameterError(f"--set wants name=value, not {text!r}.")
-    return name, value
+    return name, _from_here(value) if name == "checkpoint" or (name == "dataset" and ":" in value) else value
+
+
+def _from_here(value: str) -> str:
+    """A path of one's own is meant from where the caller stands, if it is there; else from the clone, as in notebooks."""
+    scheme, colon, place = value.rpartition(":")
+    path = Path(place).expanduser().absolute()
+    return f"{scheme}{colon}{path}" if place and path.exists() else value
 
 
 @contextmanager

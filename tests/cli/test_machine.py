@@ -123,8 +123,12 @@ def test_shards_are_made_by_loading_what_needs_them(
 @pytest.mark.parametrize(
     ("words", "handed"),
     [
-        ((), (None, {"results_dir": "results", "stored": False})),
-        (("attention", "--stored", "--results-dir", "/a"), ("attention", {"results_dir": "/a", "stored": True})),
+        ((), (None, {"results_dir": "results", "stored": False, "resume": False})),
+        (
+            ("attention", "--stored", "--results-dir", "/a"),
+            ("attention", {"results_dir": "/a", "stored": True, "resume": False}),
+        ),
+        (("gpu", "--resume"), ("gpu", {"results_dir": "results", "stored": False, "resume": True})),
     ],
 )
 def test_bench_hands_on_what_it_is_told(

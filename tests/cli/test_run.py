@@ -61,6 +61,22 @@ def test_results_go_where_the_caller_stands(
     assert asked["results_dir"] == "results"
 
 
+def test_data_of_ones_own_are_looked_for_where_the_caller_stands(
+    effi: Effi,
+    root: Path,
+    asked: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    here = tmp_path_factory.mktemp("here")
+    (here / "own.csv").touch()
+    (here / "mnist").mkdir()
+    monkeypatch.chdir(here)
+    for given, meant in (("csv:own.csv", f"csv:{here}/own.csv"), ("csv:gone.csv", "csv:gone.csv"), ("mnist", "mnist")):
+        effi("run", "-p", f"dataset={given}", "-p", "checkpoint=mnist", "-p", "note=csv:own.csv", "--quiet")
+        assert asked["parameters"] == {"dataset": meant, "checkpoint": f"{here}/mnist", "note": "csv:own.csv"}
+
+
 def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Path, asked: dict[str, object]) -> None:
     said = effi("run")
     assert said.status == 0 and said.err == ""
