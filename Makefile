@@ -69,7 +69,7 @@ $(STAMP): requirements.lock
 		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; say which is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --no-deps -e .
 	$(BIN)/python -m ipykernel install --sys-prefix --name effi --display-name "effi (Python)" >/dev/null
 	mkdir -p $(VENV)/share/jupyter/lab/settings
