@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
@@ -87,7 +87,9 @@ def segments(groups: Groups) -> Tensor:
     if len(groups) == 1:
         return torch.zeros((), dtype=torch.int64, device=device)
     sizes = on_device([sum(map(len, group)) for group in groups], device)
-    return torch.arange(len(groups), device=device).repeat_interleave(sizes, output_size=_size(groups))
+    return torch.arange(len(groups), dtype=torch.int32, device=device).repeat_interleave(
+        sizes, output_size=_size(groups)
+    )
 
 
 def by_histogram(keys: Tensor, segment: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,9 +128,8 @@ def _before(running: Tensor, groups: Groups) -> Tensor:
     """What a running sum (N,) was before each group (G,)."""
     if len(groups) == 1:
         return running.new_zeros(1)
-    ends = torch.tensor([sum(map(len, group)) for group in groups]).cumsum(0)
-    firsts = on_device([0, *ends[:-1].tolist()], running.device)
-    return torch.cat([running.new_zeros(1), running])[firsts]
+    firsts = [0, *accumulate(sum(map(len, group)) for group in groups[:-1])]
+    return torch.cat([running.new_zeros(1), running])[on_device(firsts, running.device)]
 
 
 def _size(groups: Groups) -> int:

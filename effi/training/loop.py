@@ -21,6 +21,7 @@ from effi.data import Dataset, Examples, PairDataset, TextDataset, augment
 from effi.data.order import Draws
 from effi.data.stored import on_disk
 from effi.errors import ParameterError, TrainingError
+from effi.kernels import using
 from effi.masks import Held, Mask, hold
 from effi.seeds import derive, generator, seeded
 from effi.training import optimizers, parallel
@@ -119,7 +120,8 @@ class Loop:
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
-        self.optimizer = optimizers.make(network, model, training)
+        with using(*training.kernels):
+            self.optimizer = optimizers.make(network, model, training)
         self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
         self.forward = torch.compile(self.shared) if training.compile else self.shared
         auto = training.precision == "auto" and self.ranks.told(lambda: bf16_pays(self.device.type))
@@ -261,6 +263,10 @@ class Loop:
 
     def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One optimiser step; this process's sums of losses, hits and labels (R,) stay on the device: nothing waits."""
+        with using(*self.training.kernels):
+            return self._update(index_RB)
+
+    def _update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         self._tell_rate()
         sums = self._backward(index_RB)
         for listener in self.before_step:
@@ -308,7 +314,8 @@ class Loop:
         return loss_R.detach(), met_R, self._flops("train", whole_RB)
 
     def _optimise(self) -> None:
-        if self.held is not None:
+        # A step that masks gradients itself saves a pass over them, unless clipping reads them first.
+        if self.held is not None and (self.training.clip or not self.held.in_step):
             self.held.zero_gradients()
         if self.training.clip:
             self.network.clip(self.training.clip)
