@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from effi.kernels.dispatch import takes
+from effi.kernels.sending import to_device
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 MOST = 2**31  # keys that 32-bit counts can tell apart
@@ -56,7 +57,7 @@ def keep(groups: Groups, counts: Sequence[int] | Tensor) -> list[list[Tensor]]:
     if size < MOST and takes("selection", device, size):
         from effi.kernels.gpu import selection
 
-        return selection.keep(groups, counts)
+        return selection.keep(groups, _counts(counts, device))
     return by_torch(groups, counts)
 
 
@@ -64,7 +65,7 @@ def by_torch(groups: Groups, counts: Sequence[int] | Tensor) -> list[list[Tensor
     """`keep` in plain torch, on any device."""
     tensors = list(chain.from_iterable(groups))
     keys, segment = joined(tensors), segments(groups)
-    answers, ranks = by_histogram(keys, segment, on_device(counts, keys.device))
+    answers, ranks = by_histogram(keys, segment, _counts(counts, keys.device))
     key, ties = answers[segment], ranks[segment]
     tied = keys == key
     running = tied.cumsum(0)
@@ -86,7 +87,7 @@ def segments(groups: Groups) -> Tensor:
     device = groups[0][0].scores.device
     if len(groups) == 1:
         return torch.zeros((), dtype=torch.int64, device=device)
-    sizes = on_device([sum(map(len, group)) for group in groups], device)
+    sizes = to_device([sum(map(len, group)) for group in groups], device)
     return torch.arange(len(groups), dtype=torch.int32, device=device).repeat_interleave(
         sizes, output_size=_size(groups)
     )
@@ -106,12 +107,8 @@ def by_histogram(keys: Tensor, segment: Tensor, counts: Tensor) -> tuple[Tensor,
     return prefix, rank
 
 
-def on_device(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
-    """Whole numbers (G,), int64, on a device, before which nothing waits."""
-    if isinstance(values, Tensor):
-        return values.to(device, torch.int64)
-    found = torch.tensor(values, dtype=torch.int64)
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+def _counts(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
+    return values.to(device, torch.int64) if isinstance(values, Tensor) else to_device(values, device)
 
 
 def _histogram(digits: Tensor, segment: Tensor, bins: int, groups: int) -> Tensor:
@@ -129,7 +126,7 @@ def _before(running: Tensor, groups: Groups) -> Tensor:
     if len(groups) == 1:
         return running.new_zeros(1)
     firsts = [0, *accumulate(sum(map(len, group)) for group in groups[:-1])]
-    return torch.cat([running.new_zeros(1), running])[on_device(firsts, running.device)]
+    return torch.cat([running.new_zeros(1), running])[to_device(firsts, running.device)]
 
 
 def _size(groups: Groups) -> int:

@@ -7,14 +7,17 @@ kept weights lie among pruned ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from effi.kernels.adamw import Rates, Weight
 from effi.kernels.gpu.table import ALIGNED, dense, read, table, write
+
+if TYPE_CHECKING:
+    from effi.kernels.adamw import Rates, Weight
 
 BLOCK, WARPS = 2048, 4
 # Columns of a row: addresses of parameter, gradient, mean, square and stencil (0 without), and the size.

@@ -1,7 +1,4 @@
-"""Many tensors for one launch: a table of their addresses, and the pieces that programs take, in one copy to a GPU.
-
-Nothing waits for the device: what is sent lies in pinned memory.
-"""
+"""Many tensors for one launch: a table of their addresses, and the pieces that programs take, in one copy to a GPU."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from effi.kernels.sending import to_device
 
 ALIGNED = 16  # bytes of the widest load
 
@@ -32,12 +31,6 @@ def table(columns: Sequence[Sequence[int]], sizes: Sequence[int], piece: int, de
     place = np.arange(len(owner)) - np.repeat(counts.cumsum() - counts, counts)
     sent = to_device(np.concatenate([rows.ravel(), np.stack([owner, place], 1).ravel()]), device)
     return Table(sent[: rows.size].view(rows.shape), sent[rows.size :].view(-1, 2))
-
-
-def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """Numbers on a device, before which nothing waits."""
-    found = torch.from_numpy(values)
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
 
 
 def dense(tensor: Tensor) -> Tensor:
