@@ -19,15 +19,15 @@ def only_by_kernel(monkeypatch):
     def refused(weights, rates) -> None:
         assert not weights, "the kernel was to compute all"
 
-    monkeypatch.setattr(kernels, "BLOCK", 32)
+    monkeypatch.setattr(kernels, "BLOCK", 64)
     monkeypatch.setattr(adamw, "by_torch", refused)
     with using("adamw"):
         yield
 
 
-@pytest.mark.parametrize("kinds", [["half"], ["all"], ["none"], ["some"], ["half", "none", "all", "some"]])
-def test_twenty_steps_with_changes_of_the_mask(kinds):
-    both([stencils(kind, seed) for seed, kind in enumerate(kinds)])
+def test_twenty_steps_with_changes_of_the_mask():
+    """All is kept, half, nothing, then there is no mask for some."""
+    both([stencils(kind, seed) for seed, kind in enumerate(("all", "half", "none", "some"))])
 
 
 def test_a_gradient_of_what_is_pruned_that_is_no_number_does_no_harm():

@@ -12,7 +12,7 @@ from effi.kernels import selection, using
 from effi.kernels.gpu import selection as kernels
 from effi.kernels.selection import Keyed
 
-HASTY = settings(max_examples=15, deadline=None, derandomize=True)
+HASTY = settings(max_examples=12, deadline=None, derandomize=True)
 VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 1e-45, -1e-45, 3e38, float("inf"), -float("inf"), 0.1])
 
 
@@ -60,15 +60,15 @@ def drawn(*sizes: int, kind: str = "normal", dtype: torch.dtype = torch.float32)
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "equal", "scales", "infinite"])
 def test_every_kind_of_scores(kind, absolute):
     """Nothing pruned, one, some, all but one, and all; odd sizes, and a tensor without elements."""
-    tensors = drawn(131, 0, 1, 64, 33, kind=kind)
-    for count in (0, 1, 57, 228, 229):
+    tensors = drawn(65, 0, 1, 64, kind=kind)
+    for count in (0, 1, 129, 130):
         check([[Keyed(tensor, None, absolute) for tensor in tensors]], [count])
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties"])
 def test_every_rank(kind):
     tensors = [Keyed(tensor, None, True) for tensor in drawn(37, 30, kind=kind)]
-    for count in range(0, 68, 6):
+    for count in range(0, 68, 11):
         check([tensors], [count])
 
 
@@ -88,9 +88,9 @@ def test_what_is_left_out_is_pruned_first(absolute):
     flags = [score.abs() < 1 for score in drawn(90, 45)]
     tensors = [Keyed(score, flag, absolute) for score, flag in zip(scores, flags, strict=True)]
     gone = sum(int((~flag).sum()) for flag in flags)
-    for count in (1, gone - 1, gone, gone + 7, 134):
+    for count in (1, gone, gone + 7):
         check([tensors], [count])
-        check([[one] for one in tensors], [count // 2, count // 3])
+    check([[one] for one in tensors], [60, 31])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -119,7 +119,7 @@ def test_scores_and_flags_are_left_as_they_are():
 @given(st.data())
 def test_any_groups_of_any_values(data):
     """Few different values, so that ties are everywhere."""
-    sizes = data.draw(st.lists(st.lists(st.integers(0, 80), min_size=1, max_size=3), min_size=1, max_size=3))
+    sizes = data.draw(st.lists(st.lists(st.integers(0, 70), min_size=1, max_size=3), min_size=1, max_size=3))
     absolute, masked = data.draw(st.booleans()), data.draw(st.booleans())
     groups, counts = [], []
     for group in sizes:
