@@ -25,8 +25,13 @@ class Crossover(NamedTuple):
 # None: not measured. What no GPU has measured is computed only where it is asked for by name.
 CROSSOVERS: Mapping[str, Crossover | None] = {
     "adamw": None,
+    "attention": None,
+    "block_sparse": None,
+    "cross_entropy": None,
     "selection": None,
 }
+PLAIN = {"cross_entropy"}  # in plain torch, which runs on any device
+COMPILED = {"attention"}  # by torch, which has no interpreter
 _ASKED: ContextVar[frozenset[str]] = ContextVar("kernels asked for", default=frozenset())
 
 
@@ -55,7 +60,7 @@ def using(*names: str) -> Iterator[None]:
 def takes(name: str, device: torch.device, size: int) -> bool:
     """Whether a kernel computes: it can run there, and was asked for or is known to be faster at this size."""
     check((name,))
-    if not _runs_on(device):
+    if not _runs_on(name, device):
         return False
     crossover = CROSSOVERS[name]
     measured = crossover is not None and size >= crossover.size and crossover.gpu == _gpu(device)
@@ -67,8 +72,10 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _runs_on(device: torch.device) -> bool:
-    return (device.type == "cuda" or interpreted()) and _has_triton()
+def _runs_on(name: str, device: torch.device) -> bool:
+    if name in PLAIN:
+        return True
+    return (device.type == "cuda" or (interpreted() and name not in COMPILED)) and _has_triton()
 
 
 @cache
