@@ -32,7 +32,6 @@ def product(dtype: str, size: int, unit: str) -> Machine:
 def test_products_in_bf16_are_made_by_tensor_cores_from_what_is_loaded_ahead(size, unit):
     found = product("bf16", size, unit)
     found.check()
-    print(found.instructions)
     assert found.count("HGMMA") >= 4 and found.count("LDGSTS.E.BYPASS.128") >= 4
 
 
