@@ -123,14 +123,16 @@ _TILES: dict[tuple[object, ...], BlockMask] = {}
 
 def _flex(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, tiles: BlockMask, scale: float) -> Part:
     """FlexAttention, compiled but on a CPU; gradients of both results reach its inputs."""
-    attend = flex_attention if q_BHTD.device.type == "cpu" or torch.compiler.is_compiling() else _compiled()
-    out, more = attend(q_BHTD, k_BHTD, v_BHTD, block_mask=tiles, scale=scale, return_aux=AuxRequest(lse=True))
+    bare = q_BHTD.device.type == "cpu" or torch.compiler.is_compiling()
+    flex = cast(Callable[..., Any], flex_attention) if bare else _compiled()
+    out, more = flex(q_BHTD, k_BHTD, v_BHTD, block_mask=tiles, scale=scale, return_aux=AuxRequest(lse=True))
     return out, more.lse
 
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    compiled, config = torch.compile(flex_attention, dynamic=False, fullgraph=True), cast(Any, torch._dynamo.config)
+    compiled: Callable[..., Any] = torch.compile(cast(Any, flex_attention), dynamic=False, fullgraph=True)
+    config = cast(Any, torch._dynamo.config)
 
     def call(*inputs: Tensor, **options: Any) -> Any:
         with config.patch(recompile_limit=VERSIONS):

@@ -45,7 +45,7 @@ class Training:
     steps; `floor` the share of `lr` at which a schedule ends. Weight decay touches matrices only; the first of
     `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
     `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
-    `kernels` of these names take the place of torch's own path on a GPU (`effi.kernels`).
+    `kernels` names those of `effi.kernels` that steps and evaluations take where they can.
     """
 
     epochs: int | None = None
