@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -32,7 +30,8 @@ CROSSOVERS: Mapping[str, Crossover | None] = {
 }
 PLAIN = {"cross_entropy"}  # in plain torch, which runs on any device
 COMPILED = {"attention"}  # by torch, which has no interpreter
-_ASKED: ContextVar[frozenset[str]] = ContextVar("kernels asked for", default=frozenset())
+_TRITON = find_spec("triton") is not None
+_asked: frozenset[str] = frozenset()  # no context variable, which torch.compile cannot trace
 
 
 def check(names: Iterable[str]) -> None:
@@ -46,15 +45,16 @@ def check(names: Iterable[str]) -> None:
 def using(*names: str) -> Iterator[None]:
     """Kernels of these names compute where they can, whatever their size; those asked for around this one still do.
 
-    What a backward pass calls runs on another thread, which knows no wishes: decide in the forward pass. ParameterError
-    for a name that no kernel has.
+    All threads know of it, but a backward pass may run when it is over: decide in the forward pass. ParameterError for
+    a name that no kernel has.
     """
+    global _asked
     check(names)
-    token = _ASKED.set(_ASKED.get() | {*names})
+    before, _asked = _asked, _asked | {*names}
     try:
         yield
     finally:
-        _ASKED.reset(token)
+        _asked = before
 
 
 def takes(name: str, device: torch.device, size: int) -> bool:
@@ -64,7 +64,7 @@ def takes(name: str, device: torch.device, size: int) -> bool:
         return False
     crossover = CROSSOVERS[name]
     measured = crossover is not None and size >= crossover.size and crossover.gpu == _gpu(device)
-    return measured or name in _ASKED.get()
+    return measured or name in _asked
 
 
 def interpreted() -> bool:
@@ -78,11 +78,10 @@ def _runs_on(name: str, device: torch.device) -> bool:
     return (device.type == "cuda" or (interpreted() and name not in COMPILED)) and _has_triton()
 
 
-@cache
 def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return _TRITON
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _gpu(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the interpreter"

@@ -135,7 +135,8 @@ class Layout:
 
     def by_kernel(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether a kernel multiplies live blocks alone: `dispatch` takes their per cent of dead blocks for a size."""
-        return fits(self.size, dtype) and takes("block_sparse", device, 100 - 100 * self.live // self.kept.numel())
+        blocks = self.kept.numel()
+        return fits(self.size, dtype) and takes("block_sparse", device, 100 * (blocks - self.live) // blocks)
 
     def index(self, device: torch.device) -> Index:
         """The grid as kernels on a device read it, made once."""

@@ -27,4 +27,4 @@ def _no_wishes() -> Iterator[None]:
     from effi.kernels import dispatch
 
     yield
-    assert not dispatch._ASKED.get()
+    assert not dispatch._asked

@@ -60,3 +60,21 @@ def test_an_unknown_name_is_refused():
         pass
     with pytest.raises(ParameterError, match="there is no kernel 'sort'"):
         takes("sort", CPU, 1)
+
+
+@pytest.mark.slow
+def test_the_rule_does_not_break_a_compiled_model(monkeypatch):
+    """With a crossover, for which the name of the device is needed; a wish makes another version."""
+    monkeypatch.setattr(dispatch, "CROSSOVERS", {"adamw": Crossover("NVIDIA H200", 10)})
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+    def taken(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if takes("adamw", x.device, len(x)) else x
+
+    torch.compiler.reset()
+    compiled, x = torch.compile(taken, backend="eager", fullgraph=True), torch.zeros(20)
+    assert not compiled(x).any()
+    with using("adamw"):
+        assert compiled(x).all()
+    assert not compiled(x).any()
+    torch.compiler.reset()

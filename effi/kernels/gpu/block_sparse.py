@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from effi.kernels.block_sparse import Index, Lines
+if TYPE_CHECKING:
+    from effi.kernels.block_sparse import Index, Lines
 
 SLICE = 64  # tokens that the gradient of a block reads at once, and the side of the part of it that a program makes
 
