@@ -102,6 +102,22 @@ def test_weights_off_the_mask_and_memory_nobody_wrote_are_not_read(monkeypatch):
     assert x.grad.isfinite().all() and weight.grad.isfinite().all()
 
 
+def test_nothing_is_written_behind_the_last_token(monkeypatch):
+    empty, rooms = Tensor.new_empty, []
+
+    def larger(self: Tensor, *shape: int, **how: object) -> Tensor:
+        if not self.is_floating_point() or len(shape) != 2:
+            return empty(self, *shape, **how)
+        room = empty(self, math.prod(shape) + 4096).fill_(7.0)
+        rooms.append(room[math.prod(shape) :])
+        return room[: math.prod(shape)].view(shape)
+
+    x, weight = noise(9, 160).requires_grad_(), noise(128, 160, seed=1)
+    monkeypatch.setattr(Tensor, "new_empty", larger)
+    block_linear(x, weight, Layout(UNEVEN, 32)).sum().backward()
+    assert len(rooms) == 2 and all((room == 7).all() for room in rooms)
+
+
 def test_a_dense_gradient_is_that_of_every_weight(launched):
     x, weight, slope = noise(9, 160), noise(128, 160, seed=1).requires_grad_(), noise(9, 128, seed=2)
     block_linear(x, weight, Layout(UNEVEN, 32), dense_gradient=True).backward(slope)
