@@ -1,14 +1,15 @@
-"""A linear layer that multiplies by live blocks alone, beside the dense one: forward and backward, in fp32."""
+"""A linear layer that multiplies by live blocks alone, beside the dense one: forward and backward."""
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from effi import masks
 from effi.bench.rounds import Case, Competitor
+from effi.kernels import using
 from effi.mixed_sparsity.blocks import BlockSparseLinear
 from effi.seeds import generator
 
@@ -17,7 +18,7 @@ WIDTHS, TOKENS = (768, 3072), 1024
 
 
 def block_linear() -> list[Case]:
-    """The feed-forward matrix of GPT-2 small, by size of blocks."""
+    """The feed-forward matrix of GPT-2 small in fp32, by size of blocks."""
     return [layers(size) for size in SIZES]
 
 
@@ -26,24 +27,34 @@ def layers(
     widths: tuple[int, int] = WIDTHS,
     tokens: int = TOKENS,
     sparsities: tuple[float, ...] = SPARSITIES,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
 ) -> Case:
-    """Layers with random blocks pruned beside the dense one, gradients of input and weight included."""
-    draw = generator(0, "bench")
-    x = torch.randn(tokens, widths[0], generator=draw).requires_grad_()
-    y_gradient = torch.randn(tokens, widths[1], generator=draw)
+    """Layers with random blocks pruned beside the dense one, gradients of input and weight included.
+
+    On a GPU by the kernel of `effi.kernels.block_sparse`.
+    """
     grid = torch.empty(widths[1] // size, widths[0] // size)
 
+    @cache
+    def ends() -> list[Tensor]:
+        draw = generator(0, "bench")
+        return [torch.randn(tokens, width, generator=draw).to(device, dtype) for width in widths]
+
     def competitor(sparsity: float) -> Competitor:
-        layer: nn.Linear = nn.Linear(*widths, bias=False)
+        layer: nn.Linear = nn.Linear(*widths, bias=False, device=device, dtype=dtype)
         live = 1.0
         if sparsity:
             kept = masks.random({"weight": grid}, sparsity, generator=generator(0, "bench"))
             layer, live = BlockSparseLinear(layer, size), 1 - masks.sparsity(kept)
             layer.set_mask(kept["weight"])
 
+        x, y_gradient = ends()[0].requires_grad_(), ends()[1]
+
         def step() -> None:
             x.grad = layer.weight.grad = None
-            layer(x).backward(y_gradient)
+            with using("block_sparse"):
+                layer(x).backward(y_gradient)
 
         return Competitor(step, flops=round(live * 6 * tokens * widths[0] * widths[1]))
 

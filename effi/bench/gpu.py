@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from effi.bench import gpts, growth, soups, suites, tickets
+from effi.bench.blocks import layers
 from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
 from effi.bench.slimming import steps_after_removal
@@ -31,13 +32,14 @@ def gpu() -> list[Case]:
 
 
 def gpt() -> list[Case]:
-    """GPT-2 small, dense and masked; a growth step; attention under patterns as texts grow longer."""
+    """GPT-2 small, dense and masked; a growth step; layers of live blocks; attention under patterns as texts grow."""
     if not torch.cuda.is_available():
         return []
     return [
         *gpts.gpt(gpts.GPT2, precisions=("bf16",), device="cuda"),
         gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
         growth.step(growth.SMALL, growth.BASE, batch=256, precision="bf16", device="cuda"),
+        *(layers(size, tokens=TOKENS, dtype=torch.bfloat16, device="cuda") for size in (64, 128)),
         *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
     ]
 

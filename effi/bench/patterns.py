@@ -1,4 +1,7 @@
-"""Attention under a pattern beside causal attention and FlexAttention: forward and backward as texts grow longer."""
+"""Attention under a pattern, in plain torch and by our kernel, beside causal attention and FlexAttention as it comes.
+
+Forward and backward, as texts grow longer.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from effi.bench.gpts import tried
 from effi.bench.rounds import Case, Competitor, Missing
 from effi.bench.sparsity import WINDOW, Attend, differentiated
+from effi.kernels import using
 from effi.mixed_sparsity.hybrid import HybridAttention
 from effi.mixed_sparsity.positions import Kind, Pattern
 
 KINDS: tuple[Kind, ...] = ("local", "merged", "fixed")
+SCATTERED: tuple[Kind, ...] = ("merged", "fixed")  # keys lie in every tile until our kernel gathers them
+NO_BACKWARD = "FlexAttention has no backward pass on a CPU"
 SHAPE = (16, 12, 1024, 64)  # B, H, T, D of GPT-2 small
 # Without an order a GPU takes a slower kernel for causal attention than it has.
 BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -30,11 +36,13 @@ def patterns(
     dtype: torch.dtype = torch.bfloat16,
     device: str = "cpu",
 ) -> Case:
-    """Ours and FlexAttention's kernels of three patterns beside the fastest causal one that torch has."""
+    """Three patterns in our ways and in FlexAttention's beside the fastest causal kernel that torch has."""
     makers: dict[str, Callable[[], Attend]] = {"causal": lambda: causal}
     for kind in KINDS:
         makers[kind] = partial(ours, Pattern(kind, window))
     for kind in KINDS:
+        makers[f"{kind}, kernel"] = partial(kernel, Pattern(kind, window), device)
+    for kind in SCATTERED:
         makers[f"{kind}, FlexAttention"] = partial(flex, Pattern(kind, window), shape[2], device)
 
     def competitor(make: Callable[[], Attend]) -> Competitor:
@@ -56,10 +64,22 @@ def ours(pattern: Pattern) -> Attend:
     return lambda q, k, v: HybridAttention(pattern)(q, k, v, q.shape[-1] ** -0.5)
 
 
+def kernel(pattern: Pattern, device: str) -> Attend:
+    """Attention of a pattern by `effi.kernels.hybrid`; Missing on a CPU."""
+    if device == "cpu":
+        raise Missing(NO_BACKWARD)
+
+    def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
+        with using("attention"):
+            return ours(pattern)(q_BHTD, k_BHTD, v_BHTD)
+
+    return attend
+
+
 def flex(pattern: Pattern, tokens: int, device: str) -> Attend:
     """Attention of a pattern by FlexAttention, compiled, which skips empty tiles; Missing on a CPU."""
     if device == "cpu":
-        raise Missing("FlexAttention has no backward pass on a CPU")
+        raise Missing(NO_BACKWARD)
     # A process keeps a few versions of a function, and each pattern and length needs one.
     torch.compiler.reset()
     attend, mask = torch.compile(flex_attention, dynamic=False, fullgraph=True), tiles(pattern, tokens, device)

@@ -7,7 +7,7 @@ from effi.masks.holding import Held, hold
 from effi.masks.merge import intersection, union, vote
 from effi.masks.packing import distance_matrix, pack, packed_distance, unpack
 from effi.masks.prunable import Part, parts, prunable, sizes
-from effi.masks.select import Scope, everything, magnitude, pruned_count, random, random_like, smallest
+from effi.masks.select import Scope, everything, largest, magnitude, pruned_count, random, random_like, smallest
 from effi.masks.storage import encode, file_formats, formats
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "formats",
     "hold",
     "intersection",
+    "largest",
     "layer_sparsity",
     "magnitude",
     "overlap",

@@ -19,7 +19,10 @@ def sparsity(mask: Mask) -> float:
 
 def layer_sparsity(mask: Mask) -> dict[str, float]:
     """Parameter name -> share of its weights that are pruned; 1.0 is an emptied layer."""
-    return {name: sparsity({name: kept}) for name, kept in mask.items()}
+    counts = torch.stack([kept.count_nonzero() for kept in mask.values()]).tolist() if mask else []
+    return {
+        name: (kept.numel() - count) / kept.numel() for (name, kept), count in zip(mask.items(), counts, strict=True)
+    }
 
 
 def distance(a: Mask, b: Mask) -> float:

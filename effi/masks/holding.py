@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from effi.errors import ParameterError
+from effi.kernels.adamw import MaskedAdamW
 from effi.masks.fit import Mask
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a weight
@@ -17,7 +18,10 @@ _HELD: WeakKeyDictionary[torch.optim.Optimizer, Held] = WeakKeyDictionary()
 
 
 class Held:
-    """The hooks of one `hold`; `release()` lets pruned weights live again, from zero."""
+    """The hooks of one `hold`; `release()` lets pruned weights live again, from zero.
+
+    `in_step`: stencils of an optimiser whose step masks all that it reads and writes.
+    """
 
     def __init__(
         self, stencils: list[tuple[nn.Parameter, Tensor]], optimizer: torch.optim.Optimizer, see_gradients: bool
@@ -25,8 +29,12 @@ class Held:
         self.stencils = stencils
         trained = [] if see_gradients else [pair for pair in stencils if pair[0].requires_grad]
         self.hooks = [weight.register_post_accumulate_grad_hook(_zero_grad(stencil)) for weight, stencil in trained]
-        # Zero gradients and moments are not enough: Muon's updates are dense.
-        self.hooks.append(optimizer.register_step_post_hook(lambda *_: self.zero_weights()))
+        self.in_step: dict[Tensor, Tensor] = {}
+        if isinstance(optimizer, MaskedAdamW):
+            optimizer.stencils = self.in_step = dict(stencils)
+        else:
+            # Zero gradients and moments are not enough: Muon's updates are dense.
+            self.hooks.append(optimizer.register_step_post_hook(lambda *_: self.zero_weights()))
 
     @torch.no_grad()
     def zero_weights(self) -> None:
@@ -45,6 +53,7 @@ class Held:
         for hook in self.hooks:
             hook.remove()
         self.hooks = []
+        self.in_step.clear()
 
 
 def hold(model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, *, see_gradients: bool = False) -> Held:

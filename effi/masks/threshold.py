@@ -1,9 +1,7 @@
-"""The k-th smallest of many keys that lie in several tensors, exactly.
+"""The k-th smallest of many keys that lie in several tensors, exactly, on a CPU; elsewhere `effi.kernels.selection`.
 
-On a CPU a random sample brackets the answer, one pass counts what lies below and gathers what lies between, and a
-partition of those few settles it; nothing is joined. Elsewhere the tensors are joined, as every launch of a kernel
-costs more than its work, and three histograms of 11, 11 and 10 bits narrow the answer down: all numbers stay on the
-device, so that nothing waits for it.
+A random sample brackets the answer, one pass counts what lies below and gathers what lies between, and a partition of
+those few settles it; nothing is joined.
 """
 
 from __future__ import annotations
@@ -15,42 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LOWEST, HIGHEST = -(2**31), 2**31 - 1
+from effi.kernels.selection import HIGHEST, LOWEST, Keyed
+
 SAMPLE, CHUNK, DEVIATIONS = 2**18, 2**21, 5
 
 
 @dataclass(frozen=True)
-class Keyed:
-    """Scores of one tensor as int32 keys in the same order, made when asked; what `kept` leaves out comes first.
-
-    With `absolute` the keys order |score|.
-    """
-
-    scores: Tensor
-    kept: Tensor | None = None
-    absolute: bool = False
-
-    def __len__(self) -> int:
-        return self.scores.numel()
-
-    def keys(self, part: slice | Tensor = slice(None)) -> Tensor:
-        """Keys of some of the flattened scores; -0 and 0 have the same key."""
-        bits = self.scores.detach().reshape(-1)[part].float().view(torch.int32)
-        keys = bits & HIGHEST if self.absolute else torch.where(bits < 0, LOWEST - bits, bits)
-        return keys if self.kept is None else keys.masked_fill_(~self.kept.reshape(-1)[part], LOWEST)
-
-    def chunks(self) -> Iterator[tuple[int, Tensor]]:
-        """Start and keys of pieces: few, as threads meet after each."""
-        for start in range(0, len(self), CHUNK):
-            yield start, self.keys(slice(start, start + CHUNK))
-
-
-@dataclass(frozen=True)
 class Threshold:
-    """Smaller keys are pruned, and the first `ties` equal ones; numbers, or tensors on the device."""
+    """Smaller keys are pruned, and the first `ties` equal ones."""
 
-    key: int | Tensor
-    ties: int | Tensor
+    key: int
+    ties: int
+
+
+def chunks(tensor: Keyed) -> Iterator[tuple[int, Tensor]]:
+    """Start and keys of pieces of a tensor: few, as threads meet after each."""
+    for start in range(0, len(tensor), CHUNK):
+        yield start, tensor.keys(slice(start, start + CHUNK))
 
 
 def by_partition(tensors: Sequence[Keyed], k: int) -> Threshold:
@@ -84,35 +63,8 @@ def _split(tensors: Sequence[Keyed], low: int, high: int) -> tuple[int, np.ndarr
     """How many keys are below `low`, and those from `low` to `high`."""
     below, between = 0, []
     for tensor in tensors:
-        for _, chunk in tensor.chunks():
+        for _, chunk in chunks(tensor):
             keys = chunk.numpy()
             below += int(np.count_nonzero(keys < low))
             between.append(keys[(keys >= low) & (keys <= high)])
     return below, np.concatenate(between)
-
-
-def joined(tensors: Sequence[Keyed]) -> Tensor:
-    """Keys of all tensors in order, int32 (N,)."""
-    scores = torch.cat([tensor.scores.detach().reshape(-1) for tensor in tensors])
-    masked = [tensor.kept for tensor in tensors if tensor.kept is not None]
-    kept = torch.cat([each.reshape(-1) for each in masked]) if masked else None
-    return Keyed(scores, kept, tensors[0].absolute).keys()
-
-
-def by_histogram(keys: Tensor, k: int) -> Threshold:
-    """The same of joined keys, on any device and with no wait for it."""
-    prefix, rank = torch.zeros((), dtype=torch.int32, device=keys.device), torch.full((), k, device=keys.device)
-    for shift, bits, first in ((21, 11, -(2**10)), (10, 11, 0), (0, 10, 0)):
-        base = (prefix << bits) + first
-        counts = _histogram((keys >> shift).sub_(base), 2**bits).cumsum(0)
-        digit = (counts < rank).sum()
-        rank = rank - torch.where(digit > 0, counts[digit - 1], 0)
-        prefix = (base + digit).int()
-    return Threshold(prefix, rank)
-
-
-def _histogram(digits: Tensor, bins: int) -> Tensor:
-    """Counts of 0 .. bins - 1; what lies outside is not counted."""
-    if digits.is_cuda:
-        return torch.histc(digits, bins, 0, bins)  # reads integers on CUDA only; bincount would wait for the device
-    return torch.bincount(digits[(digits >= 0) & (digits < bins)], minlength=bins)

@@ -1,7 +1,8 @@
 """Blocks of weights that live or die together, and a linear layer that multiplies by those alone that live.
 
 Shapes: T tokens; a weight (out, in) is a grid (out / size, in / size) of blocks, and a mask of blocks is of that shape.
-On a CPU the layer makes one product per row of blocks, of the inputs that the row reads, and two per column backwards.
+On a CPU the layer makes one product per row of blocks, of the inputs that the row reads, and two per column backwards;
+on a GPU it can take the kernels of `effi.kernels.block_sparse` (`effi.kernels.using("block_sparse")`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from effi.errors import ParameterError
+from effi.kernels import takes
+from effi.kernels.block_sparse import Index, block_sparse_linear, fits
 from effi.masks import Mask
 from effi.models.gpt import TiedEmbedding
 
@@ -99,6 +102,7 @@ class Layout:
 
     def __init__(self, kept: Tensor, size: int) -> None:
         self.kept, self.size = kept, size
+        self._indices: dict[torch.device, Index] = {}
 
     @cached_property
     def rows(self) -> list[Line]:
@@ -129,6 +133,17 @@ class Layout:
         """Whether live blocks alone are multiplied on a device."""
         return device.type == "cpu" and self.pays
 
+    def by_kernel(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether a kernel multiplies live blocks alone: `dispatch` takes their per cent of dead blocks for a size."""
+        blocks = self.kept.numel()
+        return fits(self.size, dtype) and takes("block_sparse", device, 100 * (blocks - self.live) // blocks)
+
+    def index(self, device: torch.device) -> Index:
+        """The grid as kernels on a device read it, made once."""
+        if device not in self._indices:
+            self._indices[device] = Index.of(self.kept.to(device), self.size)
+        return self._indices[device]
+
     def masked(self, weight: Tensor) -> Tensor:
         """The weight, zero off the live blocks."""
         if self.whole:
@@ -149,7 +164,7 @@ def block_linear(x: Tensor, weight: Tensor, layout: Layout, *, dense_gradient: b
 
     The gradient of the weight has its shape and is zero off the live blocks, or whole with `dense_gradient`. Under
     autocast it computes in its precision. Elsewhere than on a CPU, and where many products would be slower, it is one
-    with the masked weight. ParameterError where shapes do not fit.
+    with the masked weight, unless a kernel takes it. ParameterError where shapes do not fit.
     """
     sides = tuple(layout.size * blocks for blocks in layout.kept.shape)
     if weight.shape != sides or x.shape[-1] != sides[1]:
@@ -159,7 +174,11 @@ def block_linear(x: Tensor, weight: Tensor, layout: Layout, *, dense_gradient: b
         )
     if torch.is_autocast_enabled(x.device.type):
         x, weight = (value.to(torch.get_autocast_dtype(x.device.type)) for value in (x, weight))
-    y: Tensor = _BlockLinear.apply(x.reshape(-1, sides[1]), weight, layout, dense_gradient)
+    flat = x.reshape(-1, sides[1])
+    if layout.by_kernel(weight.device, weight.dtype):
+        y = block_sparse_linear(flat, weight, layout.index(weight.device), dense_gradient=dense_gradient)
+    else:
+        y = _BlockLinear.apply(flat, weight, layout, dense_gradient)
     return y.view(*x.shape[:-1], sides[0])
 
 
@@ -244,7 +263,9 @@ class _LiveBlocks(nn.Module):
     @property
     def multiplied(self) -> int:
         """Weights that each input is multiplied by: those of live blocks, or all where that is faster."""
-        return self.layout.live * self.layout.size**2 if self.layout.parted(self.weight.device) else self.weight.numel()
+        device, layout = self.weight.device, self.layout
+        alone = layout.parted(device) or layout.by_kernel(device, self.weight.dtype)
+        return layout.live * layout.size**2 if alone else self.weight.numel()
 
     @property
     def differentiated(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from effi.masks.fit import check_fit
 Score = Literal["magnitude", "mest", "sensitivity", "accumulated"]
 Order = Literal["instead", "after"]
 Weights = Mapping[str, Tensor]
+Name = TypeVar("Name")
 ORIGINS = ("gradient", "random")
 CLOSE = 1e-4  # between sparsities that count as the same (official code)
 ENDLESS = 1e16  # a mix that no count of weights tells from infinity, and that a record can hold
@@ -134,14 +135,46 @@ def evolve(
     counts = _counts(mask)
     targets = _settled(targets, mask, counts)
     fraction = drop_fraction(share, options, starts)
-    grown, asked = {}, {}
-    for name, kept in mask.items():
-        layer = _Layer(name, weights[name], kept, counts[name], (gradients or {}).get(name), options)
-        asked[name] = turnover(kept.numel(), counts[name], targets[name], layer.least(fraction), options.mix)
-        grown[name] = layer.evolve(asked[name], generator)
-    found = {name: each[0] for name, each in grown.items()}
-    activated = {origin: {name: each[place] for name, each in grown.items()} for place, origin in enumerate(ORIGINS, 1)}
+    layers = {
+        name: _Layer(weights[name], kept, counts[name], (gradients or {}).get(name), options)
+        for name, kept in mask.items()
+    }
+    asked = {
+        name: turnover(layer.size, layer.active, targets[name], layer.least(fraction), options.mix)
+        for name, layer in layers.items()
+    }
+    found, activated = _evolved(layers, asked, generator)
     return Evolved(found, _facts(counts, asked, activated), activated)
+
+
+def _evolved(
+    layers: Mapping[str, _Layer], asked: Mapping[str, Turnover], generator: torch.Generator
+) -> tuple[Mask, dict[str, Mask]]:
+    """The mask after an update, and what was inactive before, by origin; a few waits for all layers together."""
+    left = {name: layer.active - asked[name].pruned for name, layer in layers.items()}
+    stay = {name: layer.kept for name, layer in layers.items()}
+    stay |= _largest({name: layer.scores() for name, layer in layers.items() if asked[name].pruned}, left, stay)
+    free = {name: ~each for name, each in stay.items()}
+    gradients = {name: layer.dense() for name, layer in layers.items() if asked[name].gradient}
+    grown = {"gradient": _largest(gradients, {name: each.gradient for name, each in asked.items()}, free)}
+    for name, each in grown["gradient"].items():
+        free[name] ^= each
+    places = {name: layer.size - left[name] - asked[name].gradient for name, layer in layers.items()}
+    grown["random"] = drawn(free, {name: each.random for name, each in asked.items()}, places, generator)
+    mask, activated = stay, {}
+    for origin, new in grown.items():
+        mask = mask | {name: mask[name] | each for name, each in new.items()}
+        activated[origin] = {name: _new(new.get(name), layer.kept) for name, layer in layers.items()}
+    return mask, activated
+
+
+def _largest(scores: Weights, counts: Mapping[str, int], within: Mask) -> Mask:
+    return masks.largest(scores, counts, within={name: within[name] for name in scores})
+
+
+def _new(grown: Tensor | None, kept: Tensor) -> Tensor:
+    """What has grown and was inactive before."""
+    return torch.zeros_like(kept) if grown is None else grown & ~kept
 
 
 def is_settled(target: float, sparsity: float) -> bool:
@@ -163,12 +196,16 @@ def _settled(targets: Mapping[str, float], mask: Mask, counts: Mapping[str, int]
 class _Layer:
     """One layer before an update; `active` counts what is kept."""
 
-    name: str
     weight: Tensor
     kept: Tensor
     active: int
     gradient: Tensor | None
     options: Evolution
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return self.kept.numel()
 
     def least(self, fraction: float) -> int:
         """How many weights the drop fraction stands for."""
@@ -181,42 +218,28 @@ class _Layer:
         """What is dropped first is smallest, by absolute value."""
         weight = self.weight.detach()
         if self.options.score == "mest":
-            return weight.abs() + self.options.gradient_weight * self._gradient().abs()
-        return weight / (self._gradient() + 1e-9) if self.options.score == "sensitivity" else weight
+            return weight.abs() + self.options.gradient_weight * self.dense().abs()
+        return weight / (self.dense() + 1e-9) if self.options.score == "sensitivity" else weight
 
-    def _gradient(self) -> Tensor:
+    def dense(self) -> Tensor:
+        """The gradient of all weights."""
         assert self.gradient is not None  # checked for all layers at once
         return self.gradient
 
-    def evolve(self, asked: Turnover, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """The mask after the update, and what was inactive before: by gradient, at random."""
-        left = self.active - asked.pruned
-        stay = largest(self.scores(), left, self.kept, self.name) if asked.pruned else self.kept
-        free = ~stay
-        if asked.gradient:
-            by_gradient = largest(self._gradient(), asked.gradient, free, self.name)
-            free ^= by_gradient
-        else:
-            by_gradient = torch.zeros_like(free)
-        at_random = drawn(free, asked.random, self.kept.numel() - left - asked.gradient, generator)
-        return stay | by_gradient | at_random, by_gradient & ~self.kept, at_random & ~self.kept
 
+def drawn(free: Mask, counts: Mapping[str, int], places: Mapping[str, int], generator: torch.Generator) -> Mask:
+    """So many of the `places` positions that are `free` in each layer, each set equally likely; bool of its shape.
 
-def largest(scores: Tensor, count: int, within: Tensor, name: str = "the layer") -> Tensor:
-    """The `count` largest |scores| of positions in `within`, bool of its shape; of equal ones the last come first."""
-    if not count:
-        return torch.zeros_like(within)
-    # A quarter of a weight more, so that rounding never loses one.
-    sparsity = (within.numel() - count + 0.25) / within.numel()
-    return masks.magnitude({name: scores}, sparsity, within={name: within})[name]
-
-
-def drawn(free: Tensor, count: int, places: int, generator: torch.Generator) -> Tensor:
-    """So many of the `places` positions in `free`, each set equally likely; bool of its shape, on its device."""
-    if not count:
-        return torch.zeros_like(free)
-    chosen = _chosen(places, count, generator).to(free.device)
-    return torch.zeros_like(free).masked_scatter_(free, chosen)
+    Drawn layer by layer, and sent to the device of `free` at once.
+    """
+    chosen = [_chosen(places[name], counts[name], generator) for name in free if counts[name]]
+    device = next(iter(free.values())).device
+    sent = iter(torch.cat(chosen).to(device).split([len(each) for each in chosen]) if chosen else ())
+    found = {name: torch.zeros_like(each) for name, each in free.items()}
+    for name in free:
+        if counts[name]:
+            found[name].masked_scatter_(free[name], next(sent))
+    return found
 
 
 def _chosen(places: int, count: int, generator: torch.Generator) -> Tensor:
@@ -244,7 +267,7 @@ def _smallest_within(values: np.ndarray, budget: float) -> int:
     return count
 
 
-def _counts(mask: Mask) -> dict[str, int]:
+def _counts(mask: Mapping[Name, Tensor]) -> dict[Name, int]:
     """Name -> active weights; one wait for the device."""
     found = torch.stack([kept.count_nonzero() for kept in mask.values()]).tolist()
     return dict(zip(mask, found, strict=True))
@@ -253,5 +276,6 @@ def _counts(mask: Mask) -> dict[str, int]:
 def _facts(before: Mapping[str, int], asked: Mapping[str, Turnover], activated: Mapping[str, Mask]) -> dict[str, float]:
     sums = {name: sum(getattr(each, name) for each in asked.values()) for name in Turnover._fields}
     active = sum(before.values()) - sums["pruned"] + sums["gradient"] + sums["random"]
-    new = {f"activated/{origin}": sum(_counts(own).values()) for origin, own in activated.items()}
+    each = _counts({(origin, name): new for origin, own in activated.items() for name, new in own.items()})
+    new = {f"activated/{origin}": sum(each[origin, name] for name in own) for origin, own in activated.items()}
     return sums | {"active": active, **new, "churn": sum(new.values()) / active if active else 0.0}

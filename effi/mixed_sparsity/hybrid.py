@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from effi.errors import ParameterError
+from effi.kernels import hybrid, takes
 from effi.mixed_sparsity.positions import HeadSplit, Pattern
 from effi.models.gpt import causal_attention
 
@@ -30,8 +31,9 @@ SCORES = 2**20  # that a CPU makes at once, so that they stay in its cache
 class HybridAttention:
     """softmax(scale q k^T) v over the pairs of a pattern, for `GPT.attention`: equal to a dense mask, and faster.
 
-    Texts may be shorter than the window, and of any length. Type and device are those of the inputs. ParameterError for
-    an odd number of heads that are to be split.
+    Texts may be shorter than the window, and of any length. Type and device are those of the inputs. On a GPU
+    `effi.kernels.using("attention")` has FlexAttention compute it. ParameterError for an odd number of heads that are
+    to be split.
     """
 
     pattern: Pattern | HeadSplit
@@ -41,6 +43,8 @@ class HybridAttention:
             return _by_half(self.pattern, q_BHTD, k_BHTD, v_BHTD, scale)
         if self.pattern.kind == "causal":
             return causal_attention(q_BHTD, k_BHTD, v_BHTD, scale)
+        if takes("attention", q_BHTD.device, q_BHTD.shape[-2]):
+            return hybrid.attend(self.pattern.kind, self.pattern.size, q_BHTD, k_BHTD, v_BHTD, scale)
         layout = Layout.of(self.pattern, q_BHTD.shape[-2])
         # Autocast would make the softmax float32 on a GPU, which no product with the values takes.
         with torch.autocast(q_BHTD.device.type, enabled=False):

@@ -20,7 +20,6 @@ from effi.mixed_sparsity.evolution import (
     drop_fraction,
     evolve,
     is_settled,
-    largest,
     turnover,
 )
 from effi.mixed_sparsity.granularity import Blocks, Granularity, Singles
@@ -194,12 +193,12 @@ def first_mask(weights: Weights, targets: Mapping[str, float], how: First, gener
     """A mask with the sparsity of each target: at random, or of the largest |w|. ParameterError for another way."""
     if how not in get_args(First):
         raise ParameterError(f"first mask {how!r} is unknown; give one of {', '.join(get_args(First))}")
-    mask = {}
-    for name, weight in weights.items():
-        free, size = torch.ones_like(weight, dtype=torch.bool), weight.numel()
-        count = turnover(size, 0, targets[name], 0, mix=0.0).random  # grown out of nothing
-        mask[name] = drawn(free, count, size, generator) if how == "random" else largest(weight, count, free, name)
-    return mask
+    sizes = {name: weight.numel() for name, weight in weights.items()}
+    # Grown out of nothing.
+    counts = {name: turnover(size, 0, targets[name], 0, mix=0.0).random for name, size in sizes.items()}
+    if how == "magnitude":
+        return masks.largest(weights, counts)
+    return drawn(masks.everything(weights), counts, sizes, generator)
 
 
 def _matrices(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:

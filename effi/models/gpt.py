@@ -207,6 +207,12 @@ class GPT(nn.Module):
         )
         return logits
 
+    @property
+    def head_matrix(self) -> Tensor | None:
+        """What `head` is a product with, (V, N); None where it leaves weights out."""
+        head: nn.Module = self.embedding if self.lm_head is None else self.lm_head
+        return cast(Tensor, head.weight) if type(head) in (TiedEmbedding, nn.Linear) else None
+
     def forward(self, ids_BT: Tensor) -> Tensor:
         return self.head(self.hidden(ids_BT))
 

@@ -17,18 +17,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from effi.cost import Ledger, forward_flops, train_flops
-from effi.data import Dataset, Examples, PairDataset, TextDataset, augment
+from effi.data import IGNORED, Dataset, Examples, PairDataset, TextDataset, augment
 from effi.data.order import Draws
 from effi.data.stored import on_disk
 from effi.errors import ParameterError, TrainingError
+from effi.kernels import takes, using
+from effi.kernels.cross_entropy import cross_entropy
 from effi.masks import Held, Mask, hold
 from effi.seeds import derive, generator, seeded
 from effi.training import optimizers, parallel
 from effi.training.checkpoint import Checkpoint
 from effi.training.evaluation import Tally, batches, rows_at_once, tally
 from effi.training.history import History
-from effi.training.networks import Network, Single
-from effi.training.objectives import Classification, Objective, fitting
+from effi.training.networks import Headless, Network, Single
+from effi.training.objectives import Classification, LanguageModelling, Objective, fitting
 from effi.training.ranks import ALONE, world
 from effi.training.settings import Training
 from effi.training.snapshot import restore, snapshot
@@ -119,9 +121,13 @@ class Loop:
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
-        self.optimizer = optimizers.make(network, model, training)
+        with using(*training.kernels):
+            self.optimizer = optimizers.make(network, model, training)
         self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
         self.forward = torch.compile(self.shared) if training.compile else self.shared
+        self.headless = Headless.of(self.shared) if isinstance(objective, LanguageModelling) else None
+        if self.headless is not None and training.compile:
+            self.headless.compile()
         auto = training.precision == "auto" and self.ranks.told(lambda: bf16_pays(self.device.type))
         self.bf16 = training.precision == "bf16" or auto
         self.flops: dict[tuple[str, int, torch.Size], int] = {}
@@ -183,7 +189,7 @@ class Loop:
         with tqdm(total=self.steps, initial=self.done, disable=None, leave=False, unit="step") as bar:
             while self.evaluated < self.steps:
                 self._train_until(self._next_evaluation(), after_each, bar)
-                with self.ledger.phase("evaluate"):
+                with self.ledger.phase("evaluate"), using(*self.training.kernels):
                     validated = self.validate(self.data.validation)
                 self._note(validated)
                 after_each()
@@ -261,6 +267,10 @@ class Loop:
 
     def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One optimiser step; this process's sums of losses, hits and labels (R,) stay on the device: nothing waits."""
+        with using(*self.training.kernels):
+            return self._update(index_RB)
+
+    def _update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         self._tell_rate()
         sums = self._backward(index_RB)
         for listener in self.before_step:
@@ -296,19 +306,28 @@ class Loop:
         """Add the gradients of a part of a batch; its sums of losses and hits (R,), and its FLOPs."""
         rows, times = self.ranks.rows(index_RB.shape[1])
         x_RB = self.inputs(index_RB, rows)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            outputs = self.forward(x_RB).float()
-        labels = fitting(self.data.train.labels[index_RB[:, rows]], outputs, self.objective)
-        loss_R = times * self.objective.losses(outputs, labels).flatten(1).sum(1)
+        losses, hits = self._judged(x_RB, self.data.train.labels[index_RB[:, rows]])
+        loss_R = times * losses.flatten(1).sum(1)
         # A batch of text may happen to hide no token: it teaches nothing. Gradients are means over processes.
         (self.ranks.size * loss_R / counted_R.clamp_min(1)).sum().backward()
-        hits = self.objective.hits(outputs.detach(), labels)
         met_R = torch.zeros_like(counted_R) if hits is None else times * hits.flatten(1).sum(1)
         whole_RB = x_RB if self.ranks.size == 1 else x_RB[:, :1].expand(-1, index_RB.shape[1], *x_RB.shape[2:])
         return loss_R.detach(), met_R, self._flops("train", whole_RB)
 
+    def _judged(self, x_RB: Tensor, labels_RB: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Losses and hits of each label; by a kernel, all logits of a language model are never held."""
+        headless, matrix = self.headless, None if self.headless is None else self.headless.matrix
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            if headless and matrix is not None and takes("cross_entropy", self.device, x_RB.numel() * len(matrix)):
+                hidden = headless(x_RB)
+                return cross_entropy(hidden, matrix, fitting(labels_RB, hidden, self.objective), ignored=IGNORED)
+            outputs = self.forward(x_RB).float()
+        labels = fitting(labels_RB, outputs, self.objective)
+        return self.objective.losses(outputs, labels), self.objective.hits(outputs.detach(), labels)
+
     def _optimise(self) -> None:
-        if self.held is not None:
+        # A step that masks gradients itself saves a pass over them, unless clipping reads them first.
+        if self.held is not None and (self.training.clip or not self.held.in_step):
             self.held.zero_gradients()
         if self.training.clip:
             self.network.clip(self.training.clip)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -42,6 +43,29 @@ class Single(nn.Module):
 
     def finish(self) -> None:
         """Leave the trained weights in the models that were given."""
+
+
+class Headless(nn.Module):
+    """What one model's head reads, (1, B, T) -> (1, B, T, N), where it has `hidden` and a `head_matrix` (V, N)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Headless | None:
+        """That of a network that is one model and lies on one process."""
+        return cls(network.model) if type(network) is Single and hasattr(network.model, "head_matrix") else None
+
+    @property
+    def matrix(self) -> Tensor | None:
+        """What the head is a product with; None where it is no such thing."""
+        matrix: Tensor | None = self.model.head_matrix
+        return matrix
+
+    def forward(self, x_RB: Tensor) -> Tensor:
+        hidden: Tensor = self.model.hidden(x_RB[0])
+        return hidden[None]
 
 
 class Replicas(nn.Module):

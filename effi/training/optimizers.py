@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from effi.errors import ParameterError
+from effi.kernels import takes
+from effi.kernels.adamw import MaskedAdamW
 from effi.training.networks import Network, Single
 from effi.training.settings import Group, Training
 
@@ -35,7 +37,14 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
             raise ParameterError("muon orthogonalises matrices of one model: train its seeds one by one (together=1)")
         hidden = {parameter for name, parameter, rank in members if rank == 2 and roles[name] != "embedding"}
         return MuonAndAdamW(groups, hidden, 0.95 if training.momentum is None else training.momentum, adam)
+    if training.optimizer == "adamw" and _by_kernel(members):
+        return MaskedAdamW(groups, **(adam | {"fused": None}))
     return (torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW)(groups, **adam)
+
+
+def _by_kernel(members: Sequence[Member]) -> bool:
+    parameters = [parameter for _, parameter, _ in members]
+    return bool(parameters) and takes("adamw", parameters[0].device, sum(p.numel() for p in parameters))
 
 
 def _groups(members: Sequence[Member], roles: Mapping[str, str], training: Training) -> list[dict[str, Any]]:

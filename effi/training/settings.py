@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from effi.errors import ParameterError, did_you_mean
+from effi.kernels import dispatch
 
 _LEAST = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "lr": 1e-12, "eps": 0}
 _LEAST |= {"weight_decay": 0, "warmup": 0, "floor": 0, "clip": 0, "momentum": 0}
@@ -44,6 +45,7 @@ class Training:
     steps; `floor` the share of `lr` at which a schedule ends. Weight decay touches matrices only; the first of
     `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
     `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
+    `kernels` names those of `effi.kernels` that steps and evaluations take where they can.
     """
 
     epochs: int | None = None
@@ -66,6 +68,7 @@ class Training:
     floor: float = 0.0
     groups: tuple[Group | Mapping[str, Any], ...] = ()
     parallel: Parallel | None = None
+    kernels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -87,6 +90,7 @@ class Training:
             raise ParameterError(f"training floor={self.floor:g} is a share of the rate; give at most 1")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ParameterError(f"training betas={list(self.betas)} must be two numbers from 0 to below 1")
+        dispatch.check(self.kernels)
         self.evaluation()
         object.__setattr__(self, "groups", tuple(map(_group, self.groups)))
 

@@ -48,7 +48,8 @@ def _facts(loop: Loop) -> dict[str, Any]:
 def _made_of(loop: Loop) -> dict[str, Any]:
     """What must be the same for a checkpoint to fit."""
     return {
-        "training": {name: repr(v) for name, v in asdict(loop.training).items() if name != "parallel"},
+        # Without kernels a training is what it was before there were any.
+        "training": {n: repr(v) for n, v in asdict(loop.training).items() if n != "parallel" and (n != "kernels" or v)},
         "objective": repr(loop.objective),
         "seeds": [history.seed for history in loop.histories],
         "steps": [loop.first_epoch, loop.steps],

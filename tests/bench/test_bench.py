@@ -136,7 +136,8 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
     assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
     assert words[3] == "GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"
     lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
-    assert words[4:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
+    assert words[4:6] == [f"768 -> 3072, 16,384 tokens, blocks of {size}" for size in (64, 128)]
+    assert words[6:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
     assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 

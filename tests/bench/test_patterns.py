@@ -23,9 +23,9 @@ def test_all_but_flex_attention_are_timed_on_a_cpu(dtype: torch.dtype) -> None:
     assert case.title == f"attention, 40 tokens, batch 2, {str(dtype).removeprefix('torch.')}"
     assert case.reference == "causal"
     found = complete(case)
-    assert list(found) == ["causal", *patterns.KINDS, *(f"{kind}, FlexAttention" for kind in patterns.KINDS)]
-    absent = "FlexAttention has no backward pass on a CPU"
-    assert [row.note for row in found.values()] == [None] * 4 + [absent] * 3
+    kernels = [f"{kind}, kernel" for kind in patterns.KINDS]
+    assert list(found) == ["causal", *patterns.KINDS, *kernels, "merged, FlexAttention", "fixed, FlexAttention"]
+    assert [row.note for row in found.values()] == [None] * 4 + [patterns.NO_BACKWARD] * 5
 
 
 @pytest.mark.parametrize("kind", patterns.KINDS)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from effi import masks
 from effi.errors import ParameterError
+from effi.kernels.selection import Keyed, by_torch
 from effi.masks import select, threshold
-from effi.masks.threshold import Keyed
+from tests.kernels.waits import Waits
 
 KNOWN = torch.tensor([0.5, -0.1, 0.3, 0.2, -0.9, 0.05, 0.4, -0.6, 0.7, 0.8])
 
@@ -80,7 +81,7 @@ def tensors(kind: str, seed: int) -> dict[str, Tensor]:
 KINDS = ("normal", "ties", "constant", "zeros", "scales", "infinite", "bf16")
 
 
-@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
+@pytest.mark.parametrize("way", [select._keep_on_cpu, by_torch])
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, way):
     monkeypatch.setattr(select, "_keep_on_cpu", way)
@@ -94,7 +95,7 @@ def test_both_thresholds_agree_with_a_stable_sort(monkeypatch, kind, way):
             assert pruned(masks.magnitude(scores, sparsity)) == sorted_mask(absolute, k)
 
 
-@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
+@pytest.mark.parametrize("way", [select._keep_on_cpu, by_torch])
 def test_every_rank_and_every_piece(monkeypatch, way):
     """Pieces and samples far smaller than tensors, so that brackets are wide, miss and meet the ends."""
     monkeypatch.setattr(threshold, "CHUNK", 7)
@@ -120,7 +121,7 @@ def test_per_tensor_scope_counts_in_each():
         assert pruned({name: layerwise[name]}) == sorted_mask({name: weight.abs()}, int(0.3 * weight.numel()))
 
 
-@pytest.mark.parametrize("way", [select._keep_on_cpu, select._keep_on_device])
+@pytest.mark.parametrize("way", [select._keep_on_cpu, by_torch])
 def test_within_prunes_more_and_never_less(monkeypatch, way):
     monkeypatch.setattr(select, "_keep_on_cpu", way)
     weights = {"a": torch.randn(50, 4), "b": torch.randn(100)}
@@ -191,3 +192,34 @@ def test_gradients_of_parameters_are_left_alone():
     mask = masks.magnitude({"w": parameter}, 0.5)
     assert not mask["w"].requires_grad
     assert Keyed(parameter).keys().dtype == torch.int32
+
+
+def test_the_largest_are_those_within():
+    scores, within = torch.tensor([9.0, -3, 2, -8, 1]), torch.tensor([False, True, True, False, True])
+
+    def kept(count: int, inside: Tensor | None = within) -> list[bool]:
+        return masks.largest({"w": scores}, {"w": count}, within=None if inside is None else {"w": inside})[
+            "w"
+        ].tolist()
+
+    assert kept(2) == [False, True, True, False, False]
+    assert kept(3) == within.tolist() and not any(kept(0))
+    assert all(kept(5, None)) and kept(3, None) == [True, True, False, True, False]
+    with pytest.raises(ParameterError, match=r'already prunes 2 weights of "w", more than the 1 asked for'):
+        kept(4)
+    assert masks.largest({}, {}) == {}
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+def test_a_selection_waits_once_and_a_trusted_one_never(monkeypatch, scope):
+    """As a GPU computes."""
+    monkeypatch.setattr(select, "_keep_on_cpu", by_torch)
+    weights = {str(size): torch.randn(size) for size in range(50, 60)}
+    within = masks.random(weights, 0.2)
+    for trusted, waits_of in ((False, ["tolist"]), (True, [])):
+        with Waits() as waits:
+            mask = masks.magnitude(weights, 0.5, scope=scope, within=within, trusted=trusted)
+        assert waits.names == waits_of and masks.sparsity(mask) == pytest.approx(0.5, abs=0.01)
+    with Waits() as waits:
+        masks.random_like(masks.random(weights, 0.3, scope=scope))
+    assert waits.names == []

@@ -12,8 +12,11 @@ import torch
 
 from effi import masks
 from effi.errors import ParameterError
-from effi.mixed_sparsity.evolution import Evolution, drawn, drop_fraction, evolve, largest, turnover
+from effi.kernels.selection import by_torch
+from effi.masks import select
+from effi.mixed_sparsity.evolution import Evolution, drawn, drop_fraction, evolve, turnover
 from effi.mixed_sparsity.evolution import _smallest_within as smallest_within
+from tests.kernels.waits import Waits
 
 SHAPES = {"wide": (24, 40), "square": (20, 20), "tall": (50, 9)}
 
@@ -264,7 +267,7 @@ def test_every_set_of_free_places_is_as_likely(count):
     free = torch.tensor([[True, False, True, True], [False, True, True, False]])
     draw, seen, draws = stream(3), Counter(), 3000
     for _ in range(draws):
-        found = drawn(free, count, 5, draw)
+        found = drawn({"w": free}, {"w": count}, {"w": 5}, draw)["w"]
         assert int(found.count_nonzero()) == count and not (found & ~free).any()
         seen[tuple(found.flatten().tolist())] += 1
     sets = math.comb(5, count)
@@ -279,7 +282,7 @@ def test_the_count_is_exact(count):
     free = torch.rand(100, 200, generator=stream()) < 0.5
     free.view(-1)[:] = False
     free.view(-1)[torch.randperm(20_000, generator=stream(1))[:10_000]] = True
-    found = drawn(free, count, 10_000, stream(2))
+    found = drawn({"w": free}, {"w": count}, {"w": 10_000}, stream(2))["w"]
     assert int(found.count_nonzero()) == count and not (found & ~free).any()
 
 
@@ -289,12 +292,18 @@ def test_the_same_seed_makes_the_same_mask():
     assert masks.distance(one, two) == 0 < masks.distance(one, other)
 
 
-def test_the_largest_are_those_within():
-    scores, within = torch.tensor([9.0, -3, 2, -8, 1]), torch.tensor([False, True, True, False, True])
-    assert largest(scores, 2, within).tolist() == [False, True, True, False, False]
-    assert largest(scores, 3, within).tolist() == within.tolist()
-    assert not largest(scores, 0, within).any()
-    assert largest(scores, 5, torch.ones(5, dtype=torch.bool)).all()
+def test_many_layers_wait_no_more_often_than_few(monkeypatch):
+    """As a GPU computes: counts are read, two selections checked, and facts told, once for all layers."""
+    monkeypatch.setattr(select, "_keep_on_cpu", by_torch)
+    found = []
+    for layers in (2, 12):
+        draw = stream()
+        weights = {str(layer): torch.randn(20, 15 + layer, generator=draw) for layer in range(layers)}
+        mask = masks.random(weights, 0.6, generator=draw)
+        with Waits() as waits:
+            updated(weights, mask, weights, 0.5)
+        found.append(waits.names)
+    assert found == [["tolist"] * 4] * 2
 
 
 # --- what is refused -----------------------------------------------------------------------------------------

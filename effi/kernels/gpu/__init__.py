@@ -1,0 +1,1 @@
+"""What needs Triton: kernels and their launches, imported only where `dispatch.takes` said so."""
