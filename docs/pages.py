@@ -14,7 +14,7 @@ from effi.workbook import Notebook, open_notebook
 from effi.workbook.notebook import SCALES
 
 WORDS = Path(__file__).with_name("words.md")
-GUIDES = ("CONTRIBUTING.md", "docs/own_loop.md", "docs/scale.md")
+GUIDES = ("CONTRIBUTING.md", "docs/own_loop.md", "docs/scale.md", "effi/kernels/README.md")
 
 
 class Ran(NamedTuple):
@@ -96,6 +96,7 @@ def _contents(found: dict[str, list[Ran]]) -> str:
         "How to read a verdict <verdicts>",
         "In your own loop <docs/own_loop>",
         "How far it scales <docs/scale>",
+        "Kernels <effi/kernels/README>",
         "Add a paper <CONTRIBUTING>",
         "Reference <reference/index>",
     )

@@ -324,7 +324,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _from_here(value: str) -> str:
-    """A path of one's own is meant from where the caller stands, if it is there; else from the clone, as in notebooks."""
+    """A path of one's own is meant from where the caller stands, if it is there; else from the clone."""
     scheme, colon, place = value.rpartition(":")
     path = Path(place).expanduser().absolute()
     return f"{scheme}{colon}{path}" if place and path.exists() else value

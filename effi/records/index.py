@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,9 +49,7 @@ class Index:
 
 def _with(known: dict[str, Record], file: _Growing) -> dict[str, Record]:
     """The same, with what is new in a file."""
-    for row in file.new:
-        if row["status"] == "done":
-            known[row["identity"]] = {name: value for name, value in row.items() if name not in MEASURED}
+    known |= {row["identity"]: row for row in file.new if row["status"] == "done"}
     file.new = []
     return known
 
@@ -98,20 +96,30 @@ class _Growing:
         return found
 
     def _add(self, start: int, now: tuple[int, int, int]) -> None:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            content = file.read()
-        whole, newline, tail = content.rpartition(b"\n")
+        end, held, rows = start, self._sum, []
         try:
-            rows = [checked("", line, NEEDED, True) for line in whole.split(b"\n") if line.strip()]
+            for line in self._from(start):
+                end, held = end + len(line), zlib.crc32(line, held)
+                if line.strip():
+                    rows.append(_unmeasured(checked("", line.removesuffix(b"\n"), NEEDED, True)))
         except RecordError:
-            rows, faulty = [], True
-        else:
-            faulty = bool(tail) or not content
-        if faulty:
-            self.new = [row for _, row in lines(self.path, NEEDED)]
+            end = start
+        if end == start:
+            self.new = [_unmeasured(row) for _, row in lines(self.path, NEEDED)]
             self._seen = (FAULTY, 0, 0)
             return
         self.new += rows
-        self._sum = zlib.crc32(whole + newline, self._sum)
-        self._seen = (now[0], start + len(whole) + len(newline), now[2])
+        self._seen, self._sum = (now[0], end, now[2]), held
+
+    def _from(self, start: int) -> Iterator[bytes]:
+        """Lines of the file, one at a time: it may be large. RecordError for a last one that is torn."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    raise RecordError(f"{self.path} ends within a line")
+                yield line
+
+
+def _unmeasured(row: Record) -> Record:
+    return {name: value for name, value in row.items() if name not in MEASURED}
