@@ -126,6 +126,9 @@ def test_a_training_asks_for_it_by_name(monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 def test_a_gpu_computes_the_same(monkeypatch):
+    """Weights of several whole blocks and a tail among them, all by the kernel."""
+    monkeypatch.setattr(adam, "SIZES", (*adam.SIZES, (2 * 2048 + 17,), (65, 129)))
+    monkeypatch.setattr("effi.kernels.adamw.by_torch", lambda weights, rates: pytest.fail("torch") if weights else None)
     monkeypatch.setattr(adam, "parameters", lambda: [nn.Parameter(p.data.cuda()) for p in parameters()])
     monkeypatch.setattr(adam, "gradients", lambda step: [g.cuda() for g in gradients(step)])
     with using("adamw"):
