@@ -32,7 +32,7 @@ test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook'
 	$(BIN)/mypy
 	@$(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
 		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
-		$(BIN)/pytest -n 2 --dist loadfile $(ARGS); tests=$$?; \
+		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); tests=$$?; \
 		echo "the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \
 		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,9 @@ print((time.perf_counter() - start) / (middle - start))
 
 def printed(code: str) -> str:
     """What a fresh Python prints that runs the code."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # Compiled once: else a shell that forbids it makes our modules dearer than those that set-up compiled.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
