@@ -82,6 +82,5 @@ def _has_triton() -> bool:
     return _TRITON
 
 
-@torch.compiler.assume_constant_result
 def _gpu(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the interpreter"
