@@ -124,9 +124,11 @@ def _shortened(cell: str) -> str:
     """The first line, or first words, that open the others; a cell that is not long as it is."""
     if len(cell) <= LONG:
         return html.escape(cell)
-    line, _, rest = cell.partition("\n")
-    first = line if rest else f"{textwrap.wrap(cell, BEGINNING)[0]} …"
-    return _folded(html.escape(first), html.escape(rest or cell[len(first) - 2 :].lstrip()))
+    first, _, rest = cell.partition("\n")
+    if not rest:
+        words = textwrap.wrap(cell, BEGINNING)[0]
+        first, rest = f"{words} …", cell[len(words) :].lstrip()
+    return _folded(html.escape(first), html.escape(rest))
 
 
 def _folded(line: str, content: str) -> str:

@@ -44,14 +44,18 @@ def test_run_hands_its_options_on(effi: Effi, root: Path, asked: dict[str, objec
     assert asked["scale"] == "cpu" and asked["results_dir"] == "results"
 
 
+@pytest.fixture
+def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside of the workbook, in which the caller stands."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(folder)
+    return folder
+
+
 def test_results_go_where_the_caller_stands(
-    effi: Effi,
-    root: Path,
-    asked: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
+    effi: Effi, root: Path, asked: dict[str, object], monkeypatch: pytest.MonkeyPatch, elsewhere: Path
 ) -> None:
-    elsewhere, inside = tmp_path_factory.mktemp("elsewhere"), root / "notes"
+    inside = root / "notes"
     for folder, there in ((elsewhere, str(elsewhere / "mine")), (inside, "notes/mine")):
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.chdir(folder)
@@ -62,19 +66,14 @@ def test_results_go_where_the_caller_stands(
 
 
 def test_data_of_ones_own_are_looked_for_where_the_caller_stands(
-    effi: Effi,
-    root: Path,
-    asked: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
+    effi: Effi, asked: dict[str, object], elsewhere: Path
 ) -> None:
-    here = tmp_path_factory.mktemp("here")
-    (here / "own.csv").touch()
-    (here / "mnist").mkdir()
-    monkeypatch.chdir(here)
-    for given, meant in (("csv:own.csv", f"csv:{here}/own.csv"), ("csv:gone.csv", "csv:gone.csv"), ("mnist", "mnist")):
+    (elsewhere / "own.csv").touch()
+    (elsewhere / "mnist").mkdir()
+    own = f"csv:{elsewhere}/own.csv"
+    for given, meant in (("csv:own.csv", own), ("csv:gone.csv", "csv:gone.csv"), ("mnist", "mnist")):
         effi("run", "-p", f"dataset={given}", "-p", "checkpoint=mnist", "-p", "note=csv:own.csv", "--quiet")
-        assert asked["parameters"] == {"dataset": meant, "checkpoint": f"{here}/mnist", "note": "csv:own.csv"}
+        assert asked["parameters"] == {"dataset": meant, "checkpoint": f"{elsewhere}/mnist", "note": "csv:own.csv"}
 
 
 def test_run_ends_with_the_verdicts_and_where_the_report_is(effi: Effi, root: Path, asked: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +33,11 @@ def gradients(step: int) -> list[Tensor]:
     return [torch.randn(size, generator=draw) * 10 ** (step % 5 - 2) for size in SIZES]
 
 
+def count() -> int:
+    """Weights of all parameters."""
+    return sum(map(math.prod, SIZES))
+
+
 def masked(optimizer: torch.optim.Optimizer, of: Sequence[nn.Parameter], given: Sequence[Tensor | None]) -> None:
     """The definition: gradients, weights and moments of what is pruned are zero."""
     for parameter, stencil in zip(of, given, strict=True):
@@ -41,8 +47,8 @@ def masked(optimizer: torch.optim.Optimizer, of: Sequence[nn.Parameter], given: 
                 value.masked_fill_(stencil == 0, 0)
 
 
-def both(masks: Sequence[Sequence[Tensor | None]], steps: int = 20) -> None:
-    """So many steps with a new mask every few: equal within 1e-6, and what is pruned exactly zero."""
+def both(masks: Sequence[Sequence[Tensor | None]], steps: int = 20) -> int:
+    """So many steps with a new mask every few: equal within 1e-6, and what is pruned exactly zero. Weights compared."""
     expected, found = parameters(), parameters()
     reference = torch.optim.AdamW(expected, **OPTIONS, foreach=False, fused=False)
     ours = MaskedAdamW(found, **OPTIONS)
@@ -60,6 +66,7 @@ def both(masks: Sequence[Sequence[Tensor | None]], steps: int = 20) -> None:
         ours.step()
     for one, other, stencil in zip(expected, found, given, strict=True):
         compare(reference.state[one], ours.state[other], one, other, stencil)
+    return sum(map(torch.numel, found))
 
 
 def compare(one_state, other_state, one: Tensor, other: Tensor, stencil: Tensor | None) -> None:

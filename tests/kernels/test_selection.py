@@ -112,8 +112,10 @@ def test_a_trusted_selection_on_a_gpu_waits_for_nothing():
         with using(*kernels):
             masks.magnitude(weights, 0.5, scope="tensor", trusted=True)  # compiles
             torch.cuda.set_sync_debug_mode("error")
-            try:
-                masks.magnitude(weights, 0.5, scope="tensor", trusted=True)
-                masks.magnitude(weights, 0.5, trusted=True)
+            try:  # which raises where anything waits
+                apart = masks.magnitude(weights, 0.5, scope="tensor", trusted=True)
+                together = masks.magnitude(weights, 0.5, trusted=True)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
+            assert [masks.sparsity({name: kept}) for name, kept in apart.items()] == [0.5] * 30
+            assert masks.sparsity(together) == 0.5
