@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from effi.workbook.notebook import SCALES
 PAPERS = ("minimal", "early_bird", "mixed_sparsity", "ligo", "instant_soup")
 BENCHES = ("gpu", "gpu_gpt")
 TESTS = Path(__file__).parents[1]
-GRACE_S = 30.0  # in which an interrupted run writes its checkpoint
+GRACE_S = 30.0  # in which a run that is told to end writes its checkpoint
 MORE = 3  # exit status where the time was over first
 
 Steps = Mapping[str, Sequence[str]]
@@ -76,14 +75,14 @@ def in_turn(chosen: Steps, done: Path, seconds: float) -> int:
 
 
 def _within(command: Sequence[str], seconds: float) -> int | None:
-    """Exit status of a command; None where it was interrupted, as a person would, when its time was over."""
+    """Exit status of a command; None where it was told to end, as its time was over."""
     if seconds <= 0:
         return None
     child = subprocess.Popen(command, cwd=paths.ROOT)
     try:
         return child.wait(seconds)
     except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
+        child.terminate()  # a shell's background job, and what it starts, never hears of SIGINT
     try:
         child.wait(GRACE_S)
     except subprocess.TimeoutExpired:
