@@ -27,6 +27,10 @@ quick: $(STAMP) ## Lint and the tests that take no long, for every few minutes' 
 	$(BIN)/ruff check
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
+# One thread a process: two kinds of tests stand beside each other, and threads that wait for one another spin.
+test: export OMP_NUM_THREADS = 1
+# Hundreds of processes are started, some from copies of effi: each would compile it again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
 	$(BIN)/ruff check
 	$(BIN)/mypy

@@ -27,7 +27,7 @@ def gpu() -> list[Case]:
         *(_titled(case, "paper 4") for case in suites.minimal(device="cuda")),
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
-        tickets.selection(device="cuda"),
+        *(tickets.selection(sides=sides, device="cuda") for sides in ((50, 1000), tickets.SIDES)),
     ]
 
 

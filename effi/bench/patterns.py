@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from effi.bench.gpts import tried
@@ -21,13 +21,12 @@ from effi.bench.sparsity import WINDOW, Attend, differentiated
 from effi.kernels import using
 from effi.mixed_sparsity.hybrid import HybridAttention
 from effi.mixed_sparsity.positions import Kind, Pattern
+from effi.models.attention import CUDNN_FIRST
 
 KINDS: tuple[Kind, ...] = ("local", "merged", "fixed")
 SCATTERED: tuple[Kind, ...] = ("merged", "fixed")  # keys lie in every tile until our kernel gathers them
 NO_BACKWARD = "FlexAttention has no backward pass on a CPU"
 SHAPE = (16, 12, 1024, 64)  # B, H, T, D of GPT-2 small
-# Without an order a GPU takes a slower kernel for causal attention than it has.
-BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def patterns(
@@ -55,7 +54,7 @@ def patterns(
 
 def causal(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
     """Dense causal attention."""
-    with sdpa_kernel(BACKENDS, set_priority=True):
+    with sdpa_kernel(CUDNN_FIRST, set_priority=True):
         return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
 
 

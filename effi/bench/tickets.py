@@ -18,6 +18,8 @@ from effi.bench.rounds import Case, Competitor
 from effi.bench.slimming import slimming
 from effi.bench.suites import one_step
 from effi.cost import Ledger
+from effi.kernels import using
+from effi.kernels.adamw import MaskedAdamW
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT
 from effi.seeds import generator
@@ -43,7 +45,10 @@ def selection(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, device: st
         weights = noise(tensors, sides, device)
         return Competitor(partial(WAYS[way], weights), extra_bytes=measured(way, tensors, sides, device))
 
-    count, ways = tensors * sides[0] * sides[1], [way for way in WAYS if device == "cpu" or way != "numpy.partition"]
+    count, ways = (
+        tensors * sides[0] * sides[1],
+        [way for way in WAYS if way not in (GPU_ONLY, CPU_ONLY)[device != "cpu"]],
+    )
     return Case(f"magnitude, {count / 1e6:.0f} M in {tensors}", "effi", {way: partial(competitor, way) for way in ways})
 
 
@@ -71,6 +76,24 @@ def by_topk(weights: Weights) -> Tensor:
     return kept
 
 
+def by_sort(weights: Weights) -> Tensor:
+    """The flat mask by torch.sort of all magnitudes."""
+    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    return scores > scores.sort().values[int(SPARSITY * len(scores)) - 1]
+
+
+def by_kthvalue(weights: Weights) -> Tensor:
+    """The flat mask by torch.kthvalue of all magnitudes."""
+    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    return scores > scores.kthvalue(int(SPARSITY * len(scores))).values
+
+
+def by_kernel(weights: Weights) -> masks.Mask:
+    """The mask by the kernel of `effi.kernels.selection`, before which nothing waits."""
+    with using("selection"):
+        return masks.magnitude(weights, SPARSITY, trusted=True)
+
+
 def by_partition(weights: Weights) -> dict[str, Tensor]:
     """The mask by numpy.partition of all magnitudes; ties are dropped together."""
     scores = torch.cat([weight.abs().view(-1) for weight in weights.values()]).numpy()
@@ -84,7 +107,11 @@ WAYS: Mapping[str, Callable[[Weights], object]] = {
     "torch.nn.utils.prune": by_torch_prune,
     "torch.topk": by_topk,
     "numpy.partition": by_partition,
+    "effi, kernel": by_kernel,
+    "torch.sort": by_sort,
+    "torch.kthvalue": by_kthvalue,
 }
+CPU_ONLY, GPU_ONLY = {"numpy.partition"}, {"effi, kernel", "torch.sort", "torch.kthvalue"}
 
 
 def apart(way: str, tensors: int, sides: tuple[int, int], device: str = "cpu") -> int | None:
@@ -144,7 +171,8 @@ def gram(rows: Tensor, count: int) -> Tensor:
 
 def held(model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", device: str = "cpu") -> Case:
     """A training step under a mask beside a dense one; masks save no time, and should cost little."""
-    model, ways = model or cifar_vit(), ("dense", "effi", "torch.nn.utils.prune")
+    model, ways = model or cifar_vit(), ["dense", "effi", "torch.nn.utils.prune"]
+    ways += ["effi, kernel"] * (device != "cpu")
     steps = {way: partial(trained, model, batch, way, precision, device) for way in ways}
     return Case(f"step under a mask, batch {batch}", "dense", steps)
 
@@ -156,8 +184,12 @@ def trained(model: ViT, batch: int, way: str, precision: str = "fp32", device: s
     if way == "torch.nn.utils.prune":
         owners = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in weights]
         prune.global_unstructured(owners, pruning_method=prune.L1Unstructured, amount=SPARSITY)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    if way == "effi":
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    if way == "effi, kernel":
+        optimizer = MaskedAdamW(model.parameters(), lr=1e-3)
+    if way.startswith("effi"):
         masks.hold(model, optimizer, masks.magnitude(weights, SPARSITY))
     step = one_step(model, optimizer, model.shape, batch, precision, device)
+    if way == "effi, kernel":
+        step = using("adamw")(step)
     return Competitor(step, sum(parameter.numel() for parameter in model.parameters()))

@@ -114,7 +114,7 @@ class Experiment:
         """Learn which heads and neurons to keep, or draw them, remove the others, and train the smaller model."""
         settings, recipe = arm.settings, arm.settings.removal
         whole = self.build(settings, arm.seed)
-        keep = removal.random_units(whole, arm.seed) if recipe.random else self._learn_units(arm)
+        keep = removal.random_units(whole, arm.seed, recipe.multiple) if recipe.random else self._learn_units(arm)
         small = axes.slim(whole, keep)
         history = self._fit(arm, small, recipe.retrain)
         if not arm.dry_run:
@@ -198,7 +198,7 @@ class Experiment:
         ledger = Ledger(str(one.train.inputs.device), dry_run=arm.dry_run)
         own: dict[str, Any] = {"seed": arm.seed, "ledger": ledger, "checkpoint": _beside(arm.checkpoint, "search")}
         model = self.build(settings, arm.seed)
-        keep = removal.learn_units(model, one, settings.training, settings.removal.search, **own)
+        keep = removal.learn_units(model, one, settings.training, settings.removal, **own)
         spent = ledger.total()
         arm.ledger.charge("search", spent["flops"], spent["seconds"], spent["joules"])
         return keep

@@ -18,6 +18,7 @@ PARAMETERS: Mapping[str, spec.Rule] = {
     "ratios": spec.several(spec.between(0, 1)),
     "threshold": spec.between(0, 1),
     "threshold_language": spec.between(0, 1),
+    "neurons_in": spec.at_least(1, int),
     "rule": spec.one_of(*RULES),
     "scope": spec.one_of(*get_args(Scope)),
     "only": spec.several(spec.text),

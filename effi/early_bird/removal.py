@@ -12,6 +12,7 @@ from torch import nn
 from effi import axes
 from effi.cost import Ledger
 from effi.data import Dataset, TextDataset
+from effi.early_bird.settings import Removal
 from effi.early_bird.structured import Log, Penalty, draw, draw_step
 from effi.seeds import generator
 from effi.training import Listener, Training, fit
@@ -23,15 +24,15 @@ def learn_units(
     model: nn.Module,
     data: Dataset | TextDataset,
     training: Training,
-    share: float,
+    recipe: Removal,
     *,
     seed: int,
     ledger: Ledger,
     checkpoint: Path | None = None,
 ) -> dict[str, list[int]]:
-    """Units to keep by axis, by coefficients trained with the model for a share of an epoch; the model is used up."""
+    """Units to keep by axis, by coefficients trained with the model as a recipe says; the model is used up."""
     gates = axes.with_gates(model)
-    log, steps = Log(gates), draw_step(training.steps_of_epoch(len(data.train)), share)
+    log, steps = Log(gates), draw_step(training.steps_of_epoch(len(data.train)), recipe.search)
     order = torch.randperm(len(data.train), generator=generator(seed, "structured search"))
     chosen = order[: steps * training.batch_size].to(data.train.labels.device)
     part = replace(data, train=data.train.take(chosen))
@@ -39,13 +40,14 @@ def learn_units(
     schedule = replace(training, epochs=1, schedule="constant")
     listeners: list[Listener] = [Penalty(gates), log]
     fit(model, part, schedule, seeds=[seed], ledger=ledger, before_step=listeners, checkpoint=checkpoint)
-    return draw(log.at(min(len(log), steps)))
+    return draw(log.at(min(len(log), steps)), multiple=recipe.multiple)
 
 
-def random_units(model: nn.Module, seed: int) -> dict[str, list[int]]:
+def random_units(model: nn.Module, seed: int, multiple: int = 1) -> dict[str, list[int]]:
     """Units to keep by axis, drawn by random coefficients: as many as by learnt ones, and no search to pay for."""
     stream = generator(seed, "structured")
-    return draw({axis: torch.rand(count, generator=stream) for axis, count in axes.units(model).items()})
+    drawn = {axis: torch.rand(count, generator=stream) for axis, count in axes.units(model).items()}
+    return draw(drawn, multiple=multiple)
 
 
 def heads_kept(keep: Keep, model: nn.Module) -> tuple[int, list[float]]:

@@ -31,12 +31,13 @@ class Model:
 class Removal:
     """EarlyBERT's recipe: coefficients learnt for a share `search` of an epoch, then what is left is trained.
 
-    `random` keeps as many units, drawn at random without a search.
+    `random` keeps as many units, drawn at random without a search. A layer keeps a `multiple` of so many neurons.
     """
 
     search: float
     retrain: Training
     random: bool = False
+    multiple: int = 1
 
 
 @dataclass(frozen=True)

@@ -75,11 +75,15 @@ class Log:
             self._taken[axis] = list(taken.to(self._gates.coefficients[axis].device))
 
 
-def draw(coefficients: Mapping[str, Tensor], *, heads: float = HEADS, neurons: float = NEURONS) -> dict[str, list[int]]:
+def draw(
+    coefficients: Mapping[str, Tensor], *, heads: float = HEADS, neurons: float = NEURONS, multiple: int = 1
+) -> dict[str, list[int]]:
     """The units that stay, by axis: those above the quantile `heads` of their layer or `neurons` of all layers.
 
     Linearly interpolated quantiles, compared with the signed coefficients. Ours: a layer that would be left without
-    a unit keeps its largest. ParameterError for ratios outside [0, 1) and for coefficients that are not numbers.
+    a unit keeps its largest, and neurons of a layer are the nearest `multiple` of so many, at least one, at most all:
+    products whose sides are multiples of 64 suit a GPU. ParameterError for ratios outside [0, 1) and for coefficients
+    that are not numbers.
     """
     for name, ratio in (("heads", heads), ("neurons", neurons)):
         if not 0 <= ratio < 1:
@@ -90,7 +94,7 @@ def draw(coefficients: Mapping[str, Tensor], *, heads: float = HEADS, neurons: f
     inner = [value for axis, value in values.items() if not _is_heads(axis)]
     everywhere = _threshold(torch.cat(inner), neurons) if inner else 0.0
     return {
-        axis: _above(value, _threshold(value, heads) if _is_heads(axis) else everywhere)
+        axis: _above(value, _threshold(value, heads)) if _is_heads(axis) else _above(value, everywhere, multiple)
         for axis, value in values.items()
     }
 
@@ -120,6 +124,7 @@ def _threshold(values: Tensor, ratio: float) -> float:
     return torch.quantile(values, ratio).item() if ratio else float("-inf")
 
 
-def _above(values: Tensor, threshold: float) -> list[int]:
-    kept = (values > threshold).nonzero().flatten().tolist()
-    return kept or [int(values.argmax())]
+def _above(values: Tensor, threshold: float, multiple: int = 1) -> list[int]:
+    count = int((values > threshold).sum())
+    count = min(len(values), multiple * max(1, round(count / multiple)))
+    return values.argsort(descending=True, stable=True)[:count].sort().values.tolist()

@@ -118,7 +118,8 @@ def _makers(
 
     def removed() -> Act:
         whole = model()
-        return _step(axes.slim(whole, removal.random_units(whole, seed)), data, group)
+        recipe = next(settings.removal for settings in arms.values() if settings.removal)
+        return _step(axes.slim(whole, removal.random_units(whole, seed, recipe.multiple)), data, group)
 
     own = {name: settings for name, settings in arms.items() if settings.model != group.model}
     return {

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from effi.errors import ParameterError
 from effi.kernels.dispatch import takes
 
 
@@ -62,10 +63,14 @@ class MaskedAdamW(torch.optim.AdamW):
     """Torch's AdamW, whose step also keeps what `stencils` leave out at zero: parameter -> int8, all bits or none.
 
     Its state is that of torch's, with counts of steps on the CPU. Weights in float32 that lie in order are computed
-    by the kernel "adamw" where it is taken, others in plain torch. `effi.masks.hold` sets the stencils.
+    by the kernel "adamw" where it is taken, others in plain torch. `effi.masks.hold` sets the stencils. ParameterError
+    for options of torch's step that this one does not have.
     """
 
     def __init__(self, params: Any, **options: Any) -> None:
+        for name in ("amsgrad", "maximize", "capturable", "differentiable"):
+            if options.get(name):
+                raise ParameterError(f"AdamW under a mask has no {name}; take torch.optim.AdamW")
         super().__init__(params, **options, foreach=False)
         self.stencils: Mapping[Tensor, Tensor] = {}
 

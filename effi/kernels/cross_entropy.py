@@ -21,7 +21,7 @@ def cross_entropy(hidden: Tensor, matrix: Tensor, labels: Tensor, *, ignored: in
     """Loss in nats of each label, 0 where it is `ignored`, and whether the largest logit is the label's.
 
     hidden (..., N), matrix (V, N), labels (...) int64 -> (...) and (...) bool. Under autocast products are in its type;
-    losses are float32 at least, and the matrix' gradient, summed over all tokens, is in its own type.
+    losses are float32 at least, and so is the sum of the matrix' gradient, which is then rounded to its own type.
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
@@ -56,7 +56,11 @@ class _CrossEntropy(torch.autograd.Function):
         slope = slope.masked_fill(left_out, 0)
         for_hidden, for_matrix = ctx.needs_input_grad[:2]
         of_hidden = torch.empty_like(hidden) if for_hidden else None
-        of_matrix, weights = torch.zeros_like(matrix) if for_matrix else None, matrix.to(hidden.dtype)
+        weights = matrix.to(hidden.dtype)
+        # Sums of many pieces would lose what each adds in a narrow type.
+        of_matrix = (
+            torch.zeros_like(matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)) if for_matrix else None
+        )
         for rows in _pieces(len(hidden)):
             to_logits = F.linear(hidden[rows], weights).to(totals.dtype).sub_(totals[rows, None]).exp_()
             to_logits.scatter_add_(1, places[rows, None], -torch.ones_like(to_logits[:, :1]))
@@ -65,7 +69,7 @@ class _CrossEntropy(torch.autograd.Function):
                 torch.mm(to_logits, weights, out=of_hidden[rows])
             if of_matrix is not None:
                 _add(of_matrix, to_logits.t(), hidden[rows])
-        return of_hidden, of_matrix, None, None
+        return of_hidden, None if of_matrix is None else of_matrix.to(matrix.dtype), None, None
 
 
 def _pieces(tokens: int) -> Iterator[slice]:

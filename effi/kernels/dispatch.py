@@ -26,10 +26,12 @@ CROSSOVERS: Mapping[str, Crossover | None] = {
     "attention": None,
     "block_sparse": None,
     "cross_entropy": None,
+    "cudnn": None,
     "selection": None,
 }
 PLAIN = {"cross_entropy"}  # in plain torch, which runs on any device
 COMPILED = {"attention"}  # by torch, which has no interpreter
+OF_TORCH = {"cudnn"}  # in torch itself, on a GPU
 _TRITON = find_spec("triton") is not None
 _asked: frozenset[str] = frozenset()  # no context variable, which torch.compile cannot trace
 
@@ -75,11 +77,20 @@ def interpreted() -> bool:
 def _runs_on(name: str, device: torch.device) -> bool:
     if name in PLAIN:
         return True
-    return (device.type == "cuda" or (interpreted() and name not in COMPILED)) and _has_triton()
+    if name in OF_TORCH:
+        return device.type == "cuda"
+    if device.type == "cuda":
+        # Triton launches on the current GPU, whatever its arguments lie on.
+        return _has_triton() and (device.index is None or device.index == _current())
+    return interpreted() and name not in COMPILED and _has_triton()
 
 
 def _has_triton() -> bool:
     return _TRITON
+
+
+def _current() -> int:
+    return torch.cuda.current_device()
 
 
 def _gpu(device: torch.device) -> str:

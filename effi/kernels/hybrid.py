@@ -22,7 +22,10 @@ Kind = Literal["local", "strided", "merged", "fixed"]
 Part = tuple[Tensor, Tensor]  # what some keys mix to, BHTD, and the logarithm of their sum of exponentials, BHT
 Seen = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of batch, head, query and key, as FlexAttention takes it
 TILE = 128
-VERSIONS = 64  # of the compiled kernel, which has one for each pattern, shape and mode; torch keeps 8 by default
+NARROWEST = 16  # head width that FlexAttention takes on a GPU
+# Of the compiled kernel, which has one for each pattern, shape and mode; torch keeps 8 by default. Beyond them it says
+# so and computes all scores.
+VERSIONS = 64
 
 
 def attend(kind: Kind, window: int, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float) -> Tensor:
@@ -131,7 +134,7 @@ def _flex(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, tiles: BlockMask, scal
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    compiled: Callable[..., Any] = torch.compile(cast(Any, flex_attention), dynamic=False, fullgraph=True)
+    compiled: Callable[..., Any] = torch.compile(cast(Any, flex_attention), dynamic=False)
     config = cast(Any, torch._dynamo.config)
 
     def call(*inputs: Tensor, **options: Any) -> Any:

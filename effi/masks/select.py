@@ -61,8 +61,7 @@ def largest(scores: Mapping[str, Tensor], counts: Mapping[str, int], *, within: 
     One selection for all tensors. ParameterError for a score that is not a number, or a `within` that does not fit or
     keeps fewer.
     """
-    if within is not None:
-        check_fit(within, scores, "the scores")
+    within = _beside(within, scores)
     if not scores:
         return {}
     groups, gone = [[name] for name in scores], [score.numel() - counts[name] for name, score in scores.items()]
@@ -106,13 +105,20 @@ def _select(
         raise ParameterError(f'scope "{scope}" is neither "global" nor "tensor"')
     if not scores:
         raise ParameterError("there are no scores to rank; give at least one tensor")
-    if within is not None:
-        check_fit(within, scores, "the scores")
+    within = _beside(within, scores)
     groups = [list(scores)] if scope == "global" else [[name] for name in scores]
     counts = [pruned_count(sparsity, sum(scores[name].numel() for name in group)) for group in groups]
     if not trusted:
         _check(scores, within, groups, counts)
     return _pruned(_keyed(scores, within, absolute=absolute), groups, counts)
+
+
+def _beside(within: Mask | None, scores: Mapping[str, Tensor]) -> Mask | None:
+    """What fits the scores, on their device."""
+    if within is None:
+        return None
+    check_fit(within, scores, "the scores")
+    return {name: within[name].to(score.device) for name, score in scores.items()}
 
 
 def _keyed(scores: Mapping[str, Tensor], within: Mask | None, *, absolute: bool) -> dict[str, Keyed]:

@@ -150,6 +150,9 @@ class Attention(nn.Module):
         return logits if self.mixing == "linear" else logits.softmax(-1)
 
     def forward(self, x_BTN: Tensor) -> Tensor:
+        alike = self.query_key == "collapsed" and self.value_output == "averaged" and self.mixing == "softmax"
+        if alike and self.heads > 1:
+            return self._multi_query(x_BTN)
         scored, value = self._parts(x_BTN)
         if scored is not None:
             linear = self.mixing == "linear"
@@ -159,6 +162,14 @@ class Attention(nn.Module):
         else:
             mixed = value.mean(-2, keepdim=True).expand_as(value)
         return self.out(mixed.mean(-3) if self.value_output == "averaged" else join_heads(mixed))
+
+    def _multi_query(self, x_BTN: Tensor) -> Tensor:
+        """All heads read the tokens as keys and values: H T queries of one head, so that no head has a copy of X."""
+        (query_BTM,) = self._projected(x_BTN)
+        query_BHTN = split_heads(query_BTM, self.heads)
+        tokens_B1TN = x_BTN.unsqueeze(-3)
+        mixed = attend(query_BHTN.flatten(-3, -2).unsqueeze(-3), tokens_B1TN, tokens_B1TN, self.scale)
+        return mixed.squeeze(-3).unflatten(-2, (self.heads, -1)).mean(-3)
 
     def reset(self) -> None:
         """Draw the weights anew from torch's generator, in the manner of `init`.

@@ -43,7 +43,8 @@ class HybridAttention:
             return _by_half(self.pattern, q_BHTD, k_BHTD, v_BHTD, scale)
         if self.pattern.kind == "causal":
             return causal_attention(q_BHTD, k_BHTD, v_BHTD, scale)
-        if takes("attention", q_BHTD.device, q_BHTD.shape[-2]):
+        fits = q_BHTD.shape[-1] >= hybrid.NARROWEST
+        if fits and takes("attention", q_BHTD.device, q_BHTD.shape[-2]):
             return hybrid.attend(self.pattern.kind, self.pattern.size, q_BHTD, k_BHTD, v_BHTD, scale)
         layout = Layout.of(self.pattern, q_BHTD.shape[-2])
         # Autocast would make the softmax float32 on a GPU, which no product with the values takes.

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from effi.errors import ParameterError
+from effi.kernels import takes
 
 _asked_plain = False  # no context variable, which torch.compile cannot trace
 PLAIN_TOKENS_BF16, PLAIN_TOKENS, NARROW = 512, 64, 16
+# Without an order torch decides, and may take a slower kernel on Hopper than it has.
+CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @contextmanager
@@ -47,9 +52,17 @@ def prefers_plain(q_BHTD: Tensor) -> bool:
 def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """softmax(scale q k^T) v with the faster of two equal computations; result BHTD of v's width."""
     if not prefers_plain(q_BHTD):
-        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p=dropout, scale=scale)
+        return fused(q_BHTD, k_BHTD, v_BHTD, dropout_p=dropout, scale=scale)
     weights_BHTT = _scores(q_BHTD, k_BHTD, scale).softmax(-1)
     return F.dropout(weights_BHTT, dropout) @ v_BHTD if dropout else weights_BHTT @ v_BHTD
+
+
+def fused(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, **options: Any) -> Tensor:
+    """Torch's scaled_dot_product_attention with its `options`; with the kernel "cudnn" by cuDNN where that can."""
+    if not takes("cudnn", q_BHTD.device, q_BHTD.shape[-2]):
+        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, **options)
+    with sdpa_kernel(CUDNN_FIRST, set_priority=True):
+        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, **options)
 
 
 def _scores(q_BHTD: Tensor, k_BHTD: Tensor, scale: float) -> Tensor:

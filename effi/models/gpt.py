@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effi.errors import ParameterError
-from effi.models.attention import SelfAttention, join_heads, prefers_plain, split_heads
+from effi.models.attention import SelfAttention, fused, join_heads, prefers_plain, split_heads
 from effi.models.language import BASE, TextSize
 from effi.models.library import silent, stored_config, stored_net
 from effi.seeds import seeded
@@ -56,7 +56,7 @@ def causal_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, scale: floa
     The rule of `prefers_plain` holds for causal attention, too, although the fused kernel skips half of the scores.
     """
     if not prefers_plain(q_BHTD):
-        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
+        return fused(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
     scores_BHTT = (q_BHTD * scale) @ k_BHTD.mT
     tokens = scores_BHTT.shape[-1]
     later = torch.full((tokens, tokens), -math.inf, dtype=scores_BHTT.dtype, device=scores_BHTT.device).triu_(1)

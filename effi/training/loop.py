@@ -124,10 +124,11 @@ class Loop:
         with using(*training.kernels):
             self.optimizer = optimizers.make(network, model, training)
         self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
-        self.forward = torch.compile(self.shared) if training.compile else self.shared
+        mode = "reduce-overhead" if training.compile == "graphs" else None
+        self.forward = torch.compile(self.shared, mode=mode) if training.compile else self.shared
         self.headless = Headless.of(self.shared) if isinstance(objective, LanguageModelling) else None
         if self.headless is not None and training.compile:
-            self.headless.compile()
+            self.headless.compile(mode=mode)
         auto = training.precision == "auto" and self.ranks.told(lambda: bf16_pays(self.device.type))
         self.bf16 = training.precision == "bf16" or auto
         self.flops: dict[tuple[str, int, torch.Size], int] = {}

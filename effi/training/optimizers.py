@@ -22,15 +22,20 @@ Member = tuple[str, nn.Parameter, int]
 def make(network: Network, model: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The optimiser of a network of `model`s; every group holds its share `scale` of the scheduled rate.
 
-    ParameterError for a group that fits no parameter, and for Muon over several models.
+    ParameterError for a group that fits no parameter, for Muon over several models, and for the kernel "adamw" with
+    another optimiser.
     """
+    if "adamw" in training.kernels and training.optimizer != "adamw":
+        raise ParameterError(
+            f'training kernels: "adamw" makes the step of optimizer="adamw", not of {training.optimizer!r}; '
+            "take the one or leave out the other"
+        )
     members, roles = list(network.trainable()), _roles(model)
     groups = _groups(members, roles, training)
     if training.optimizer == "sgd":
         momentum = 0.9 if training.momentum is None else training.momentum
         # Torch's fused SGD knows no weights that lie in parts on several processes.
-        whole = not any(hasattr(parameter, "to_local") for _, parameter, _ in members)
-        return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=whole)
+        return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=_whole(members))
     adam: dict[str, Any] = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
     if training.optimizer == "muon":
         if not isinstance(network, Single):
@@ -44,7 +49,13 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
 
 def _by_kernel(members: Sequence[Member]) -> bool:
     parameters = [parameter for _, parameter, _ in members]
-    return bool(parameters) and takes("adamw", parameters[0].device, sum(p.numel() for p in parameters))
+    fits = bool(parameters) and _whole(members)
+    return fits and takes("adamw", parameters[0].device, sum(p.numel() for p in parameters))
+
+
+def _whole(members: Sequence[Member]) -> bool:
+    """Whether no weight lies in parts on several processes."""
+    return not any(hasattr(parameter, "to_local") for _, parameter, _ in members)
 
 
 def _groups(members: Sequence[Member], roles: Mapping[str, str], training: Training) -> list[dict[str, Any]]:

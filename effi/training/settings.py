@@ -45,7 +45,9 @@ class Training:
     steps; `floor` the share of `lr` at which a schedule ends. Weight decay touches matrices only; the first of
     `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
     `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
-    `kernels` names those of `effi.kernels` that steps and evaluations take where they can.
+    `compile` is by torch.compile; with "graphs" a GPU replays the forward and the backward pass as CUDA graphs, for
+    small models, whose steps are mostly launches. `kernels` names those of `effi.kernels` that steps and evaluations
+    take where they can.
     """
 
     epochs: int | None = None
@@ -58,7 +60,7 @@ class Training:
     clip: float | None = None
     augment: tuple[Augmentation, ...] = ()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    compile: bool = False
+    compile: bool | Literal["graphs"] = False
     steps: int | None = None
     eval_every: str = "1 epoch"
     accumulate: int = 1
@@ -81,6 +83,13 @@ class Training:
         if self.parallel not in (None, *get_args(Parallel)):
             raise ParameterError(
                 f"unknown parallel {self.parallel!r} of a training; use {', '.join(get_args(Parallel))} or None"
+            )
+        if self.compile not in (False, True, "graphs"):
+            raise ParameterError(f'unknown compile {self.compile!r} of a training; use False, True or "graphs"')
+        if self.compile == "graphs" and self.accumulate > 1:
+            raise ParameterError(
+                'training compile="graphs" writes gradients to one place, where parts of a batch cannot add up; leave '
+                "accumulate at 1"
             )
         if (self.epochs is None) == (self.steps is None):
             raise ParameterError(f"training wants epochs or steps, not {'both' if self.steps else 'neither'}")

@@ -24,6 +24,9 @@ def test_every_way_finds_the_same_mask() -> None:
         "torch.nn.utils.prune": torch.stack([holder.weight_mask for holder in tickets.by_torch_prune(weights)]).bool(),
         "torch.topk": tickets.by_topk(weights).view(ours.shape),
         "numpy.partition": torch.stack(list(tickets.by_partition(weights).values())),
+        "effi, kernel": torch.stack(list(tickets.by_kernel(weights).values())),
+        "torch.sort": tickets.by_sort(weights).view(ours.shape),
+        "torch.kthvalue": tickets.by_kthvalue(weights).view(ours.shape),
     }
     assert {"effi", *others} == set(tickets.WAYS)
     assert ours.logical_not().sum() == 600

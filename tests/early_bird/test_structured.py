@@ -36,6 +36,21 @@ def test_golden_counts_of_bert():
     assert len(set(neurons)) > 1
 
 
+@pytest.mark.parametrize(("multiple", "expected"), [(1, [5, 3]), (4, [4, 4]), (8, [8, 8]), (64, [10, 10])])
+def test_neurons_of_a_layer_are_the_nearest_multiple_and_its_largest(multiple, expected):
+    layers = {f"{i}.neurons": torch.arange(10.0).roll(i) + 1.5 * (1 - i) for i in range(2)}
+    kept = draw(layers, neurons=0.6, multiple=multiple)
+    assert [len(found) for found in kept.values()] == expected
+    for axis, found in kept.items():
+        assert found == sorted(layers[axis].argsort(descending=True)[: len(found)].tolist())
+
+
+def test_multiples_are_of_neurons_and_not_of_heads():
+    heads = {"a.heads": torch.arange(12.0), "a.neurons": torch.arange(100.0)}
+    kept = draw(heads, multiple=64)
+    assert [len(found) for found in kept.values()] == [8, 64]
+
+
 def test_golden_draw_step():
     assert draw_step(1000) == 200
     model = vit()

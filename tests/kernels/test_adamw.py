@@ -117,11 +117,27 @@ def test_a_training_asks_for_it_by_name(monkeypatch):
     monkeypatch.setattr(optimizers, "takes", lambda name, device, size: name == "adamw" and size == 323)
     made = optimizers.make(Single(model), model, asked)
     assert type(made) is MaskedAdamW and [group["scale"] for group in made.param_groups] == [1.0, 1.0]
-    other = optimizers.make(Single(model), model, Training(steps=1, optimizer="adam", kernels=("adamw",)))
-    assert type(other) is torch.optim.Adam
+    for name in ("adam", "sgd"):
+        with pytest.raises(ParameterError, match=f'"adamw" makes the step of optimizer="adamw", not of .{name}.;'):
+            optimizers.make(Single(model), model, Training(steps=1, optimizer=name, kernels=("adamw",)))
     assert Training(steps=1).kernels == ()
     with pytest.raises(ParameterError, match="there is no kernel 'adam'; did you mean 'adamw'"):
         Training(steps=1, kernels=("adam",))
+
+
+@pytest.mark.parametrize("option", ["amsgrad", "maximize", "capturable", "differentiable"])
+def test_what_its_step_does_not_do_is_refused(option):
+    with pytest.raises(ParameterError, match=f"has no {option}; take torch.optim.AdamW"):
+        MaskedAdamW(net().parameters(), **{option: True})
+
+
+def test_weights_in_parts_are_left_to_torch(monkeypatch):
+    model = net()
+    monkeypatch.setattr(optimizers, "takes", lambda name, device, size: True)
+    for parameter in model.parameters():
+        parameter.to_local = None  # what a weight of fsdp has
+    made = optimizers.make(Single(model), model, Training(steps=1, optimizer="adamw", kernels=("adamw",)))
+    assert type(made) is torch.optim.AdamW
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")

@@ -33,6 +33,12 @@ def test_what_is_asked_for_computes_on_a_gpu_and_no_longer_than_asked(hopper):
     assert not takes("adamw", GPU, 1)
 
 
+def test_another_gpu_than_the_current_one_is_left_to_torch(hopper, monkeypatch):
+    monkeypatch.setattr(dispatch, "_current", lambda: 1)
+    with using("adamw"):
+        assert [takes("adamw", torch.device("cuda", index), 1) for index in (0, 1)] == [False, True]
+
+
 def test_wishes_end_with_an_error(hopper):
     with pytest.raises(ZeroDivisionError), using("adamw"):
         raise ZeroDivisionError

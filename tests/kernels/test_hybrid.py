@@ -257,7 +257,7 @@ def test_a_model_takes_the_kernel_where_the_rule_says_so(monkeypatch):
     asked, rule = [], {"on": False}
     monkeypatch.setattr(plain, "takes", lambda *given: asked.append(given) or rule["on"])
     monkeypatch.setattr(hybrid, "_flex", stand_in)
-    *inputs, slope = drawn(50)
+    *inputs, slope = drawn(50, width=hybrid.NARROWEST)
     for pattern in (*(Pattern(kind, 8) for kind in KINDS), HeadSplit(8)):
         outs = []
         for rule["on"] in (False, True):
@@ -266,6 +266,9 @@ def test_a_model_takes_the_kernel_where_the_rule_says_so(monkeypatch):
         for one, other in zip(*outs, strict=True):
             assert torch.allclose(one, other, atol=1e-4)
     assert set(asked) == {("attention", CPU, 50)}
+    asked.clear()
+    HybridAttention(Pattern("fixed", 8))(*drawn(50, width=hybrid.NARROWEST - 1)[:3], SCALE)
+    assert not asked, "FlexAttention takes no heads as narrow as these"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: FlexAttention has no backward pass on a CPU")

@@ -20,13 +20,12 @@ from tests.chromium import chromium
 from tests.lab.reader import Reader, drawn, reading
 from tests.lab.server import Server, serving
 
-QUICKEST = "minimal"
 SMALL = f"notebooks/9_{PAPER}.ipynb"
-# 48 steps an arm: long enough to be met in the middle, with a checkpoint every quarter of a second.
-REST = "rest_s: float = 0.0", "rest_s: float = 0.04"
+# 48 steps an arm: long enough to be met in the middle on a busy machine, a checkpoint every quarter of a second.
+REST = "rest_s: float = 0.0", "rest_s: float = 0.12"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-each = [pytest.param(one, id=one.paper, marks=[] if one.paper == QUICKEST else pytest.mark.lab) for one in notebooks()]
+each = [pytest.param(one, id=one.paper, marks=pytest.mark.lab) for one in notebooks()]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch.nn.functional import layer_norm
 
 from effi.errors import ParameterError
 from effi.minimal import Attention, Variant, copy_merged, diagnose, merged_model, score_matrix, stack, start
+from effi.models.attention import attend
 from effi.models.vit import ViT
 
 FORMS = list(itertools.product(["separate", "collapsed", "tied", "mirrored", "gram"], [1, 4]))
@@ -168,6 +169,18 @@ def test_forward_is_weights_times_values(query_key, heads, value_output):
     mixed = attention.weights(x) @ value
     joined = mixed.mean(1) if value_output == "averaged" else mixed.transpose(1, 2).flatten(2)
     assert (attention.out(joined) - attention(x)).abs().max() <= 1e-10
+
+
+def test_heads_that_read_the_same_tokens_are_queries_of_one(monkeypatch):
+    x, seen = tokens(), []
+    attention = Attention(12, 4, query_key="collapsed", value_output="averaged")
+    monkeypatch.setattr(
+        "effi.minimal.attention.attend", lambda q, k, v, scale: seen.append((q, k, v)) or attend(q, k, v, scale)
+    )
+    attention(x)
+    (query, key, value), (batch, count) = seen[0], x.shape[:2]
+    assert query.shape == (batch, 1, 4 * count, 12)
+    assert key.data_ptr() == value.data_ptr() == x.data_ptr() and key.shape == (batch, 1, count, 12)
 
 
 def test_symmetric_shorthand_names_the_symmetric_form():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from effi import models
 from effi.cost import count_flops
 from effi.errors import ParameterError
 from effi.models.attention import (
@@ -193,3 +197,22 @@ def test_flops_by_hand():
         "mix": 2 * 64 * 64 * 128,
         "out": 2 * 64 * 128 * 128,
     }
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_cudnn_comes_first_where_it_is_asked_for(monkeypatch, taken):
+    asked, orders = [], []
+    monkeypatch.setattr(models.attention, "takes", lambda name, device, size: asked.append((name, size)) or taken)
+
+    @contextmanager
+    def ordered(backends, set_priority):
+        orders.append((backends[0], set_priority))
+        with sdpa_kernel(backends, set_priority=set_priority):
+            yield
+
+    monkeypatch.setattr(models.attention, "sdpa_kernel", ordered)
+    q, k, v = (torch.randn(2, 2, 100, 32) for _ in range(3))
+    out = attend(q, k, v, 0.5)
+    with plain_attention():
+        assert torch.allclose(attend(q, k, v, 0.5), out, atol=1e-5)
+    assert orders == [(SDPBackend.CUDNN_ATTENTION, True)] * taken and asked == [("cudnn", 100)]

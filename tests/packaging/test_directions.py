@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -20,6 +21,7 @@ BEHIND = "own_loop records claims report workbook advice bench cli"
 AT_MOST = 19
 
 
+@cache
 def papers() -> set[str]:
     """Rooms of papers; between themselves they share nothing."""
     return {notebook.paper for notebook in notebooks()}

@@ -65,6 +65,34 @@ def test_steps_equal_a_loop_written_by_hand(data):
         assert difference.abs().max() <= 1e-4, name
 
 
+@pytest.mark.parametrize(("compile", "mode"), [(True, None), ("graphs", "reduce-overhead")])
+def test_a_compiled_training_is_the_same_one(data, monkeypatch, compile, mode):
+    """Backend "eager" traces as the default one does, and spares the C++ compiler; no CPU has CUDA graphs."""
+    asked, whole = [], torch.compile
+
+    def traced(model, mode=None):
+        asked.append(mode)
+        return whole(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    _, plain = trained(data)
+    _, compiled = trained(data, replace(TRAINING, compile=compile))
+    assert asked == [mode]
+    assert compiled.curves["train_loss"] == pytest.approx(plain.curves["train_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"compile": "graph"}, 'unknown compile .graph. of a training; use False, True or "graphs"'),
+        ({"compile": "graphs", "accumulate": 2}, "parts of a batch cannot add up; leave accumulate at 1"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(options, said):
+    with pytest.raises(ParameterError, match=said):
+        replace(TRAINING, **options)
+
+
 def test_two_fits_give_the_same_bits(data):
     settings = replace(TRAINING, augment=("flip", "crop"), clip=1.0)
     torch.manual_seed(1)
