@@ -74,12 +74,17 @@ def run(
     papers: Annotated[list[str] | None, typer.Argument(help="Papers to run; all of them when none is named.")] = None,
     scale: Scale = "cpu",
     jobs: Annotated[int, typer.Option(help="Notebooks to run at once.")] = 1,
-    processes: Annotated[int, typer.Option(help="Processes, or GPUs, that make each training by torchrun.")] = 1,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Processes, or GPUs, that make each training by torchrun; a `training` of yours then says parallel."
+        ),
+    ] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
     results_dir: Results = "results",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
     workers: Annotated[
-        str, typer.Option(help="local, dask://HOST:PORT, slurm or slurm:N; with --dry-run how many.")
+        str, typer.Option(help="local, dask://HOST:PORT, slurm or slurm:N; with --dry-run a number will do.")
     ] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
@@ -97,7 +102,7 @@ def run(
     quiet = quiet or not together.is_first()
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
-        count = int(workers) if workers.isdecimal() and int(workers) else 1
+        count = _count(workers)
         for notebook in workbook.find(papers or ()):
             screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given), count)
         return
@@ -232,7 +237,10 @@ def grow(
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help="One benchmark; all of them if not given.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="scale, ligo, gpu or another; a name that is none is answered with all. Without: each."),
+    ] = None,
     results_dir: Results = "results",
     stored: Annotated[bool, typer.Option("--stored", help="Time nothing; show the newest rows.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Only cases that are not timed here yet.")] = False,
@@ -295,6 +303,17 @@ def doctor(results_dir: Results = "results") -> None:
     rows = [(each.thing, Text(each.state, screen.FINDINGS[each.state]), each.found, each.mend) for each in findings]
     screen.table(("", "state", "found", "mend"), rows)
     raise typer.Exit(int(any(finding.state == "mend" for finding in findings)))
+
+
+def _count(workers: str) -> int:
+    """How many workers a plan is made for: N of "N" and of "slurm:N", else one; errors as of `cluster.check`."""
+    from effi.records import cluster
+
+    number = workers.removeprefix("slurm:")
+    if number.isdecimal() and int(number):
+        return int(number)
+    cluster.check(workers)
+    return 1
 
 
 def main() -> None:

@@ -165,11 +165,11 @@ class Attention(nn.Module):
 
     def _multi_query(self, x_BTN: Tensor) -> Tensor:
         """All heads read the tokens as keys and values: H T queries of one head, so that no head has a copy of X."""
-        (query_BTM,) = self._projected(x_BTN)
-        query_BHTN = split_heads(query_BTM, self.heads)
+        (stacked,) = self._projected(x_BTN)
+        query_B1QN = stacked.unflatten(-1, (self.heads, -1)).flatten(-3, -2).unsqueeze(-3)  # heads of a token in a row
         tokens_B1TN = x_BTN.unsqueeze(-3)
-        mixed = attend(query_BHTN.flatten(-3, -2).unsqueeze(-3), tokens_B1TN, tokens_B1TN, self.scale)
-        return mixed.squeeze(-3).unflatten(-2, (self.heads, -1)).mean(-3)
+        mixed = attend(query_B1QN, tokens_B1TN, tokens_B1TN, self.scale)
+        return mixed.squeeze(-3).unflatten(-2, (-1, self.heads)).mean(-2)
 
     def reset(self) -> None:
         """Draw the weights anew from torch's generator, in the manner of `init`.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ASKED = "EFFI_WORKERS"
 FOLDER = "EFFI_WORKER_DIR"
 LOCAL, SLURM = "local", "slurm"
-PATIENCE_S = 120  # for the first worker to come
+PATIENCE_S, QUEUE_S = 120, 86_400  # for the first worker to come, and where it is a job that waits in a queue
 MADE = "effi/artefacts"
 # A worker that has one arm at hand need not wait for the next.
 AHEAD = 2
@@ -98,6 +98,8 @@ class Cluster:
         self._deaths, self._met = Counter[tuple[str, ...]](), 0.0
         self._where, self._client, self._device = where, connect(where), device
         self._like, self._unlike, self._same = set[str](), dict[str, str](), _facts(device)
+        kind, _, count = where.partition(":")
+        self._jobs = int(count or 1) if kind == SLURM else 0
         self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
         self._parcel: Any = None
@@ -118,8 +120,8 @@ class Cluster:
         """Arms and their errors as they finish, their rows written; what a dead worker had goes to another."""
         self.waiting = list(arms)
         if self._where == SLURM:
-            jobs: Any = self._client.cluster
-            jobs.scale(len(arms))
+            self._jobs = len(arms)
+            self._start_jobs()
         try:
             self._offer(arms)
             yield from self._run()
@@ -193,12 +195,21 @@ class Cluster:
 
     def _wait_for_workers(self) -> None:
         """Until there is a worker like this process; ParameterError says what the others lack."""
-        end = time.monotonic() + PATIENCE_S
+        if self._meet():
+            return
+        self._start_jobs()
+        end = time.monotonic() + (QUEUE_S if self._jobs else PATIENCE_S)
         while not self._meet():
             if time.monotonic() > end or self._unlike:
                 told = "; ".join(f"{address}: {why}" for address, why in self._unlike.items()) or "none is there"
                 raise ParameterError(f"no worker is like this process ({told}); install the same version there")
             time.sleep(0.2)
+
+    def _start_jobs(self) -> None:
+        """As many jobs of Slurm as are wanted: those that have ended are not started anew by themselves."""
+        if self._jobs:
+            jobs: Any = self._client.cluster
+            jobs.scale(self._jobs)
 
     def _meet(self) -> set[str]:
         """Workers like this process, looked for once a second; those that are unlike it are passed over by name."""
@@ -270,28 +281,37 @@ def _keep(arm: Arm, rows: list[Record]) -> None:
 def connect(where: str) -> Client:
     """The client of a scheduler at an address, or of one started here whose workers are jobs of Slurm.
 
-    ParameterError where it does not answer, or no worker comes.
+    ParameterError where it does not answer, where no worker comes within two minutes, or no job within a day, and where
+    jobqueue.yaml lacks something.
     """
     distributed = _library("distributed")
     kind, _, rest = where.partition(":")
+    patience = QUEUE_S if kind == SLURM else PATIENCE_S
     try:
-        if kind == "slurm":
+        if kind == SLURM:
             client = distributed.Client(_slurm(int(rest or 1)))
         else:
             client = distributed.Client(f"tcp:{rest}", timeout=20)
     except OSError as error:
         raise ParameterError(f"no scheduler answers at {where} ({error}); start one with `dask scheduler`") from error
     try:
-        client.wait_for_workers(1, timeout=PATIENCE_S)
+        client.wait_for_workers(1, timeout=patience)
     except TimeoutError as error:
-        raise ParameterError(f"no worker came to {where} in {PATIENCE_S} s; start some with `dask worker`") from error
+        mend = "look for its jobs in `squeue`" if kind == SLURM else "start some with `dask worker`"
+        raise ParameterError(f"no worker came to {where} in {patience:,} s; {mend}") from error
     return client
 
 
 def _slurm(most: int) -> Any:
     """A scheduler here and workers as jobs, by what jobqueue.yaml says of queue, cores and memory."""
     dask_jobqueue = _library("dask_jobqueue")
-    cluster = dask_jobqueue.SLURMCluster(worker_extra_args=["--nthreads", "1"])
+    try:
+        cluster = dask_jobqueue.SLURMCluster(worker_extra_args=["--nthreads", "1"])
+    except ValueError as error:
+        raise ParameterError(
+            "~/.config/dask/jobqueue.yaml does not say what a job of Slurm is given: write cores: 1, memory: 16GB and "
+            f"your queue under jobqueue and slurm ({str(error).splitlines()[0]})"
+        ) from error
     cluster.scale(most)
     return cluster
 

@@ -140,7 +140,7 @@ class Run:
         _at_least_one("jobs", jobs)
         _at_least_one("together", together)
         if world().size > 1:
-            jobs = 1
+            jobs = together = 1
         groups, stale = self._groups(function, arms, seeds, together)
         if self.dry_run:
             self._rehearse(function, groups)

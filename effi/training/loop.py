@@ -227,10 +227,11 @@ class Loop:
             checkpoint.save(snapshot(self))
 
     def rehearse(self) -> None:
-        """Warm up with one step, then measure one."""
+        """Warm up, then measure one step; a first call compiles, and of CUDA graphs a second one records."""
         index_RB = self.batch()
         ledger, self.ledger = self.ledger, Ledger(str(self.device))
-        self.update(index_RB)
+        for _ in range(2 if self.training.compile == "graphs" else 1):
+            self.update(index_RB)
         self.ledger = ledger
         with self.ledger.phase("train"):
             self.update(index_RB)
@@ -267,7 +268,7 @@ class Loop:
         return self.data.prepare(drawn[:, rows])
 
     def update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimiser step; this process's sums of losses, hits and labels (R,) stay on the device: nothing waits."""
+        """One optimiser step; this process's sums of losses, hits and labels (R,) stay on the device, unread."""
         with using(*self.training.kernels):
             return self._update(index_RB)
 

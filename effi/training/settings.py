@@ -86,10 +86,10 @@ class Training:
             )
         if self.compile not in (False, True, "graphs"):
             raise ParameterError(f'unknown compile {self.compile!r} of a training; use False, True or "graphs"')
-        if self.compile == "graphs" and self.accumulate > 1:
+        if self.compile == "graphs" and (self.accumulate > 1 or self.parallel == "fsdp"):
             raise ParameterError(
-                'training compile="graphs" writes gradients to one place, where parts of a batch cannot add up; leave '
-                "accumulate at 1"
+                'training compile="graphs" wants weights and gradients that stay in place: leave accumulate at 1, '
+                'and parallel at None or "ddp"'
             )
         if (self.epochs is None) == (self.steps is None):
             raise ParameterError(f"training wants epochs or steps, not {'both' if self.steps else 'neither'}")

@@ -151,6 +151,10 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
     assert dense == ["dense", "12,000", "3", "MFLOP", "2", "MB", "1", "h", "18", "min"]
     half = next(line for line in said.out.splitlines() if line.strip().startswith("half"))
     assert half.count("not available") == 2 and "30 min 00 s" in half
+    for workers in ("2", "slurm:2"):
+        said = effi("run", "made_up", "--dry-run", "--scale", "paper", "--workers", workers)
+        assert "1 h 18 min on 2 workers at the pace measured here" in said.out
+    assert "is no place" in effi("run", "made_up", "--dry-run", "--workers", "many").err
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def test_heads_that_read_the_same_tokens_are_queries_of_one(monkeypatch):
     (query, key, value), (batch, count) = seen[0], x.shape[:2]
     assert query.shape == (batch, 1, 4 * count, 12)
     assert key.data_ptr() == value.data_ptr() == x.data_ptr() and key.shape == (batch, 1, count, 12)
+    assert query._base is not None, "no copy of the queries either"
 
 
 def test_symmetric_shorthand_names_the_symmetric_form():

@@ -285,11 +285,26 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
         run.each(train, {"one": 1}, [0])
         (found,) = records(run.path)
         assert found["metrics"]["pid"] != os.getpid()
+        os.kill(int(found["metrics"]["pid"]), signal.SIGKILL)  # as at the end of its time
+        run.each(train, {"two": 2}, [0])
+        assert [each["status"] for each in records(run.path)] == ["done", "done"]
     finally:
         client = cluster.connect("slurm")
         client.cluster.close()
         client.close()
         cluster.connect.cache_clear()
+
+
+def test_a_configuration_of_slurm_that_lacks_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CORES", "MEMORY"):
+        monkeypatch.delenv(f"DASK_JOBQUEUE__SLURM__{name}", raising=False)
+    import dask
+
+    with (
+        dask.config.set({"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}),
+        pytest.raises(ParameterError, match=r"jobqueue.yaml does not say what a job of Slurm is given: write cores"),
+    ):
+        cluster.connect("slurm:2")
 
 
 @contextmanager

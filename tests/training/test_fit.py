@@ -85,7 +85,8 @@ def test_a_compiled_training_is_the_same_one(data, monkeypatch, compile, mode):
     ("options", "said"),
     [
         ({"compile": "graph"}, 'unknown compile .graph. of a training; use False, True or "graphs"'),
-        ({"compile": "graphs", "accumulate": 2}, "parts of a batch cannot add up; leave accumulate at 1"),
+        ({"compile": "graphs", "accumulate": 2}, "gradients that stay in place: leave accumulate at 1"),
+        ({"compile": "graphs", "parallel": "fsdp"}, 'and parallel at None or "ddp"'),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(options, said):
