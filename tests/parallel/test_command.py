@@ -29,7 +29,7 @@ def train(arm):
     (history,) = fit(vit(), images(), arm.settings, seeds=arm.seeds, ledger=arm.ledger, checkpoint=arm.checkpoint)
     arm.record({"loss": history.curves["validation_loss"][-1]})
 
-run.each(train, {"one": Training(steps=6, batch_size=13, **training)}, [0, 1], jobs=2)
+run.each(train, {"one": Training(steps=6, batch_size=13, **training)}, [0, 1], jobs=2, together=2)
 """
 AFTER = """
 Path(results_dir, f"after-{os.environ['RANK']}").touch()
