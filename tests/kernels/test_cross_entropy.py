@@ -209,3 +209,16 @@ def test_a_head_that_leaves_weights_out_keeps_its_own_product():
 def test_a_kernel_that_nobody_has_is_refused_before_the_training():
     with pytest.raises(ParameterError, match="there is no kernel 'entropy'"):
         Training(steps=1, kernels=("entropy",))
+
+
+def test_the_gradient_of_a_narrow_matrix_is_summed_in_full(monkeypatch):
+    """Of 256 pieces; added up in bfloat16 it would be off by more than one per cent."""
+    monkeypatch.setattr(chunked, "TOKENS", 4)
+    hidden, matrix, labels = drawn(1024, dtype=torch.float32)
+    narrow = [value.detach().bfloat16().requires_grad_() for value in (hidden, matrix)]
+    exact = [value.detach().double().requires_grad_() for value in narrow]
+    for inputs in (narrow, exact):
+        cross_entropy(*inputs, labels)[0].sum().backward()
+    ours, right = narrow[1].grad, exact[1].grad
+    assert ours.dtype == torch.bfloat16
+    assert (ours.double() - right).norm() < 0.004 * right.norm()
