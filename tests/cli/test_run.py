@@ -141,8 +141,8 @@ def test_arms_that_failed_are_named_with_the_file_of_their_record(
 
 def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.3},
-        {"arm": "half", "steps": None, "flops": 0, "peak_bytes": None, "hours": 0.5},
+        {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.3, "trainings": 1},
+        {"arm": "half", "steps": None, "flops": 0, "peak_bytes": None, "hours": 0.5, "trainings": 1},
     ]
     monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given: rows if scale == "paper" else [])
     said = effi("run", "made_up", "--dry-run", "--scale", "paper")
@@ -153,7 +153,7 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
     assert half.count("not available") == 2 and "30 min 00 s" in half
     for workers in ("2", "slurm:2"):
         said = effi("run", "made_up", "--dry-run", "--scale", "paper", "--workers", workers)
-        assert "1 h 18 min on 2 workers at the pace measured here" in said.out
+        assert "1 h 18 min on 2 workers at the pace measured here" in " ".join(said.out.split())
     assert "is no place" in effi("run", "made_up", "--dry-run", "--workers", "many").err
 
 
