@@ -10,9 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from effi.bench.gpts import tried
@@ -21,7 +19,7 @@ from effi.bench.sparsity import WINDOW, Attend, differentiated
 from effi.kernels import using
 from effi.mixed_sparsity.hybrid import HybridAttention
 from effi.mixed_sparsity.positions import Kind, Pattern
-from effi.models.attention import CUDNN_FIRST
+from effi.models.attention import fused
 
 KINDS: tuple[Kind, ...] = ("local", "merged", "fixed")
 SCATTERED: tuple[Kind, ...] = ("merged", "fixed")  # keys lie in every tile until our kernel gathers them
@@ -54,8 +52,8 @@ def patterns(
 
 def causal(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
     """Dense causal attention."""
-    with sdpa_kernel(CUDNN_FIRST, set_priority=True):
-        return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
+    with using("cudnn"):
+        return fused(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
 
 
 def ours(pattern: Pattern) -> Attend:

@@ -45,10 +45,8 @@ def selection(tensors: int = TENSORS, sides: tuple[int, int] = SIDES, device: st
         weights = noise(tensors, sides, device)
         return Competitor(partial(WAYS[way], weights), extra_bytes=measured(way, tensors, sides, device))
 
-    count, ways = (
-        tensors * sides[0] * sides[1],
-        [way for way in WAYS if way not in (GPU_ONLY, CPU_ONLY)[device != "cpu"]],
-    )
+    count, elsewhere = tensors * sides[0] * sides[1], GPU_ONLY if device == "cpu" else CPU_ONLY
+    ways = [way for way in WAYS if way not in elsewhere]
     return Case(f"magnitude, {count / 1e6:.0f} M in {tensors}", "effi", {way: partial(competitor, way) for way in ways})
 
 
@@ -68,9 +66,14 @@ def by_torch_prune(weights: Weights) -> nn.ModuleList:
     return holders
 
 
+def magnitudes(weights: Weights) -> Tensor:
+    """Those of all weights in one row."""
+    return torch.cat([weight.abs().view(-1) for weight in weights.values()])
+
+
 def by_topk(weights: Weights) -> Tensor:
     """The flat mask by torch.topk of all magnitudes."""
-    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    scores = magnitudes(weights)
     kept = torch.ones_like(scores, dtype=torch.bool)
     kept[scores.topk(int(SPARSITY * len(scores)), largest=False, sorted=False).indices] = False
     return kept
@@ -78,13 +81,13 @@ def by_topk(weights: Weights) -> Tensor:
 
 def by_sort(weights: Weights) -> Tensor:
     """The flat mask by torch.sort of all magnitudes."""
-    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    scores = magnitudes(weights)
     return scores > scores.sort().values[int(SPARSITY * len(scores)) - 1]
 
 
 def by_kthvalue(weights: Weights) -> Tensor:
     """The flat mask by torch.kthvalue of all magnitudes."""
-    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()])
+    scores = magnitudes(weights)
     return scores > scores.kthvalue(int(SPARSITY * len(scores))).values
 
 
@@ -96,7 +99,7 @@ def by_kernel(weights: Weights) -> masks.Mask:
 
 def by_partition(weights: Weights) -> dict[str, Tensor]:
     """The mask by numpy.partition of all magnitudes; ties are dropped together."""
-    scores = torch.cat([weight.abs().view(-1) for weight in weights.values()]).numpy()
+    scores = magnitudes(weights).numpy()
     rank = int(SPARSITY * len(scores)) - 1
     scores.partition(rank)
     return {name: weight.abs() > float(scores[rank]) for name, weight in weights.items()}
@@ -184,12 +187,11 @@ def trained(model: ViT, batch: int, way: str, precision: str = "fp32", device: s
     if way == "torch.nn.utils.prune":
         owners = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in weights]
         prune.global_unstructured(owners, pruning_method=prune.L1Unstructured, amount=SPARSITY)
-    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    if way == "effi, kernel":
-        optimizer = MaskedAdamW(model.parameters(), lr=1e-3)
+    kernel, parameters = way == "effi, kernel", model.parameters()
+    optimizer = MaskedAdamW(parameters, lr=1e-3) if kernel else torch.optim.AdamW(parameters, lr=1e-3, fused=True)
     if way.startswith("effi"):
         masks.hold(model, optimizer, masks.magnitude(weights, SPARSITY))
     step = one_step(model, optimizer, model.shape, batch, precision, device)
-    if way == "effi, kernel":
-        step = using("adamw")(step)
-    return Competitor(step, sum(parameter.numel() for parameter in model.parameters()))
+    return Competitor(
+        using("adamw")(step) if kernel else step, sum(parameter.numel() for parameter in model.parameters())
+    )

@@ -98,8 +98,7 @@ class Cluster:
         self._deaths, self._met = Counter[tuple[str, ...]](), 0.0
         self._where, self._client, self._device = where, connect(where), device
         self._like, self._unlike, self._same = set[str](), dict[str, str](), _facts(device)
-        kind, _, count = where.partition(":")
-        self._jobs = int(count or 1) if kind == SLURM else 0
+        self._jobs = _jobs(where)
         self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
         self._parcel: Any = None
@@ -285,21 +284,27 @@ def connect(where: str) -> Client:
     jobqueue.yaml lacks something.
     """
     distributed = _library("distributed")
-    kind, _, rest = where.partition(":")
-    patience = QUEUE_S if kind == SLURM else PATIENCE_S
+    jobs = _jobs(where)
+    patience = QUEUE_S if jobs else PATIENCE_S
     try:
-        if kind == SLURM:
-            client = distributed.Client(_slurm(int(rest or 1)))
+        if jobs:
+            client = distributed.Client(_slurm(jobs))
         else:
-            client = distributed.Client(f"tcp:{rest}", timeout=20)
+            client = distributed.Client(where.replace("dask:", "tcp:", 1), timeout=20)
     except OSError as error:
         raise ParameterError(f"no scheduler answers at {where} ({error}); start one with `dask scheduler`") from error
     try:
         client.wait_for_workers(1, timeout=patience)
     except TimeoutError as error:
-        mend = "look for its jobs in `squeue`" if kind == SLURM else "start some with `dask worker`"
+        mend = "look for its jobs in `squeue`" if jobs else "start some with `dask worker`"
         raise ParameterError(f"no worker came to {where} in {patience:,} s; {mend}") from error
     return client
+
+
+def _jobs(where: str) -> int:
+    """How many jobs of Slurm a place stands for at first, 0 for a scheduler that runs already."""
+    kind, _, count = where.partition(":")
+    return int(count or 1) if kind == SLURM else 0
 
 
 def _slurm(most: int) -> Any:
