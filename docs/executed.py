@@ -1,4 +1,4 @@
-"""An executed notebook as a page: pictures get words, code that draws is folded, the title names the scale."""
+"""An executed notebook as a page: pictures get words, code that is long or draws is folded, the title says the scale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 PICTURE = "image/png"
 # Where alternative texts wait for `rendering`: in the notebook's own metadata, as digest of the picture -> words.
 ALT = "alternative_texts"
+LONG = 10  # lines of code that are folded whatever they do
 
 
 def prepared(path: Path, heading: tuple[str, str]) -> str:
@@ -22,7 +23,7 @@ def prepared(path: Path, heading: tuple[str, str]) -> str:
     notebook.metadata[ALT] = alternative_texts(notebook, names(path.parent / "figures"))
     _head(notebook, *heading)
     for cell in notebook.cells:
-        if _is_drawn(cell):
+        if _is_drawn(cell) or len(cell.source.splitlines()) > LONG:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
     return nbformat.writes(notebook)
 

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from importlib import import_module
@@ -99,7 +99,8 @@ class Cluster:
         self._where, self._client, self._device = where, connect(where), device
         self._like, self._unlike, self._same = set[str](), dict[str, str](), _facts(device)
         self._jobs = _jobs(where)
-        self._wait_for_workers()
+        with _scheduler_there():
+            self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
         self._parcel: Any = None
         self._ours = set[str]()
@@ -121,13 +122,9 @@ class Cluster:
         if self._where == SLURM:
             self._jobs = len(arms)
             self._start_jobs()
-        try:
+        with _scheduler_there():
             self._offer(arms)
             yield from self._run()
-        except OSError as error:
-            connect.cache_clear()
-            why = str(error).partition("\n")[0]
-            raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 
     def _run(self) -> Iterator[tuple[Arm, Future[Any]]]:
         while self.waiting or self.running:
@@ -178,9 +175,13 @@ class Cluster:
 
         with suppress(TimeoutError, CancelledError), self._client.as_current():
             wait(list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
+        self._connected()
+        return [future for future in self.running if future.done()]
+
+    def _connected(self) -> None:
+        """OSError where the scheduler is lost; a client that looks for it again answers with nothing."""
         if self._client.status != "running":
             raise OSError("it closed the connection")
-        return [future for future in self.running if future.done()]
 
     def _given_back(self, arm: Arm) -> Iterator[tuple[Arm, Future[Any]]]:
         """Nothing, as another worker is to take the arm; what broke it after several died."""
@@ -215,7 +216,9 @@ class Cluster:
         if self._like and time.monotonic() < self._met + 1:
             return self._like
         self._met = time.monotonic()
-        there = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        self._connected()
+        there = set(self._client.scheduler_info(n_workers=-1).get("workers", ()))
+        self._connected()
         self._like &= there
         if new := sorted(there - self._like - self._unlike.keys()):
             answers = self._client.run(_facts, self._device, workers=new, on_error="return")
@@ -263,6 +266,17 @@ class Cluster:
             if not (folder / name).exists():
                 put(folder / name, self._client.get_dataset(f"{MADE}/{name}").result())
             self._ours.add(name)
+
+
+@contextmanager
+def _scheduler_there() -> Iterator[None]:
+    """RecordError in the place of the OSError of a scheduler that is lost, and no further use of its client."""
+    try:
+        yield
+    except OSError as error:
+        connect.cache_clear()
+        why = str(error).partition("\n")[0]
+        raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 
 
 def _keep(arm: Arm, rows: list[Record]) -> None:

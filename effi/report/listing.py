@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Listing:
-    """Python source, coloured where Markdown is shown."""
+    """Python source; where Markdown is shown it is coloured, and opens from a line that says how long it is."""
 
     text: str
 
@@ -19,7 +19,8 @@ class Listing:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return f"```python\n{self.text}\n```"
+        line = f"Source, {len(self.text.splitlines())} lines"
+        return f"<details><summary>{line}</summary>\n\n```python\n{self.text}\n```\n\n</details>"
 
 
 def source(*functions: Callable[..., Any]) -> Listing:

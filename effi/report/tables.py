@@ -20,6 +20,9 @@ MARKS: dict[Here, str] = {"for": "✓", "against": "✗", "open": "○", "not ru
 TEXT_WIDTH = 160
 LEAST_WIDTH = 16
 LONG, BEGINNING = 90, 50  # characters of a cell that may be folded, and those that stay in sight
+MOST = 16  # rows of a table that does not scroll in itself
+# Column names that stay in sight: on the ground of JupyterLab, of the site, or of any other page.
+HELD = "position:sticky;top:0;background:var(--jp-layout-color0,var(--color-background-primary,Canvas));"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Table:
     """Rows of text under columns; notes stand below. Without columns it is a sentence or two.
 
     `sheet` is what a machine gets in the place of columns and rows, its first row the columns. In HTML a table that is
-    `folded` opens from its title, and a long cell of a column among `folds` from its first line, or first words.
+    `folded` opens from its title, a long cell of a column among `folds` from its first line, or first words, and one of
+    more than MOST rows scrolls in itself.
     """
 
     title: str
@@ -58,13 +62,16 @@ class Table:
 
     def html(self) -> str:
         """Table whose verdicts are coloured beside their word."""
-        head = "".join(f'<th style="text-align:left">{html.escape(column)}</th>' for column in self.columns)
+        long, lines = len(self.rows) > MOST, f"<b>{html.escape(self.title)}</b>: {len(self.rows)} lines"
+        style = f"{HELD if long else ''}text-align:left"
+        head = "".join(f'<th style="{style}">{html.escape(column)}</th>' for column in self.columns)
         body = "".join(f"<tr>{self._html_row(row)}</tr>\n" for row in self.rows)
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
-        title = f"<b>{html.escape(self.title)}</b>"
+        title = lines if long else f"<b>{html.escape(self.title)}</b>"
         caption = "" if self.folded else f"<caption>{title}</caption>"
-        table = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}"
-        return _folded(f"{title}: {len(self.rows)} lines", table) if self.folded else table
+        table = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
+        table = f"{_scrolled(table) if long else table}\n{notes}"
+        return _folded(lines, table) if self.folded else table
 
     def _html_row(self, row: Sequence[str]) -> str:
         return "".join(_html_cell(cell, column in self.folds) for cell, column in zip(row, self.columns, strict=True))
@@ -129,6 +136,11 @@ def _shortened(cell: str) -> str:
         words = textwrap.wrap(cell, BEGINNING)[0]
         first, rest = f"{words} …", cell[len(words) :].lstrip()
     return _folded(html.escape(first), html.escape(rest))
+
+
+def _scrolled(content: str) -> str:
+    """HTML that is no higher than some 16 lines and scrolls in itself, by the keyboard, too."""
+    return f'<div tabindex="0" style="max-height:26em;overflow:auto">{content}</div>'
 
 
 def _folded(line: str, content: str) -> str:

@@ -117,6 +117,14 @@ def test_one_heading_says_what_the_notebook_asks(notebook: Notebook) -> None:
 
 
 @every
+def test_the_machinery_opens_from_its_heading_in_jupyterlab(notebook: Notebook) -> None:
+    headings = {
+        source(cell).splitlines()[0]: cell["metadata"] for cell in cells(notebook.path) if source(cell)[:3] == "## "
+    }
+    assert [name for name, how in headings.items() if how.get("jp-MarkdownHeadingCollapsed")] == ["## Build and check"]
+
+
+@every
 def test_code_follows_text(notebook: Notebook) -> None:
     kinds = [cell["cell_type"] for cell in cells(notebook.path)]
     assert kinds[0] == "markdown" and kinds.count("markdown") >= 10

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,6 +240,20 @@ def test_a_scheduler_that_dies_loses_nothing_finished(tmp_path: Path, monkeypatc
     monkeypatch.delenv(cluster.ASKED)
     run.each(train, {"early": 1, "last": 2}, [0], jobs=1)
     assert [row["arm"] for row in records(run.path) if row["status"] == "done"] == ["early", "last"]
+
+
+@pytest.mark.parametrize("when", ["before", "while it is asked"])
+def test_a_client_that_looks_for_its_scheduler_anew_is_no_scheduler(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SimpleNamespace(status="connecting" if when == "before" else "running")
+
+    def asked(n_workers: int) -> dict[str, object]:
+        client.status = "closed"
+        return {}
+
+    client.scheduler_info = asked
+    monkeypatch.setattr(cluster, "connect", cache(lambda where: client))
+    with pytest.raises(RecordError, match=r"the scheduler is gone \(it closed the connection\); run again"):
+        cluster.Cluster("dask:127.0.0.1:1", print, print, "cpu")
 
 
 def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:

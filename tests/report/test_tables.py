@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from effi.report import Table, save_tables
-from effi.report.tables import BEGINNING, COLOURS, MARKS, TEXT_WIDTH
+from effi.report.tables import BEGINNING, COLOURS, HELD, MARKS, MOST, TEXT_WIDTH
 
 TABLE = Table(
     "Who won?",
@@ -60,6 +60,16 @@ def test_a_folded_table_opens_from_its_title_and_says_how_much_it_holds() -> Non
     page = replace(TABLE, folded=True).html()
     assert page.startswith("<details><summary><b>Who won?</b>: 4 lines</summary>\n<table>")
     assert page.count("Who won?") == 1 and page.endswith("<p>Three runs.</p>\n</details>")
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_long_table_scrolls_in_itself_under_its_column_names(folded: bool) -> None:
+    rows = tuple((str(i), "x") for i in range(MOST + 1))
+    page = replace(TABLE, rows=rows, folded=folded).html()
+    assert page.count("<b>Who won?</b>: 17 lines</") == 1 and page.count("max-height") == 1
+    assert page.count(HELD) == len(TABLE.columns) and page.index("</div>") < page.index("<p>Three runs.</p>")
+    short = replace(TABLE, rows=rows[1:], folded=folded).html()
+    assert "max-height" not in short and HELD not in short
 
 
 def test_long_cells_of_columns_that_fold_keep_their_first_words_in_sight_and_lose_none() -> None:

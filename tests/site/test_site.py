@@ -44,6 +44,7 @@ def small_notebook(folder: Path) -> Path:
         v4.new_markdown_cell("## Pictures\n\n**What does a FLOP buy?** Much."),
         v4.new_code_cell("draw()", outputs=[v4.new_output("display_data", each) for each in [*shown, table]]),
         v4.new_code_cell("print(1)", outputs=[v4.new_output("stream", text="1\n")]),
+        v4.new_code_cell("\n".join(["long = 1"] * 11), outputs=[v4.new_output("stream", text="1\n")]),
     ]
     path = folder / "9_small.ipynb"
     nbformat.write(v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
@@ -73,9 +74,9 @@ def test_pictures_have_words_and_size(tiny: Path) -> None:
     assert found == [(f"{question} loss flops.", "30", "20"), (f"{question} of this run.", "40", "10")]
 
 
-def test_code_that_draws_is_folded_and_code_that_prints_is_not(tiny: Path) -> None:
+def test_code_that_draws_or_is_long_is_folded_and_code_that_prints_is_not(tiny: Path) -> None:
     folded = re.findall(r"<details class=\"[^\"]*hide.*?</details>", (tiny / "index.html").read_text(), re.DOTALL)
-    assert len(folded) == 1 and "draw" in folded[0] and "print" not in folded[0]
+    assert len(folded) == 2 and "draw" in folded[0] and "long" in folded[1] and "print" not in "".join(folded)
 
 
 @pytest.mark.parametrize("text", ["[a link](nowhere.md)", "$\\nosuch{x}$"])
