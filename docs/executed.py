@@ -1,4 +1,4 @@
-"""An executed notebook as a page: pictures get words, code that is long or draws is folded, the title says the scale."""
+"""An executed notebook as a page: pictures get words, code that is long or draws is folded, the title has the scale."""
 
 from __future__ import annotations
 

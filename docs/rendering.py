@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,18 @@ def setup(app: Sphinx) -> dict[str, bool]:
 class Names(PythonDomain):
     """Objects of effi; a name that several rooms have, in an annotation that does not say whose, is no link."""
 
-    def find_obj(self, *asked: Any) -> list[tuple[str, ObjectEntry]]:
+    def find_obj(self, env: Any, *asked: Any) -> list[tuple[str, ObjectEntry]]:
         """What a reference may mean: one object, under all its names, or nothing."""
-        found = super().find_obj(*asked)
-        return found if sum(not entry.aliased for _, entry in found) == 1 else []
+        known = self._known.setdefault(len(self.objects), {})
+        if asked not in known:  # the same few hundred questions come thousands of times, each a walk through all names
+            found = super().find_obj(env, *asked)
+            known[asked] = found if sum(not entry.aliased for _, entry in found) == 1 else []
+        return known[asked]
+
+    @cached_property
+    def _known(self) -> dict[int, dict[tuple[Any, ...], list[tuple[str, ObjectEntry]]]]:
+        """Answers by how many objects there were."""
+        return {}
 
 
 def mathml(tex: str, *, display: str = "inline") -> str:
