@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -69,6 +70,13 @@ def test_conda_installs_the_lock() -> None:
     environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.12", "pip"] and pip == {"pip": ["-r requirements.lock"]}
+
+
+def test_mybinder_ends_with_the_step_that_conda_users_are_told() -> None:
+    script = paths.ROOT / "postBuild"
+    step = script.read_text().splitlines()[-1]
+    assert step == "pip install --no-deps -e ." and os.access(script, os.X_OK)
+    assert all(step in (paths.ROOT / name).read_text() for name in ("environment.yml", "README.md"))
 
 
 def test_the_installed_package_is_this_project() -> None:
