@@ -33,11 +33,10 @@ test: export OMP_NUM_THREADS = 1
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
 	$(BIN)/ruff check
-	$(BIN)/mypy
-	@$(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ \
+	@{ $(BIN)/mypy && $(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/; } \
 		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
 		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); tests=$$?; \
-		echo "the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \
+		echo "types, and the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \
 		wait $$beside; notebooks=$$?; cat $(VENV)/nbval.log; exit $$((tests + notebooks))
 
 gpu: $(STAMP) ## With a GPU: its tests, benchmarks and gpu scale, nine minutes a call; the next call goes on

@@ -15,7 +15,8 @@ from typing import Any
 
 from effi import paths
 from effi.errors import ParameterError
-from effi.records.identity import identity
+from effi.records.identity import digest, identity
+from effi.records.remembered import remembered
 
 HOME = paths.PACKAGE.parent
 
@@ -56,8 +57,11 @@ class Source:
 def source_hash(modules: Iterable[str] = (), root: Path = HOME) -> str:
     """SHA-256 (16 digits) of effi modules and all they import inside effi; without modules, of the whole package."""
     names = closure(modules, root) or _package(root)
-    files = {name: _file(name, root) for name in names}
-    return identity({name: significant(file.read_text("utf-8")) for name, file in files.items() if file})
+    texts = {name: file.read_text("utf-8") for name in names if (file := _file(name, root))}
+    return remembered(
+        digest([Path(__file__).read_text("utf-8"), texts]),
+        lambda: identity({name: significant(text) for name, text in texts.items()}),
+    )
 
 
 def closure(modules: Iterable[str], root: Path = HOME) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from effi.data import catalogue
+from effi.data import catalogue, docstrings
 from effi.records import canonical
 from effi.workbook import Notebook, notebooks
 from effi.workbook.notebook import cells, source, tagged
@@ -79,10 +79,19 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, (value != 0) if number else value
 
 
-@pytest.fixture(autouse=True)
-def stand_ins_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same data wherever this runs: those that every installation has."""
-    monkeypatch.setattr(catalogue, "_obtainable", lambda name: name in STAND_INS)
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins_only() -> Iterator[None]:
+    """The same data wherever this runs: those that every installation has, docstrings read once for all notebooks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "_obtainable", lambda name: name in STAND_INS)
+        patch.setattr(docstrings, "_docstrings", remembered(docstrings._docstrings))
+        yield
+
+
+def remembered(read: Callable[..., Any]) -> Callable[..., Any]:
+    """A reader that parses each library once; what was seen before it hangs on their order, which never changes."""
+    known: dict[str, Any] = {}
+    return lambda library, seen: known[library] if library in known else known.setdefault(library, read(library, seen))
 
 
 @pytest.mark.parametrize("notebook", notebooks(), ids=lambda notebook: notebook.paper)
