@@ -33,7 +33,7 @@ test: export OMP_NUM_THREADS = 1
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## The whole proof: lint, types, unit tests, then every notebook's stored outputs against a fresh run
 	$(BIN)/ruff check
-	@{ $(BIN)/mypy && $(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/; } \
+	@{ $(BIN)/mypy; types=$$?; $(BIN)/pytest $$($(BIN)/python -m tests.notebooks.outputs option) --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/ && exit $$types; } \
 		>$(VENV)/nbval.log 2>&1 & beside=$$!; \
 		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); tests=$$?; \
 		echo "types, and the notebooks' stored outputs, compared beside these tests (on another kind of CPU golden checks alone):"; \

@@ -1,11 +1,11 @@
-"""An executed notebook as a page: pictures get words, code that is long or draws is folded, the title has the scale."""
+"""An executed notebook as a page: pictures get words, machinery and code that draws fold, the title has the scale."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nbformat
@@ -14,7 +14,8 @@ from nbformat import NotebookNode
 PICTURE = "image/png"
 # Where alternative texts wait for `rendering`: in the notebook's own metadata, as digest of the picture -> words.
 ALT = "alternative_texts"
-LONG = 10  # lines of code that are folded whatever they do
+# What JupyterLab notes at a heading whose cells it shows only when asked.
+COLLAPSED = "jp-MarkdownHeadingCollapsed"
 
 
 def prepared(path: Path, heading: tuple[str, str]) -> str:
@@ -22,9 +23,8 @@ def prepared(path: Path, heading: tuple[str, str]) -> str:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata[ALT] = alternative_texts(notebook, names(path.parent / "figures"))
     _head(notebook, *heading)
-    for cell in notebook.cells:
-        if _is_drawn(cell) or len(cell.source.splitlines()) > LONG:
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+    for cell in _folded(notebook):
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
     return nbformat.writes(notebook)
 
 
@@ -58,10 +58,19 @@ def _head(notebook: NotebookNode, title: str, line: str) -> None:
     )
 
 
+def _folded(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    """Code that draws, and all code below a heading that JupyterLab opens only when asked."""
+    collapsed = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            collapsed = cell.metadata.get(COLLAPSED, False)
+        if cell.cell_type == "code" and (collapsed or _is_drawn(cell)):
+            yield cell
+
+
 def _is_drawn(cell: NotebookNode) -> bool:
     """Whether a cell's tables and pictures are what is read, or nothing is; of texts, code is the other half."""
-    outputs = cell.get("outputs", []) if cell.cell_type == "code" else [{"output_type": "stream"}]
-    return not outputs or any(each["output_type"] != "stream" for each in outputs)
+    return not cell.outputs or any(each["output_type"] != "stream" for each in cell.outputs)
 
 
 def _digest(picture: bytes) -> str:

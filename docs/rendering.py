@@ -12,6 +12,7 @@ from latex2mathml.converter import convert
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.domains.python import ObjectEntry, PythonDomain
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
@@ -33,17 +34,18 @@ def setup(app: Sphinx) -> dict[str, bool]:
 class Names(PythonDomain):
     """Objects of effi; a name that several rooms have, in an annotation that does not say whose, is no link."""
 
-    def find_obj(self, env: Any, *asked: Any) -> list[tuple[str, ObjectEntry]]:
+    def find_obj(self, env: BuildEnvironment, *asked: Any) -> list[tuple[str, ObjectEntry]]:
         """What a reference may mean: one object, under all its names, or nothing."""
-        known = self._known.setdefault(len(self.objects), {})
-        if asked not in known:  # the same few hundred questions come thousands of times, each a walk through all names
+        # The same few hundred questions come thousands of times, each a walk through all names; names only join.
+        question = (len(self.objects), *asked)
+        if question not in self._known:
             found = super().find_obj(env, *asked)
-            known[asked] = found if sum(not entry.aliased for _, entry in found) == 1 else []
-        return known[asked]
+            self._known[question] = found if sum(not entry.aliased for _, entry in found) == 1 else []
+        return self._known[question]
 
     @cached_property
-    def _known(self) -> dict[int, dict[tuple[Any, ...], list[tuple[str, ObjectEntry]]]]:
-        """Answers by how many objects there were."""
+    def _known(self) -> dict[tuple[Any, ...], list[tuple[str, ObjectEntry]]]:
+        """Answers, by how many names there were and what was asked."""
         return {}
 
 

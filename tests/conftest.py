@@ -1,8 +1,21 @@
-"""The order of files: with several processes the long ones come first, so that none is waited for at the end."""
+"""A cache of the tests' own, and the order of files: the long ones first, so that none is waited for at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from effi.records import remembered
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hashes of sources that no earlier run, and no user, has left."""
+    with pytest.MonkeyPatch.context() as patch:
+        file = tmp_path_factory.mktemp("caches") / "sources.json"
+        patch.setattr(remembered, "place", lambda: file)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -99,7 +99,7 @@ class Cluster:
         self._where, self._client, self._device = where, connect(where), device
         self._like, self._unlike, self._same = set[str](), dict[str, str](), _facts(device)
         self._jobs = _jobs(where)
-        with _scheduler_there():
+        with _scheduler_there(self._client):
             self._wait_for_workers()
         self._packed = workers.packed(work, function, reducers=REDUCERS)
         self._parcel: Any = None
@@ -122,7 +122,7 @@ class Cluster:
         if self._where == SLURM:
             self._jobs = len(arms)
             self._start_jobs()
-        with _scheduler_there():
+        with _scheduler_there(self._client):
             self._offer(arms)
             yield from self._run()
 
@@ -269,12 +269,14 @@ class Cluster:
 
 
 @contextmanager
-def _scheduler_there() -> Iterator[None]:
-    """RecordError in the place of the OSError of a scheduler that is lost, and no further use of its client."""
+def _scheduler_there(client: Client) -> Iterator[None]:
+    """RecordError in the place of the OSError of a scheduler that is lost, whose client looks for it no longer."""
     try:
         yield
     except OSError as error:
         connect.cache_clear()
+        with suppress(OSError, TimeoutError):
+            client.close(timeout=2)
         why = str(error).partition("\n")[0]
         raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 

@@ -1,9 +1,10 @@
-"""What takes seconds to compute and is the same in every process: kept in the user's cache, from one to the next."""
+"""Hashes that take seconds to compute and are the same in every process: kept in the user's cache, for the next."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +15,9 @@ MOST = 500
 
 
 def remembered(key: str, compute: Callable[[], str]) -> str:
-    """The text of a key: from the cache, else computed and put there; the last MOST stay.
+    """The hash of a key, 16 hexadecimal digits: from the cache, else computed and put there; the last MOST stay.
 
-    The key holds all that the text hangs on. A cache that cannot be read or written is none.
+    The key must hold all that the hash hangs on. A cache that cannot be read or written is none.
     """
     file = place()
     if file is None:
@@ -36,8 +37,8 @@ def place() -> Path | None:
 
 
 def _known(file: Path) -> dict[str, str]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):
         known = json.loads(file.read_bytes())
-        if isinstance(known, dict) and all(isinstance(text, str) for text in known.values()):
+        if isinstance(known, dict) and all(re.fullmatch("[0-9a-f]{16}", text) for text in known.values()):
             return known
     return {}

@@ -19,7 +19,7 @@ class Listing:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        line = f"Source, {len(self.text.splitlines())} lines"
+        line = f"Source, lines: {len(self.text.splitlines())}"
         return f"<details><summary>{line}</summary>\n\n```python\n{self.text}\n```\n\n</details>"
 
 

@@ -21,7 +21,7 @@ TEXT_WIDTH = 160
 LEAST_WIDTH = 16
 LONG, BEGINNING = 90, 50  # characters of a cell that may be folded, and those that stay in sight
 MOST = 16  # rows of a table that does not scroll in itself
-# Column names that stay in sight: on the ground of JupyterLab, of the site, or of any other page.
+# Column names that stay in sight, on the ground of JupyterLab (where it trusts a notebook), of the site, or of a page.
 HELD = "position:sticky;top:0;background:var(--jp-layout-color0,var(--color-background-primary,Canvas));"
 
 
@@ -62,16 +62,19 @@ class Table:
 
     def html(self) -> str:
         """Table whose verdicts are coloured beside their word."""
-        long, lines = len(self.rows) > MOST, f"<b>{html.escape(self.title)}</b>: {len(self.rows)} lines"
+        long, title = len(self.rows) > MOST, f"<b>{html.escape(self.title)}</b>"
         style = f"{HELD if long else ''}text-align:left"
         head = "".join(f'<th style="{style}">{html.escape(column)}</th>' for column in self.columns)
         body = "".join(f"<tr>{self._html_row(row)}</tr>\n" for row in self.rows)
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
-        title = lines if long else f"<b>{html.escape(self.title)}</b>"
-        caption = "" if self.folded else f"<caption>{title}</caption>"
+        caption = "" if self.folded or long else f"<caption>{title}</caption>"
         table = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
-        table = f"{_scrolled(table) if long else table}\n{notes}"
-        return _folded(lines, table) if self.folded else table
+        return self._opened(title, f"{_scrolled(table)}\n{notes}" if long else f"{table}\n{notes}", long)
+
+    def _opened(self, title: str, table: str, long: bool) -> str:
+        """A table under a line that opens it, under one that stays while it scrolls, or as it is."""
+        line = f"{title}: {len(self.rows)} lines"
+        return _folded(line, table) if self.folded else f"<p>{line}</p>\n{table}" if long else table
 
     def _html_row(self, row: Sequence[str]) -> str:
         return "".join(_html_cell(cell, column in self.folds) for cell, column in zip(row, self.columns, strict=True))
@@ -139,8 +142,8 @@ def _shortened(cell: str) -> str:
 
 
 def _scrolled(content: str) -> str:
-    """HTML that is no higher than some 16 lines and scrolls in itself, by the keyboard, too."""
-    return f'<div tabindex="0" style="max-height:26em;overflow:auto">{content}</div>'
+    """HTML of at most 26 em that scrolls in itself, by the keyboard, too; the class lets a page print all of it."""
+    return f'<div class="scrolls" tabindex="0" style="max-height:26em;overflow:auto">{content}</div>'
 
 
 def _folded(line: str, content: str) -> str:

@@ -244,7 +244,9 @@ def test_a_scheduler_that_dies_loses_nothing_finished(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("when", ["before", "while it is asked"])
 def test_a_client_that_looks_for_its_scheduler_anew_is_no_scheduler(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[float] = []
     client = SimpleNamespace(status="connecting" if when == "before" else "running")
+    client.close = lambda timeout: closed.append(timeout)
 
     def asked(n_workers: int) -> dict[str, object]:
         client.status = "closed"
@@ -254,6 +256,7 @@ def test_a_client_that_looks_for_its_scheduler_anew_is_no_scheduler(when: str, m
     monkeypatch.setattr(cluster, "connect", cache(lambda where: client))
     with pytest.raises(RecordError, match=r"the scheduler is gone \(it closed the connection\); run again"):
         cluster.Cluster("dask:127.0.0.1:1", print, print, "cpu")
+    assert len(closed) == 1 and cluster.connect.cache_info().currsize == 0
 
 
 def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:

@@ -11,7 +11,9 @@ from effi.report import source
 def test_a_listing_is_the_text_of_its_functions() -> None:
     shown = repr(source(exact))
     assert shown == inspect.getsource(exact).rstrip()
-    assert source(exact)._repr_markdown_() == f"```python\n{shown}\n```"
+    line = f"<details><summary>Source, lines: {len(shown.splitlines())}</summary>"
+    # Without blank lines around it the fence would be text of HTML.
+    assert source(exact)._repr_markdown_() == f"{line}\n\n```python\n{shown}\n```\n\n</details>"
 
 
 def test_methods_lose_their_indent_and_several_stand_apart() -> None:

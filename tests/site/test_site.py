@@ -15,8 +15,9 @@ import pytest
 from nbformat import v4
 from PIL import Image
 from playwright.sync_api import Browser, Page
+from sphinx.domains.python import ObjectEntry, PythonDomain
 
-from docs import building, checks, executed, pages, reference
+from docs import building, checks, executed, pages, reference, rendering
 from docs.rendering import mathml
 from effi import paths
 from effi.claims import papers
@@ -44,7 +45,10 @@ def small_notebook(folder: Path) -> Path:
         v4.new_markdown_cell("## Pictures\n\n**What does a FLOP buy?** Much."),
         v4.new_code_cell("draw()", outputs=[v4.new_output("display_data", each) for each in [*shown, table]]),
         v4.new_code_cell("print(1)", outputs=[v4.new_output("stream", text="1\n")]),
-        v4.new_code_cell("\n".join(["long = 1"] * 11), outputs=[v4.new_output("stream", text="1\n")]),
+        v4.new_markdown_cell("## Machinery", metadata={executed.COLLAPSED: True}),
+        v4.new_code_cell("built = 1", outputs=[v4.new_output("stream", text="1\n")]),
+        v4.new_markdown_cell("## Results"),
+        v4.new_code_cell("print(2)", outputs=[v4.new_output("stream", text="2\n")]),
     ]
     path = folder / "9_small.ipynb"
     nbformat.write(v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
@@ -74,9 +78,9 @@ def test_pictures_have_words_and_size(tiny: Path) -> None:
     assert found == [(f"{question} loss flops.", "30", "20"), (f"{question} of this run.", "40", "10")]
 
 
-def test_code_that_draws_or_is_long_is_folded_and_code_that_prints_is_not(tiny: Path) -> None:
+def test_code_that_draws_or_builds_is_folded_and_code_that_prints_is_not(tiny: Path) -> None:
     folded = re.findall(r"<details class=\"[^\"]*hide.*?</details>", (tiny / "index.html").read_text(), re.DOTALL)
-    assert len(folded) == 2 and "draw" in folded[0] and "long" in folded[1] and "print" not in "".join(folded)
+    assert len(folded) == 2 and "draw" in folded[0] and "built" in folded[1] and "print" not in "".join(folded)
 
 
 @pytest.mark.parametrize("text", ["[a link](nowhere.md)", "$\\nosuch{x}$"])
@@ -212,3 +216,20 @@ def test_search_finds_mask_distance_from_the_file_system(site: Path, browser: Br
     page.wait_for_url("file:**/reference/masks.html*")
     assert page.locator("h1").first.inner_text().startswith("effi.masks")
     page.close()
+
+
+def test_a_name_is_looked_up_once_for_as_many_names_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    entry = ObjectEntry("effi.a", "node", "class", False)
+
+    def found(self: object, env: object, module: str, name: str) -> list[tuple[str, ObjectEntry]]:
+        asked.append(name)
+        return [(name, entry)] * (2 if name == "twice" else 1)
+
+    monkeypatch.setattr(PythonDomain, "find_obj", found)
+    names = object.__new__(rendering.Names)
+    names.data = {"objects": {}}
+    assert [names.find_obj(None, "effi", name) for name in ("a", "twice", "a")] == [[("a", entry)], [], [("a", entry)]]
+    names.data["objects"]["effi.b"] = entry
+    names.find_obj(None, "effi", "a")
+    assert asked == ["a", "twice", "a"]
