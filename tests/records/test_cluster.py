@@ -275,12 +275,13 @@ def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:
     assert len({each["pid"] for each in found}) == 2 and busy / (2 * whole) > 0.55, busy / (2 * whole)
 
 
+@pytest.mark.timeout(100)
 def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an sbatch that runs its script at once, as a queue without other users would."""
     queue = tmp_path / "bin"
     queue.mkdir()
     commands = {
-        "sbatch": f'#!/bin/sh\nsh "$1" >{tmp_path}/job.log 2>&1 &\necho "Submitted batch job $!"\n',
+        "sbatch": f'#!/bin/sh\nsh "$1" >{tmp_path}/job.$$.log 2>&1 &\necho "Submitted batch job $!"\n',
         "scancel": "#!/bin/sh\nkill $1\n",
     }
     for name, text in commands.items():
