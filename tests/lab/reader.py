@@ -57,8 +57,8 @@ class Reader:
         self.notebook.locator(BUSY).first.wait_for()
 
     def wait(self) -> None:
-        """Until no cell waits or runs."""
-        self.notebook.locator(BUSY).first.wait_for(state="hidden")
+        """Until no cell waits or runs, those under a heading that is not opened among them."""
+        self.until(lambda: not self.notebook.locator(BUSY).count())
 
     def until(self, condition: Callable[[], object]) -> None:
         """Until a condition holds; TimeoutError where it does not in time. The page goes on meanwhile."""
