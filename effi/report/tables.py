@@ -69,12 +69,10 @@ class Table:
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
         caption = "" if self.folded or long else f"<caption>{title}</caption>"
         table = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
-        return self._opened(title, f"{_scrolled(table)}\n{notes}" if long else f"{table}\n{notes}", long)
-
-    def _opened(self, title: str, table: str, long: bool) -> str:
-        """A table under a line that opens it, under one that stays while it scrolls, or as it is."""
-        line = f"{title}: {len(self.rows)} lines"
-        return _folded(line, table) if self.folded else f"<p>{line}</p>\n{table}" if long else table
+        whole, line = f"{_scrolled(table) if long else table}\n{notes}", f"{title}: {len(self.rows)} lines"
+        if self.folded:
+            return _folded(line, whole)
+        return f"<p>{line}</p>\n{whole}" if long else whole
 
     def _html_row(self, row: Sequence[str]) -> str:
         return "".join(_html_cell(cell, column in self.folds) for cell, column in zip(row, self.columns, strict=True))

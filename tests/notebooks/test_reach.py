@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,11 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, object]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_ins_only() -> Iterator[None]:
-    """The same data wherever this runs: those that every installation has, docstrings read once for all notebooks."""
+    """The same data wherever this runs: those that every installation has, each file of docstrings parsed once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalogue, "_obtainable", lambda name: name in STAND_INS)
-        patch.setattr(docstrings, "_docstrings", remembered(docstrings._docstrings))
+        patch.setattr(docstrings, "_masked", cache(lambda file, read=docstrings._masked: tuple(read(file))))
         yield
-
-
-def remembered(read: Callable[..., Any]) -> Callable[..., Any]:
-    """A reader that parses each library once; what was seen before it hangs on their order, which never changes."""
-    known: dict[str, Any] = {}
-    return lambda library, seen: known[library] if library in known else known.setdefault(library, read(library, seen))
 
 
 @pytest.mark.parametrize("notebook", notebooks(), ids=lambda notebook: notebook.paper)
