@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from effi.bench import gpts, growth, soups, suites, tickets
+from effi.bench import gpts, growth, replays, schedules, soups, suites, tickets
 from effi.bench.blocks import layers
 from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
@@ -25,6 +25,7 @@ def gpu() -> list[Case]:
     return [
         *(_titled(case, "ViT") for case in suites.vit(device="cuda")),
         *(_titled(case, "paper 4") for case in suites.minimal(device="cuda")),
+        replays.steps(device="cuda"),
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
         *(tickets.selection(sides=sides, device="cuda") for sides in ((50, 1000), tickets.SIDES)),
@@ -40,6 +41,7 @@ def gpt() -> list[Case]:
         gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
         growth.step(growth.SMALL, growth.BASE, batch=256, precision="bf16", device="cuda"),
         *(layers(size, tokens=TOKENS, dtype=torch.bfloat16, device="cuda") for size in (64, 128)),
+        *schedules.steps(gpts.GPT2, 8, machine=schedules.GPU),
         *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
     ]
 
@@ -63,7 +65,7 @@ def gpt_by_events() -> list[Case]:
 
 def _often(cases: Sequence[Case]) -> list[Case]:
     """Each competitor CALLS times in a call, so that events time work, not launches."""
-    return [replace(case, competitors=_repeated(case), calls=CALLS, clock=seconds) for case in cases]
+    return [replace(case, competitors=_repeated(case), calls=CALLS * case.calls, clock=seconds) for case in cases]
 
 
 def _titled(case: Case, of: str) -> Case:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from effi import masks
-from effi.bench.gpts import Shape, corpus
+from effi.bench.gpts import Precision, Shape, corpus
 from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
 from effi.mixed_sparsity import Evolution, HybridAttention, MixedSparsity, Pattern, Phases, erdos_renyi
@@ -33,22 +33,45 @@ class Now:
     sparsity: float = 0.0
     blocks: int | None = None
     window: int | None = None
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how steps are made; where it compiles, the dense step is also made by torch.compile."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    kernels: tuple[str, ...] = ()
+    compiles: bool = False
+
+
+CPU = Machine()
+GPU = Machine("cuda", "bf16", ("adamw", "attention", "block_sparse", "selection"), compiles=True)
 
 
 def steps(
-    shape: Shape = WIDE, batch: int = BATCH, blocks: int = BLOCKS, phases: Phases = PHASES, parts: int = PARTS
+    shape: Shape = WIDE,
+    batch: int = BATCH,
+    blocks: int = BLOCKS,
+    phases: Phases = PHASES,
+    parts: int = PARTS,
+    machine: Machine = CPU,
 ) -> list[Case]:
     """A step in each phase, and the mean step of a whole schedule, of blocks that live or die together.
 
     The head is pruned with the rest, and attention has a merged window of T / 8 until the restoration. The schedule is
     a step in the middle of each of so many `parts` of a training.
     """
-    title, made, at = f"GPT {shape}, batch {batch}, fp32", partial(steps_of, shape, batch), partial(now, shape, phases)
+    title, at = f"GPT {shape}, batch {batch}, {machine.precision}", partial(now, shape, phases)
+    made = partial(steps_of, shape, batch, machine)
     middles = [(part + 0.5) / parts for part in range(parts)]
     through = {
         "dense": partial(made, [Now()] * parts),
         f"blocks of {blocks}": partial(made, [at(share, blocks) for share in middles], every=parts),
     }
+    if machine.compiles:
+        through["dense, compiled"] = partial(made, [Now(compiled=True)] * parts)
     whole = Case(f"{title}, schedule to {100 * phases.ultra:g} %", "dense", through, calls=parts)
     return [Case(f"{title}, by phase", "dense", by_phase(made, at, phases, blocks)), whole]
 
@@ -70,9 +93,9 @@ def now(shape: Shape, phases: Phases, share: float, blocks: int) -> Now:
     return Now(phases.sparsity(share), blocks, window)
 
 
-def steps_of(shape: Shape, batch: int, course: Sequence[Now], every: int = ENDLESS) -> Competitor:
+def steps_of(shape: Shape, batch: int, machine: Machine, course: Sequence[Now], every: int = ENDLESS) -> Competitor:
     """Steps of our training loop in a row, with a model for each state, and updates after `every` steps of each."""
-    loops = {each: loop(shape, batch, each, every) for each in dict.fromkeys(course)}
+    loops = {each: loop(shape, batch, each, every, machine) for each in dict.fromkeys(course)}
     indices = {each: made.batch() for each, made in loops.items()}
     models = {each: cast(GPT, made.model) for each, made in loops.items()}
     flops = sum(models[each].train_flops(batch, shape.context) for each in course) // len(course)
@@ -80,12 +103,14 @@ def steps_of(shape: Shape, batch: int, course: Sequence[Now], every: int = ENDLE
     return Competitor(lambda: [loops[each].update(indices[each]) for each in course], parameters, flops)
 
 
-def loop(shape: Shape, batch: int, state: Now, every: int) -> Loop:
+def loop(shape: Shape, batch: int, state: Now, every: int, machine: Machine = CPU) -> Loop:
     """A training that stays as it is, but for updates of its mask: random at first, by Erdős-Rényi."""
-    model, data = GPT(shape.vocabulary, shape.context, shape.size), corpus(shape, batch)
+    device = machine.device
+    model, data = GPT(shape.vocabulary, shape.context, shape.size).to(device), corpus(shape, batch).to(device)
     how: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "clip": 1.0}
+    how |= {"precision": machine.precision, "kernels": machine.kernels, "compile": state.compiled}
     training = Training(steps=ENDLESS, batch_size=batch, **how)
-    made = Loop(Single(model), model, data, training, LanguageModelling(), (0,), Ledger())
+    made = Loop(Single(model), model, data, training, LanguageModelling(), (0,), Ledger(device))
     if state.window is not None:
         model.attention = HybridAttention(Pattern("merged", state.window))
     if state.sparsity or state.blocks:

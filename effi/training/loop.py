@@ -32,6 +32,7 @@ from effi.training.history import History
 from effi.training.networks import Headless, Network, Single
 from effi.training.objectives import Classification, LanguageModelling, Objective, fitting
 from effi.training.ranks import ALONE, world
+from effi.training.replay import USUAL, Replay, captures
 from effi.training.settings import Training
 from effi.training.snapshot import restore, snapshot
 from effi.training.step import Listener, Step
@@ -62,7 +63,7 @@ def fit(
     `before_step` listeners see gradients, `after_step` the new weights. What the mask prunes of a single model stays
     zero. A schedule can be entered at `first_epoch`. `paper_flops(step, executed)` counts a step as the paper does.
     `checkpoint` names files from which a training that was cut off goes on, to the same bits. Under `ledger.dry_run`
-    only one step is measured.
+    only one step is measured, or with a pace its FLOPs are counted.
     With `training.parallel` the processes that torchrun started make it together: batches, their order and the masks
     are those of one process, losses and weights up to rounding; dropout is drawn by each process from a stream of its
     own. FLOPs are those of whole batches, seconds those of the first process.
@@ -75,6 +76,11 @@ def fit(
     loop = Loop(network, models[0], data, training, objective, tuple(seeds), ledger, first_epoch)
     loop.before_step, loop.after_step, loop.paper_flops = tuple(before_step), tuple(after_step), paper_flops
     parallel.check_listeners(network, (*before_step, *after_step))
+    if loop.replay is not None and before_step:
+        raise ParameterError(
+            f'compile="step" leaves no moment between gradients and step, which {type(before_step[0]).__name__} wants: '
+            'take "graphs"'
+        )
     if mask is not None:
         loop.step.hold(mask)
     with seeded(loop.histories[0].seed, loop.ranks.named("dropout"), loop.device):
@@ -121,8 +127,9 @@ class Loop:
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
+        self.replay = Replay(self.learn) if training.compile == "step" and captures(self.device) else None
         with using(*training.kernels):
-            self.optimizer = optimizers.make(network, model, training)
+            self.optimizer = optimizers.make(network, model, training, steady=self.replay is not None)
         self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
         mode = "reduce-overhead" if training.compile == "graphs" else None
         self.forward = torch.compile(self.shared, mode=mode) if training.compile else self.shared
@@ -149,6 +156,8 @@ class Loop:
             raise ParameterError("a mask belongs to one model: train its seeds one by one (together=1)")
         self.ranks.check_alike(mask)
         self.held = hold(self.network.model, self.optimizer, mask, see_gradients=True)
+        if self.replay is not None:
+            self.replay.forget()
 
     def weigh(self) -> None:
         """Note the bytes that training holds per seed; a gradient is as large as its weight."""
@@ -227,10 +236,16 @@ class Loop:
             checkpoint.save(snapshot(self))
 
     def rehearse(self) -> None:
-        """Warm up, then measure one step; a first call compiles, and of CUDA graphs a second one records."""
+        """Warm up, then measure one step; a first call compiles, and of CUDA graphs a later one records."""
         index_RB = self.batch()
+        if self.ledger.pace is not None:
+            self._tell_rate()
+            with self.ledger.phase("train"):
+                self._count(self._flops("train", self.inputs(index_RB, slice(None))))
+            self.ledger.steps += 1
+            return
         ledger, self.ledger = self.ledger, Ledger(str(self.device))
-        for _ in range(2 if self.training.compile == "graphs" else 1):
+        for _ in range({"graphs": 2, "step": USUAL + 1}.get(str(self.training.compile), 1)):
             self.update(index_RB)
         self.ledger = ledger
         with self.ledger.phase("train"):
@@ -274,21 +289,39 @@ class Loop:
 
     def _update(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         self._tell_rate()
+        sums = self._step(index_RB) if self.replay is None else self._replayed(self.replay, index_RB)
+        self.done += 1
+        for listener in self.after_step:
+            listener(self.step)
+        return sums
+
+    def _step(self, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sums = self._backward(index_RB)
         for listener in self.before_step:
             listener(self.step)
         if not self.step.skipped:
             self._optimise()
         self.optimizer.zero_grad()
-        self.done += 1
-        for listener in self.after_step:
-            listener(self.step)
         return sums
+
+    def _replayed(self, replay: Replay, index_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_RB, labels_RB = self.inputs(index_RB, slice(None)), self.data.train.labels[index_RB]
+        losses, hits, counted = replay(x_RB, labels_RB, version=getattr(self.model, "flops_version", 0))
+        self._count(self._flops("train", x_RB))
+        return losses, hits, counted
+
+    def learn(self, x_RB: Tensor, labels_RB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Forward and backward pass and the optimiser's step of a whole batch; sums of losses, hits and labels (R,)."""
+        counted = self.objective.counted(labels_RB).flatten(1).sum(1)
+        losses, hits = self._gradients(x_RB, labels_RB, counted)
+        self._optimise()
+        self.optimizer.zero_grad()
+        return losses, hits, counted
 
     def _tell_rate(self) -> None:
         rate = self.training.rate(self.done, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+            optimizers.tell(group, rate * group["scale"])
         step = self.step
         step.index, step.epoch, step.rate, step.skipped = self.done + 1, self.done // self.per_epoch + 1, rate, False
 
@@ -301,20 +334,28 @@ class Loop:
         with parallel.exchanging(self.shared, now=True):
             parts.append(self._part(last, counted))
         losses, hits, flops = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
-        self.ledger.add_flops(flops, self.paper_flops(self.step, flops) if self.paper_flops else flops)
+        self._count(flops)
         return losses, hits, self.ranks.first * counted
+
+    def _count(self, flops: int) -> None:
+        self.ledger.add_flops(flops, self.paper_flops(self.step, flops) if self.paper_flops else flops)
 
     def _part(self, index_RB: Tensor, counted_R: Tensor) -> tuple[Tensor, Tensor, int]:
         """Add the gradients of a part of a batch; its sums of losses and hits (R,), and its FLOPs."""
         rows, times = self.ranks.rows(index_RB.shape[1])
         x_RB = self.inputs(index_RB, rows)
-        losses, hits = self._judged(x_RB, self.data.train.labels[index_RB[:, rows]])
+        losses_R, met_R = self._gradients(x_RB, self.data.train.labels[index_RB[:, rows]], counted_R, times)
+        whole_RB = x_RB if self.ranks.size == 1 else x_RB[:, :1].expand(-1, index_RB.shape[1], *x_RB.shape[2:])
+        return losses_R, met_R, self._flops("train", whole_RB)
+
+    def _gradients(self, x_RB: Tensor, labels_RB: Tensor, counted_R: Tensor, times: float = 1) -> tuple[Tensor, Tensor]:
+        """Add those of rows of a batch; their sums of losses and hits (R,)."""
+        losses, hits = self._judged(x_RB, labels_RB)
         loss_R = times * losses.flatten(1).sum(1)
         # A batch of text may happen to hide no token: it teaches nothing. Gradients are means over processes.
         (self.ranks.size * loss_R / counted_R.clamp_min(1)).sum().backward()
         met_R = torch.zeros_like(counted_R) if hits is None else times * hits.flatten(1).sum(1)
-        whole_RB = x_RB if self.ranks.size == 1 else x_RB[:, :1].expand(-1, index_RB.shape[1], *x_RB.shape[2:])
-        return loss_R.detach(), met_R, self._flops("train", whole_RB)
+        return loss_R.detach(), met_R
 
     def _judged(self, x_RB: Tensor, labels_RB: Tensor) -> tuple[Tensor, Tensor | None]:
         """Losses and hits of each label; by a kernel, all logits of a language model are never held."""

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from effi.errors import ParameterError
 from effi.kernels import takes
@@ -19,9 +19,10 @@ ROLES = ("matrix", "vector", "embedding", "norm", "bias")
 Member = tuple[str, nn.Parameter, int]
 
 
-def make(network: Network, model: nn.Module, training: Training) -> torch.optim.Optimizer:
+def make(network: Network, model: nn.Module, training: Training, *, steady: bool = False) -> torch.optim.Optimizer:
     """The optimiser of a network of `model`s; every group holds its share `scale` of the scheduled rate.
 
+    A `steady` one has all that a step reads on the device, rates as float32, where it stays, as a CUDA graph wants.
     ParameterError for a group that fits no parameter, for Muon over several models, and for the kernel "adamw" with
     another optimiser.
     """
@@ -32,11 +33,14 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
         )
     members, roles = list(network.trainable()), _roles(model)
     groups = _groups(members, roles, training)
+    for group in groups if steady else ():
+        group["lr"] = torch.tensor(training.lr, device=members[0][1].device)
     if training.optimizer == "sgd":
         momentum = 0.9 if training.momentum is None else training.momentum
         # Torch's fused SGD knows no weights that lie in parts on several processes.
         return torch.optim.SGD(groups, lr=training.lr, momentum=momentum, fused=_whole(members))
     adam: dict[str, Any] = {"lr": training.lr, "betas": training.betas, "eps": training.eps, "fused": True}
+    adam |= {"capturable": True} if steady else {}
     if training.optimizer == "muon":
         if not isinstance(network, Single):
             raise ParameterError("muon orthogonalises matrices of one model: train its seeds one by one (together=1)")
@@ -45,6 +49,14 @@ def make(network: Network, model: nn.Module, training: Training) -> torch.optim.
     if training.optimizer == "adamw" and _by_kernel(members):
         return MaskedAdamW(groups, **(adam | {"fused": None}))
     return (torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW)(groups, **adam)
+
+
+def tell(group: dict[str, Any], rate: float) -> None:
+    """The rate of the next step, for one group of an optimiser's parameters."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def _by_kernel(members: Sequence[Member]) -> bool:

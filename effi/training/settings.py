@@ -45,9 +45,9 @@ class Training:
     steps; `floor` the share of `lr` at which a schedule ends. Weight decay touches matrices only; the first of
     `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
     `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
-    `compile` is by torch.compile; with "graphs" a GPU replays the forward and the backward pass as CUDA graphs, for
-    small models, whose steps are mostly launches. `kernels` names those of `effi.kernels` that steps and evaluations
-    take where they can.
+    `compile` is by torch.compile; with "graphs" a GPU replays the forward and the backward pass as CUDA graphs, with
+    "step" also clipping and the optimiser, for small models, whose steps are mostly launches. `kernels` names those of
+    `effi.kernels` that steps and evaluations take where they can.
     """
 
     epochs: int | None = None
@@ -60,7 +60,7 @@ class Training:
     clip: float | None = None
     augment: tuple[Augmentation, ...] = ()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    compile: bool | Literal["graphs"] = False
+    compile: bool | Literal["graphs", "step"] = False
     steps: int | None = None
     eval_every: str = "1 epoch"
     accumulate: int = 1
@@ -84,13 +84,7 @@ class Training:
             raise ParameterError(
                 f"unknown parallel {self.parallel!r} of a training; use {', '.join(get_args(Parallel))} or None"
             )
-        if self.compile not in (False, True, "graphs"):
-            raise ParameterError(f'unknown compile {self.compile!r} of a training; use False, True or "graphs"')
-        if self.compile == "graphs" and (self.accumulate > 1 or self.parallel == "fsdp"):
-            raise ParameterError(
-                'training compile="graphs" wants weights and gradients that stay in place: leave accumulate at 1, '
-                'and parallel at None or "ddp"'
-            )
+        self._check_compile()
         if (self.epochs is None) == (self.steps is None):
             raise ParameterError(f"training wants epochs or steps, not {'both' if self.steps else 'neither'}")
         if self.momentum is not None and self.momentum >= 1:
@@ -102,6 +96,22 @@ class Training:
         dispatch.check(self.kernels)
         self.evaluation()
         object.__setattr__(self, "groups", tuple(map(_group, self.groups)))
+
+    def _check_compile(self) -> None:
+        if self.compile not in (False, True, "graphs", "step"):
+            raise ParameterError(f'unknown compile {self.compile!r} of a training; use False, True, "graphs" or "step"')
+        if self.compile == "graphs" and (self.accumulate > 1 or self.parallel == "fsdp"):
+            raise ParameterError(
+                'training compile="graphs" wants weights and gradients that stay in place: leave accumulate at 1, '
+                'and parallel at None or "ddp"'
+            )
+        if self.compile == "step" and (self.accumulate > 1 or self.parallel):
+            raise ParameterError(
+                'training compile="step" replays a whole batch of one process: leave accumulate at 1 and parallel away'
+            )
+        if self.compile == "step" and (self.optimizer == "muon" or "adamw" in self.kernels):
+            what = "muon" if self.optimizer == "muon" else 'the kernel "adamw"'
+            raise ParameterError(f'training compile="step": {what} keeps numbers off the device; take "graphs"')
 
     def evaluation(self) -> tuple[float, str]:
         """How often the validation split is read: a number, and "epoch" or "step"."""

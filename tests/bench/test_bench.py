@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from effi import bench
-from effi.bench import gpu, peers, soups, suites, tickets
+from effi.bench import gpu, peers, replays, soups, suites, tickets
 from effi.bench.rounds import FEWEST, Case, Competitor, Missing
 from effi.bench.slimming import steps_after_removal
 from effi.errors import ParameterError
 from effi.models.vit import ViTShape
 from tests.bench.conftest import complete
+from tests.graphs import stand_in
 
 TINY = replace(suites.SHAPE, image_size=8, width=16, depth=1, hidden=32)
 
@@ -65,6 +66,14 @@ def test_minimal_beside_the_standard_block() -> None:
     assert list(found) == ["standard", "standard, 1 head", "no MLP", "minimum"]
     assert found["minimum"].flops < found["no MLP"].flops < found["standard"].flops
     assert found["minimum"].parameters < found["no MLP"].parameters < found["standard"].parameters
+
+
+def test_steps_of_the_minimum_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, mode=None: model)
+    captured = stand_in(monkeypatch)
+    found = complete(replays.steps(TINY, batch=4))
+    assert list(found) == [replays.BY_HAND, *replays.WAYS, "step of 3 seeds replayed"]
+    assert len(captured) == 2 and all(graph.replays > FEWEST for graph in captured)
 
 
 def test_the_full_size_minimum_needs_a_sixth_of_the_flops() -> None:
@@ -124,21 +133,31 @@ def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -
 def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same makers, run here on the CPU: what a GPU would first find wrong is found without one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    rooms = {suites: ("vit", "minimal"), tickets: ("held", "selection"), soups: ("votes", "weak_nets")}
+    rooms = {
+        suites: ("vit", "minimal"),
+        replays: ("steps",),
+        tickets: ("held", "selection"),
+        soups: ("votes", "weak_nets"),
+    }
     for room, name in ((room, name) for room, names in rooms.items() for name in names):
         made = getattr(room, name)
         monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
     monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
     titles = [case.title for case in gpu.gpu()]
     assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
-    assert titles[3:5] == ["step under a mask, batch 512", "training step, batch 512"]
-    assert titles[5:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
+    assert titles[3:6] == [
+        "a step of the minimum, batch 64",
+        "step under a mask, batch 512",
+        "training step, batch 512",
+    ]
+    assert titles[6:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
     small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.gpt()]
     assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
     assert words[3] == "GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"
     lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
     assert words[4:6] == [f"768 -> 3072, 16,384 tokens, blocks of {size}" for size in (64, 128)]
-    assert words[6:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
+    assert words[6:8] == ["GPT 768 x 12, 1,024 tokens, batch 8, bf16, by phase", f"{small}, schedule to 90 %"]
+    assert words[8:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
     assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from effi.bench import schedules
 from effi.bench.gpts import Shape
@@ -39,6 +42,16 @@ def test_flops_are_those_of_what_is_computed(monkeypatch):
     )
     assert ultra < warm < back < phases["dense"] and ultra < update < phases["dense"]
     assert whole["blocks of 8"] == pytest.approx((warm + 2 * ultra + back) / 4, abs=1)
+
+
+def test_on_another_machine_kernels_are_asked_for_and_the_dense_step_is_compiled_too(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, mode=None: model)
+    assert schedules.GPU.device == "cuda"
+    phases, whole = cases(machine=replace(schedules.GPU, device="cpu"))
+    assert list(complete(whole)) == ["dense", "blocks of 8", "dense, compiled"] and "bf16" in phases.title
+    complete(phases)
+    made = schedules.loop(TINY, 2, schedules.Now(), 4, replace(schedules.GPU, device="cpu"))
+    assert made.training.kernels == schedules.GPU.kernels and made.bf16
 
 
 def test_a_schedule_updates_its_mask_once_in_a_pass_on_average():

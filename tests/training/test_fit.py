@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from effi.cost import Ledger, train_flops
+from effi.cost import PACE, Ledger, train_flops
 from effi.data import Dataset, augment, normalise
 from effi.errors import ParameterError, TrainingError
 from effi.models.vit import ViT
 from effi.seeds import generator
-from effi.training import Classification, History, Step, Training, bf16_pays, evaluate, fit
+from effi.training import Classification, History, Step, Training, bf16_pays, evaluate, fit, loop
 from tests.training.curves import learnt
 from tests.training.tiny import SHAPE, vit
 
@@ -65,7 +65,7 @@ def test_steps_equal_a_loop_written_by_hand(data):
         assert difference.abs().max() <= 1e-4, name
 
 
-@pytest.mark.parametrize(("compile", "mode"), [(True, None), ("graphs", "reduce-overhead")])
+@pytest.mark.parametrize(("compile", "mode"), [(True, None), ("graphs", "reduce-overhead"), ("step", None)])
 def test_a_compiled_training_is_the_same_one(data, monkeypatch, compile, mode):
     """Backend "eager" traces as the default one does, and spares the C++ compiler; no CPU has CUDA graphs."""
     asked, whole = [], torch.compile
@@ -84,9 +84,13 @@ def test_a_compiled_training_is_the_same_one(data, monkeypatch, compile, mode):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"compile": "graph"}, 'unknown compile .graph. of a training; use False, True or "graphs"'),
+        ({"compile": "graph"}, 'unknown compile .graph. of a training; use False, True, "graphs" or "step"'),
         ({"compile": "graphs", "accumulate": 2}, "gradients that stay in place: leave accumulate at 1"),
         ({"compile": "graphs", "parallel": "fsdp"}, 'and parallel at None or "ddp"'),
+        ({"compile": "step", "accumulate": 2}, "a whole batch of one process: leave accumulate at 1"),
+        ({"compile": "step", "parallel": "ddp"}, "a whole batch of one process: .* and parallel away"),
+        ({"compile": "step", "optimizer": "muon"}, 'muon keeps numbers off the device; take "graphs"'),
+        ({"compile": "step", "optimizer": "adamw", "kernels": ("adamw",)}, 'the kernel "adamw" keeps numbers'),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(options, said):
@@ -319,6 +323,17 @@ def test_a_dry_run_measures_one_step_and_plans_the_rest(data):
     assert plan["steps"] == 1500
     assert plan["flops"] == 1500 * ledger.phases["train"].flops
     assert plan["hours"] == pytest.approx(1500 * plan["seconds_per_step"] / 3600)
+
+
+def test_a_dry_run_at_a_pace_makes_no_step(data, monkeypatch):
+    monkeypatch.setattr(loop.Loop, "update", lambda self, index_RB: pytest.fail("a step was made"))
+    monkeypatch.setenv(PACE, "1e9")
+    ledger, settings = Ledger(dry_run=True), replace(TRAINING, epochs=500, accumulate=2)
+    options = {"paper_flops": lambda step, executed: 6 + step.index}
+    model, _ = trained(data, settings, ledger=ledger, **options)
+    flops = train_flops(model, torch.zeros(16, 3, 8, 8))
+    assert ledger.phases["train"].flops == flops and ledger.phases["train"].paper_flops == 7
+    assert ledger.forecast()["hours"] == pytest.approx(1500 * flops / 1e9 / 3600)
 
 
 def test_a_dry_run_of_several_trainings_adds_up(data):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,15 @@ def test_seeds_together_are_seeds_alone(data):
     together = curves(data.to("cuda"), TRAINING, 0, 1)
     for seed in (0, 1):
         assert together[seed] == pytest.approx(curves(data.to("cuda"), TRAINING, seed)[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_step_replayed_whole_is_the_step(data, optimizer, seeds):
+    settings = replace(TRAINING, epochs=8, optimizer=optimizer, augment=("flip", "crop"), schedule="cosine")
+    usual, replayed = (curves(data.to("cuda"), replace(settings, compile=how), *seeds) for how in (False, "step"))
+    for ours, theirs in zip(replayed, usual, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
 
 
 def test_bf16_augmentation_and_outcome(data):

@@ -1,0 +1,70 @@
+"""Steps of a model so small that launching takes longer than computing: as they are, compiled, and as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from effi.bench.gpts import tried
+from effi.bench.rounds import Case, Competitor
+from effi.bench.suites import BATCH, SHAPE, noise
+from effi.cost import Ledger
+from effi.data import Dataset, normalise
+from effi.minimal import Variant
+from effi.models.vit import ViT, ViTShape
+from effi.training import Classification, Training, parallel
+from effi.training.loop import Loop
+from effi.training.replay import USUAL
+
+BY_HAND = "by hand, compiled with graphs"
+SEEDS = 3
+How = Literal["graphs", "step"] | bool
+WAYS: dict[str, How] = {"effi": False, "compiled": True, "passes replayed": "graphs", "step replayed": "step"}
+
+
+def steps(shape: ViTShape = SHAPE, batch: int = BATCH, device: str = "cpu") -> Case:
+    """A step of paper 4's minimum, its batch drawn from a set on the device; of three seeds at once, too."""
+    least: dict[str, Any] = {"mlp": False, "query_key": "collapsed", "value_output": "dropped"}
+    variant = Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, **least)
+    data = noise(shape, 8 * batch, batch).to(device)
+
+    def model(seed: int = 0) -> ViT:
+        return variant.model(data.shape, shape.patch_size, shape.classes, seed=seed).to(device)
+
+    def ours(how: How, seeds: int = 1) -> Competitor:
+        models, training = [model(seed) for seed in range(seeds)], Training(epochs=1, batch_size=batch, compile=how)
+        network = parallel.network(models, training)
+        loop = Loop(network, models[0], data, training, Classification(), tuple(range(seeds)), Ledger(device))
+        return _warmed(lambda: loop.update(loop.batch()))
+
+    makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(model(), data, batch)}
+    makers |= {name: partial(ours, how) for name, how in WAYS.items()}
+    makers |= {f"step of {SEEDS} seeds replayed": partial(ours, "step", SEEDS)}
+    return Case(f"a step of the minimum, batch {batch}", BY_HAND, makers)
+
+
+def _by_hand(model: ViT, data: Dataset, batch: int) -> Competitor:
+    called = cast(nn.Module, torch.compile(model, mode="reduce-overhead"))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    middle, scale = (torch.tensor(each, device=data.train.inputs.device) for each in (data.mean, data.std))
+
+    def step() -> None:
+        index = torch.randint(len(data.train), (batch,), device=middle.device)
+        logits = called(normalise(data.train.inputs[index], middle, scale))
+        F.cross_entropy(logits, data.train.labels[index]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _warmed(step)
+
+
+def _warmed(step: Callable[[], object]) -> Competitor:
+    """After the steps that compile and capture; Missing where torch.compile does not work."""
+    for _ in range(USUAL + 1):
+        tried(step)
+    return Competitor(step)
