@@ -8,6 +8,8 @@ MATH backend (the default one counts 0 there), so it always runs with that.
 from __future__ import annotations
 
 import copy
+import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from effi.errors import RecordError
+from effi.errors import ParameterError, RecordError
+
+PACE = "EFFI_PACE"
 
 
 @dataclass
@@ -49,13 +53,15 @@ class Ledger:
 
     `side_by_side` is the number of trainings that shared the machine: above 1, seconds are those of a busy machine.
     A training loop that sees `dry_run` measures a few steps, sets `steps` to their number and `planned_steps` to the
-    number that the whole training would take. `checkpoints` are those that its trainings go on from. `keep` is called
-    with the models of a training that has ended and their data, where somebody wants these models.
+    number that the whole training would take; with a `pace`, FLOPs a second that who starts a dry run gives in
+    EFFI_PACE, it makes no step and counts those of one. `checkpoints` are those that its trainings go on from. `keep`
+    is called with the models of a training that has ended and their data, where somebody wants these models.
     """
 
     def __init__(self, device: str = "cpu", *, dry_run: bool = False, side_by_side: int = 1) -> None:
         self.device = torch.device(device)
         self.dry_run = dry_run
+        self.pace = pace() if dry_run else None
         self.side_by_side = side_by_side
         self.steps = 0
         self.planned_steps: int | None = None
@@ -164,18 +170,31 @@ class Ledger:
         """Cost of a whole training from its measured steps; hours are those of all trainings in a row.
 
         The phase "train" is scaled from `steps` to `planned_steps`, others count as they are. Steps and
-        seconds_per_step are None when no steps were counted.
+        seconds_per_step are None when no steps were counted. With a `pace` all seconds are FLOPs by it.
         """
         total, train = self.total(), self.phases.get("train", Phase())
         planned = self.planned_steps or self.steps
         more = planned / self.steps - 1 if self.steps else 0.0
+        flops, seconds = total["flops"] + round(train.flops * more), total["seconds"] + train.seconds * more
+        of_steps = train.seconds if self.pace is None else train.flops / self.pace
         return {
             "steps": planned or None,
-            "flops": total["flops"] + round(train.flops * more),
-            "peak_bytes": total["peak_bytes"],
-            "seconds_per_step": train.seconds / self.steps if self.steps else None,
-            "hours": (total["seconds"] + train.seconds * more) * trainings / 3600,
+            "flops": flops,
+            "peak_bytes": total["peak_bytes"] if self.pace is None else None,
+            "seconds_per_step": of_steps / self.steps if self.steps else None,
+            "hours": (seconds if self.pace is None else flops / self.pace) * trainings / 3600,
         }
+
+
+def pace() -> float | None:
+    """FLOPs a second that EFFI_PACE gives, None without it; ParameterError for what is no number above 0."""
+    given = os.environ.get(PACE)
+    if given is None:
+        return None
+    with suppress(ValueError):
+        if 0 < float(given) < math.inf:
+            return float(given)
+    raise ParameterError(f"{PACE}={given!r} is no number of FLOPs a second; write {PACE}=2e14")
 
 
 def share(cost: Mapping[str, Any], parts: int) -> dict[str, Any]:

@@ -83,6 +83,10 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", "-p", help="A notebook's parameter as name=value.")] = None,
     results_dir: Results = "results",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step per arm and say what a run takes.")] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(help="With --dry-run: make no step; time is FLOPs at so many TFLOP/s, as of a GPU elsewhere."),
+    ] = None,
     workers: Annotated[
         str, typer.Option(help="local, dask://HOST:PORT, slurm or slurm:N; with --dry-run a number will do.")
     ] = "local",
@@ -102,10 +106,13 @@ def run(
     quiet = quiet or not together.is_first()
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
-        count = _count(workers)
+        count, pace = _count(workers), None if tflops is None else tflops * 1e12
         for notebook in workbook.find(papers or ()):
-            screen.plan(notebook.paper, scale, workbook.dry_run(notebook.paper, scale, given), count)
+            rows = workbook.dry_run(notebook.paper, scale, given, pace=pace)
+            screen.plan(notebook.paper, scale, rows, count, tflops)
         return
+    if tflops is not None:
+        raise ParameterError("--tflops is for --dry-run: seconds of a run are measured.")
     elsewhere = {cluster.ASKED: cluster.check(workers)}
     if processes > 1:
         if workers != cluster.LOCAL:

@@ -93,7 +93,9 @@ def _claims(rows: Sequence[ClaimRow], title: str) -> None:
     table(("claim", "as in the paper, here", "fair, here", "at the paper's protocol"), cells, title)
 
 
-def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]], workers: int = 1) -> None:
+def plan(
+    paper: str, scale: str, rows: Sequence[Mapping[str, Any]], workers: int = 1, tflops: float | None = None
+) -> None:
     """Print what a run would take: a row per arm, the hours of all arms in a row, and those of several workers."""
     # torch is imported with it.
     from effi.report.costs import scaled
@@ -112,7 +114,11 @@ def plan(paper: str, scale: str, rows: Sequence[Mapping[str, Any]], workers: int
     total = duration(3600 * sum(row["hours"] for row in rows))
     title = f"{paper}, {scale} scale: {len(rows)} arms, {total} one after another"
     if workers > 1:
-        title += f", {duration(3600 * makespan(rows, workers))} on {workers} workers at the pace measured here"
+        title += f", {duration(3600 * makespan(rows, workers))} on {workers} workers"
+    if tflops is not None:
+        title += f", by FLOPs at {tflops:g} TFLOP/s"
+    elif workers > 1:
+        title += " at the pace measured here"
     table(("arm", "steps of one seed", "FLOPs of one seed", "peak memory", "time of all seeds"), cells, title)
 
 

@@ -22,18 +22,23 @@ def dry_run(
     scale: str = "paper",
     parameters: Mapping[str, object] | None = None,
     folder: Path | None = None,
+    *,
+    pace: float | None = None,
 ) -> list[dict[str, Any]]:
     """One row per arm, from the notebook's `run.plan()`: trainings, steps, flops, peak_bytes, seconds_per_step, hours.
 
-    Nothing is recorded. Raises ParameterError and DataError before anything runs, and for a mistake that a cell
-    finds; NotebookError for any other failure of a cell.
+    With a `pace`, FLOPs a second, no step is made: time is FLOPs by it. Nothing is recorded. Raises ParameterError and
+    DataError before anything runs, and for a mistake that a cell finds; NotebookError for any other failure of a cell.
     """
+    from effi.cost import PACE  # torch is imported with it
+
     (notebook,) = find([name], folder)
     with scratch.folder() as place:
         job = prepare(notebook, scale, {**(parameters or {}), "dry_run": True}, str(place))
         shortened = place / notebook.path.name
         shortened.write_text(json.dumps(_shortened(notebook.path)), encoding="utf-8")
-        child = start(replace(job, notebook=replace(notebook, path=shortened)))
+        surroundings = {} if pace is None else {PACE: f"{pace:g}"}
+        child = start(replace(job, notebook=replace(notebook, path=shortened)), surroundings=surroundings)
         child.process.wait()
         outcome = child.outcome()
         if outcome.error:

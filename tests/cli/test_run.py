@@ -144,7 +144,7 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
         {"arm": "dense", "steps": 12_000, "flops": 3_000_000, "peak_bytes": 2_000_000, "hours": 1.3, "trainings": 1},
         {"arm": "half", "steps": None, "flops": 0, "peak_bytes": None, "hours": 0.5, "trainings": 1},
     ]
-    monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given: rows if scale == "paper" else [])
+    monkeypatch.setattr(workbook, "dry_run", lambda name, scale, given, pace: rows if scale == "paper" else [])
     said = effi("run", "made_up", "--dry-run", "--scale", "paper")
     assert "made_up, paper scale: 2 arms, 1 h 48 min one after another" in said.out
     dense = next(line.split() for line in said.out.splitlines() if line.strip().startswith("dense"))
@@ -155,6 +155,20 @@ def test_dry_run_prints_the_plan(effi: Effi, root: Path, monkeypatch: pytest.Mon
         said = effi("run", "made_up", "--dry-run", "--scale", "paper", "--workers", workers)
         assert "1 h 18 min on 2 workers at the pace measured here" in " ".join(said.out.split())
     assert "is no place" in effi("run", "made_up", "--dry-run", "--workers", "many").err
+
+
+def test_a_dry_run_by_flops_says_at_what_rate(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = []
+
+    def dry_run(name: str, scale: str, given: object, pace: float | None) -> list[dict[str, object]]:
+        paces.append(pace)
+        return [{"arm": "dense", "steps": 1, "flops": 1, "peak_bytes": None, "hours": 2.0, "trainings": 2}]
+
+    monkeypatch.setattr(workbook, "dry_run", dry_run)
+    said = effi("run", "made_up", "--dry-run", "--tflops", "250", "--workers", "2")
+    title = "made_up, cpu scale: 1 arms, 2 h 00 min one after another, 1 h 00 min on 2 workers, by FLOPs at 250 TFLOP/s"
+    assert title in " ".join(said.out.split()) and paces == [2.5e14]
+    assert "--tflops is for --dry-run" in effi("run", "made_up", "--tflops", "250").err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from effi import cost
-from effi.cost import Ledger, measure, money, share
-from effi.errors import RecordError
+from effi.cost import PACE, Ledger, measure, money, share
+from effi.errors import ParameterError, RecordError
 
 
 def test_phases_add_up_and_may_reopen() -> None:
@@ -219,6 +219,27 @@ def test_a_forecast_scales_training_alone() -> None:
     assert (plan["steps"], plan["flops"]) == (2000, 7 + 10_000)
     assert plan["seconds_per_step"] == train / 2
     assert plan["hours"] == pytest.approx(3 * (total["phases"]["search"]["seconds"] + train * 1000) / 3600)
+
+
+def test_a_forecast_at_a_pace_is_flops_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PACE, "5e3")
+    assert Ledger().pace is None
+    ledger = Ledger(dry_run=True)
+    with ledger.phase("search"):
+        ledger.add_flops(7)
+    with ledger.phase("train"):
+        ledger.add_flops(10)
+    ledger.steps, ledger.planned_steps = 2, 2000
+    plan = ledger.forecast(3)
+    assert plan["seconds_per_step"] == 10 / 5e3 / 2 and plan["flops"] == 7 + 10_000 and plan["peak_bytes"] is None
+    assert plan["hours"] == pytest.approx(3 * (7 + 10_000) / 5e3 / 3600)
+
+
+@pytest.mark.parametrize("given", ["fast", "0", "-1e12", "nan", "inf"])
+def test_a_pace_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PACE, given)
+    with pytest.raises(ParameterError, match=r"no number of FLOPs a second; write EFFI_PACE=2e14"):
+        Ledger(dry_run=True)
 
 
 def test_a_forecast_without_steps_is_what_was_measured() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from effi import axes, masks
-from effi.cost import Ledger
+from effi.cost import PACE, Ledger
 from effi.data import Examples, Opened, load_text
 from effi.early_bird import (
     Experiment,
@@ -297,6 +297,25 @@ def test_a_narrow_model_has_the_live_weights_of_a_ticket(data) -> None:
         assert prunable(small) == pytest.approx(alive, rel=1e-3), ratio
         assert small["width"] % 4 == 0 and small["patch"] == SMALL["patch"]
         assert 1 / 2 <= small["hidden"] / small["width"] / 2 <= 2
+
+
+def test_a_dry_run_of_a_structured_ticket_takes_as_many_units_as_the_search_would(
+    experiment, data, monkeypatch
+) -> None:
+    group, flops = replace(GROUP, removal=Removal(1.0, TRAINING)), []
+    trained = FakeArm(group, "structured")
+    experiment.train_structured(trained)
+    for pace in ("", "1e9"):
+        if pace:
+            monkeypatch.setenv(PACE, pace)
+        arm = FakeArm(group, "structured", ledger=Ledger(dry_run=True))
+        shared(data, dry_run=True).train_structured(arm)
+        flops.append(arm.ledger.forecast()["flops"])
+    assert flops[0] == flops[1]
+    phases = trained.ledger.total()["phases"]
+    paid = sum(account["flops"] for name, account in phases.items() if name != "evaluate")
+    # Those kept differ, and so do last batches; coefficients of a first step would keep far fewer.
+    assert flops[0] == pytest.approx(paid, rel=0.1)
 
 
 def test_every_seed_is_trained_on_its_own_draw_and_tested_on_the_same(data) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from effi import spec
-from effi.cost import Ledger
+from effi.cost import PACE, Ledger
 from effi.data import IGNORED
 from effi.data.opening import Opened
 from effi.errors import DataError, ParameterError
@@ -201,6 +201,18 @@ def test_a_dry_run_plans_all_steps_and_records_nothing(tmp_path) -> None:
     steps = {row["arm"].split("/", 1)[-1]: row["steps"] for row in planned.plan()}
     assert steps["gpt/source"] == 12 and steps["gpt/scratch"] == steps["gpt/ligo-0"] == steps["gpt/ki"] == STEPS
     assert steps["gpt/ligo"] == STEPS + 3 and planned.records() == []
+
+
+def test_a_dry_run_at_a_pace_counts_what_one_by_steps_does(tmp_path, monkeypatch) -> None:
+    plans = []
+    for pace in ("", "1e9"):
+        if pace:
+            monkeypatch.setenv(PACE, pace)
+        planned = run(tmp_path, dry_run=True)
+        train(planned)
+        rows = [row for row in planned.plan() if "tokendrop" not in row["arm"]]  # drops from its second step on
+        plans.append([(row["arm"], row["trainings"], row["steps"], row["flops"]) for row in rows])
+    assert plans[0] == plans[1]
 
 
 def test_steps_of_every_kind_are_timed(folder, records) -> None:

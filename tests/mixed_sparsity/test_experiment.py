@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from effi import paths, spec
-from effi.cost import Ledger
+from effi.cost import PACE, Ledger
 from effi.data import files
 from effi.data.opening import Opened
 from effi.data.windows import drawn, open_corpora
@@ -108,6 +108,18 @@ def test_a_dry_run_plans_all_steps_and_records_nothing(tmp_path):
     steps = {row["arm"].split("/")[-1]: row["steps"] for row in planned.plan()}
     assert steps == dict.fromkeys(CHOSEN, STEPS) | {"dense-quarter": STEPS // 4}
     assert planned.records() == [] and all(row["flops"] > 0 for row in planned.plan())
+
+
+def test_a_dry_run_at_a_pace_counts_what_one_by_steps_does(tmp_path, monkeypatch):
+    plans = []
+    for pace in ("", "1e9"):
+        if pace:
+            monkeypatch.setenv(PACE, pace)
+        planned = run(tmp_path, dry_run=True)
+        planned.each(Experiment({"toy": TOY}).train, ARMS, [0, 1], jobs=1)
+        plans.append([(row["arm"], row["trainings"], row["steps"], row["flops"]) for row in planned.plan()])
+    assert plans[0] == plans[1]
+    assert all(row["hours"] == pytest.approx(2 * row["flops"] / 1e9 / 3600) for row in planned.plan())
 
 
 def test_the_same_arm_at_another_seed_is_another_training():
