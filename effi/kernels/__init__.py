@@ -3,6 +3,6 @@
 Triton is imported where a kernel is taken, by the modules of `effi.kernels.gpu`: without it torch computes all.
 """
 
-from effi.kernels.dispatch import CROSSOVERS, Crossover, takes, using
+from effi.kernels.dispatch import CROSSOVERS, Crossover, taken, takes, using
 
-__all__ = ["CROSSOVERS", "Crossover", "takes", "using"]
+__all__ = ["CROSSOVERS", "Crossover", "taken", "takes", "using"]

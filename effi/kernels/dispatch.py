@@ -34,6 +34,7 @@ COMPILED = {"attention"}  # by torch, which has no interpreter
 OF_TORCH = {"cudnn"}  # in torch itself, on a GPU
 _TRITON = find_spec("triton") is not None
 _asked: frozenset[str] = frozenset()  # no context variable, which torch.compile cannot trace
+_taken: set[str] = set()
 
 
 def check(names: Iterable[str]) -> None:
@@ -66,7 +67,17 @@ def takes(name: str, device: torch.device, size: int) -> bool:
         return False
     crossover = CROSSOVERS[name]
     measured = crossover is not None and size >= crossover.size and crossover.gpu == _gpu(device)
-    return measured or name in _asked
+    if measured or name in _asked:
+        _taken.add(name)
+        return True
+    return False
+
+
+def taken() -> list[str]:
+    """Kernels that computed something in this process since it was last asked, in order."""
+    found = sorted(_taken)
+    _taken.clear()
+    return found
 
 
 def interpreted() -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from effi.cost import Ledger, share
 from effi.errors import EffiError, RecordError, TrainingError
+from effi.kernels import taken
 from effi.records import kept, store
 from effi.records.identity import identity
 from effi.records.names import Name
@@ -90,6 +91,7 @@ class Arm:
         if self.dry_run:
             return self
         left = world().told(self._claim)
+        taken()  # those of an arm before it
         self.done = not left
         if left:
             self.seeds, self.identities = map(tuple, zip(*left, strict=True))
@@ -209,7 +211,8 @@ class Arm:
         if world().size > 1:
             cost = _unmetered(cost)
         together = {"processes": world().size} if world().size > 1 else {}
-        facts = {**self.header["provenance"], "threads": torch.get_num_threads(), **together}
+        computed = {"kernels": kernels} if (kernels := taken()) else {}
+        facts = {**self.header["provenance"], "threads": torch.get_num_threads(), **together, **computed}
         written = datetime.now(UTC).isoformat(timespec="seconds")
         outcome = {
             **self.header,

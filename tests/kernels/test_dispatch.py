@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effi.errors import ParameterError
-from effi.kernels import CROSSOVERS, Crossover, dispatch, takes, using
+from effi.kernels import CROSSOVERS, Crossover, dispatch, taken, takes, using
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -31,6 +31,13 @@ def test_what_is_asked_for_computes_on_a_gpu_and_no_longer_than_asked(hopper):
             assert takes("adamw", GPU, 1) and takes("selection", GPU, 1)
         assert not takes("selection", GPU, 1)
     assert not takes("adamw", GPU, 1)
+
+
+def test_what_computed_is_told_once(hopper):
+    taken()
+    with using("adamw", "selection"):
+        takes("selection", GPU, 1), takes("adamw", GPU, 1), takes("adamw", CPU, 1), takes("block_sparse", GPU, 1)
+    assert (taken(), taken()) == (["adamw", "selection"], [])
 
 
 def test_another_gpu_than_the_current_one_is_left_to_torch(hopper, monkeypatch):

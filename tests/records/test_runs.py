@@ -19,6 +19,7 @@ import torch
 from effi.claims import measures
 from effi.cost import Ledger
 from effi.errors import ParameterError, RecordError, TrainingError
+from effi.kernels import takes, using
 from effi.records import Arm, Name, Record, Run, records, source, store
 
 
@@ -50,6 +51,15 @@ def test_a_record_holds_what_was_asked_and_found(tmp_path: Path) -> None:
     assert record["identity"] == arm.identities[0]
     assert record["cost"]["flops"] == 10 and record["cost"]["side_by_side"] == 1
     assert record["provenance"]["threads"] == torch.get_num_threads()
+
+
+def test_a_record_says_which_kernels_computed(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for name, asked in (("by torch", ()), ("by a kernel", ("cross_entropy", "attention")), ("by torch again", ())):
+        with run.arm(name, 0) as arm, using(*asked):
+            takes("cross_entropy", torch.device("cpu"), 1), takes("attention", torch.device("cpu"), 1)
+            arm.record({"value": 1.0})
+    assert [each["provenance"].get("kernels") for each in run.records()] == [None, ["cross_entropy"], None]
 
 
 @pytest.mark.parametrize("count", [1, 8, 13])
