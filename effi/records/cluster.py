@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -48,6 +49,7 @@ ASKED = "EFFI_WORKERS"
 FOLDER = "EFFI_WORKER_DIR"
 LOCAL, SLURM = "local", "slurm"
 PATIENCE_S, QUEUE_S = 120, 86_400  # for the first worker to come, and where it is a job that waits in a queue
+LOOK_S = 60  # from one look at the queue to the next
 MADE = "effi/artefacts"
 # A worker that has one arm at hand need not wait for the next.
 AHEAD = 2
@@ -199,7 +201,11 @@ class Cluster:
             return
         self._start_jobs()
         end = time.monotonic() + (QUEUE_S if self._jobs else PATIENCE_S)
+        look = time.monotonic() + LOOK_S
         while not self._meet():
+            if self._jobs and time.monotonic() > look:
+                look = time.monotonic() + LOOK_S
+                _check_queue(self._client)
             if time.monotonic() > end or self._unlike:
                 told = "; ".join(f"{address}: {why}" for address, why in self._unlike.items()) or "none is there"
                 raise ParameterError(f"no worker is like this process ({told}); install the same version there")
@@ -296,12 +302,11 @@ def _keep(arm: Arm, rows: list[Record]) -> None:
 def connect(where: str) -> Client:
     """The client of a scheduler at an address, or of one started here whose workers are jobs of Slurm.
 
-    ParameterError where it does not answer, where no worker comes within two minutes, or no job within a day, and where
-    jobqueue.yaml lacks something.
+    ParameterError where it does not answer, where no worker comes within two minutes, or no job within a day or before
+    all have ended, and where jobqueue.yaml lacks something.
     """
     distributed = _library("distributed")
     jobs = _jobs(where)
-    patience = QUEUE_S if jobs else PATIENCE_S
     try:
         if jobs:
             client = distributed.Client(_slurm(jobs))
@@ -310,11 +315,40 @@ def connect(where: str) -> Client:
     except OSError as error:
         raise ParameterError(f"no scheduler answers at {where} ({error}); start one with `dask scheduler`") from error
     try:
-        client.wait_for_workers(1, timeout=patience)
-    except TimeoutError as error:
-        mend = "look for its jobs in `squeue`" if jobs else "start some with `dask worker`"
-        raise ParameterError(f"no worker came to {where} in {patience:,} s; {mend}") from error
+        _first_worker(client, where, jobs)
+    except ParameterError:
+        if jobs:
+            client.cluster.close()
+        client.close()
+        raise
     return client
+
+
+def _first_worker(client: Any, where: str, jobs: int) -> None:
+    """Wait for one; ParameterError where none comes."""
+    patience = QUEUE_S if jobs else PATIENCE_S
+    end = time.monotonic() + patience
+    while (left := end - time.monotonic()) > 0:
+        with suppress(TimeoutError):
+            client.wait_for_workers(1, timeout=min(left, LOOK_S))
+            return
+        if jobs:
+            _check_queue(client)
+    mend = "look for its jobs in `squeue`" if jobs else "start some with `dask worker`"
+    raise ParameterError(f"no worker came to {where} in {patience:,} s; {mend}")
+
+
+def _check_queue(client: Any) -> None:
+    """ParameterError where no job is left in Slurm's queue, so that no worker will come."""
+    names = [str(job.job_id) for job in client.cluster.workers.values() if job.job_id]
+    with suppress(FileNotFoundError):
+        asked = subprocess.run(["squeue", "-h", "-j", ",".join(names)], capture_output=True, text=True)
+        # Of jobs that are long gone squeue says that their numbers are invalid.
+        if names and not asked.stdout.strip() and (asked.returncode == 0 or "Invalid job id" in asked.stderr):
+            raise ParameterError(
+                f"all {len(names)} jobs of Slurm ended before a worker came; look into their logs (slurm-*.out), and "
+                "at memory and walltime in ~/.config/dask/jobqueue.yaml"
+            )
 
 
 def _jobs(where: str) -> int:

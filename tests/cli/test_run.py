@@ -166,7 +166,7 @@ def test_a_dry_run_by_flops_says_at_what_rate(effi: Effi, root: Path, monkeypatc
 
     monkeypatch.setattr(workbook, "dry_run", dry_run)
     said = effi("run", "made_up", "--dry-run", "--tflops", "250", "--workers", "2")
-    title = "made_up, cpu scale: 1 arms, 2 h 00 min one after another, 1 h 00 min on 2 workers, by FLOPs at 250 TFLOP/s"
+    title = "made_up, cpu scale: 1 arm, 2 h 00 min one after another, 1 h 00 min on 2 workers, by FLOPs at 250 TFLOP/s"
     assert title in " ".join(said.out.split()) and paces == [2.5e14]
     assert "--tflops is for --dry-run" in effi("run", "made_up", "--tflops", "250").err
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -275,17 +275,12 @@ def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:
     assert len({each["pid"] for each in found}) == 2 and busy / (2 * whole) > 0.55, busy / (2 * whole)
 
 
-@pytest.mark.timeout(100)
-def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an sbatch that runs its script at once, as a queue without other users would."""
-    queue = tmp_path / "bin"
+def slurm(place: Path, monkeypatch: pytest.MonkeyPatch, commands: Mapping[str, str]) -> None:
+    """Put commands in the place of Slurm's."""
+    queue = place / "bin"
     queue.mkdir()
-    commands = {
-        "sbatch": f'#!/bin/sh\nsh "$1" >{tmp_path}/job.$$.log 2>&1 &\necho "Submitted batch job $!"\n',
-        "scancel": "#!/bin/sh\nkill $1\n",
-    }
     for name, text in commands.items():
-        (queue / name).write_text(text)
+        (queue / name).write_text(f"#!/bin/sh\n{text}\n")
         (queue / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(queue), prepend=os.pathsep)
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__CORES", "1")
@@ -294,6 +289,13 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
     import dask
 
     dask.config.refresh()
+
+
+@pytest.mark.timeout(100)
+def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an sbatch that runs its script at once, as a queue without other users would."""
+    started = f'sh "$1" >{tmp_path}/job.$$.log 2>&1 &\necho "Submitted batch job $!"'
+    slurm(tmp_path, monkeypatch, {"sbatch": started, "scancel": "kill $1"})
     monkeypatch.setenv(cluster.FOLDER, str(tmp_path / "workers"))
     monkeypatch.setenv(cluster.ASKED, "slurm")
 
@@ -313,6 +315,20 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
         client.cluster.close()
         client.close()
         cluster.connect.cache_clear()
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(("status", "said"), [(0, ""), (1, "slurm_load_jobs error: Invalid job id specified")])
+def test_jobs_that_end_before_a_worker_comes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    commands = {"sbatch": 'echo "Submitted batch job 7"', "scancel": "true"}
+    commands |= {"squeue": f'test "$*" = "-h -j 7" && echo "{said}" >&2; exit {status}'}
+    slurm(tmp_path, monkeypatch, commands)
+    monkeypatch.setattr(cluster, "LOOK_S", 0.5)
+    with pytest.raises(ParameterError, match=r"all 1 jobs of Slurm ended before a worker came; .* memory and walltime"):
+        cluster.connect("slurm")
+    cluster.connect.cache_clear()
 
 
 def test_a_configuration_of_slurm_that_lacks_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
