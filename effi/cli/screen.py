@@ -112,7 +112,7 @@ def plan(
         for row in rows
     ]
     total = duration(3600 * sum(row["hours"] for row in rows))
-    title = f"{paper}, {scale} scale: {len(rows)} arm{"s" * (len(rows) != 1)}, {total} one after another"
+    title = f"{paper}, {scale} scale: {len(rows)} arm{'s' * (len(rows) != 1)}, {total} one after another"
     if workers > 1:
         title += f", {duration(3600 * makespan(rows, workers))} on {workers} workers"
     if tflops is not None:
