@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,10 @@ class Ledger:
     """The running account of one arm.
 
     `side_by_side` is the number of trainings that shared the machine: above 1, seconds are those of a busy machine.
-    A training loop that sees `dry_run` measures a few steps, sets `steps` to their number and `planned_steps` to the
-    number that the whole training would take; with a `pace`, FLOPs a second that who starts a dry run gives in
-    EFFI_PACE, it makes no step and counts those of one. `checkpoints` are those that its trainings go on from. `keep`
-    is called with the models of a training that has ended and their data, where somebody wants these models.
+    A training loop that sees `dry_run` measures one step, which stands for all (`rehearsed`); `steps` is how many these
+    are, `planned_steps` their number and that of others as dear. With a `pace`, FLOPs a second that who starts a dry
+    run gives in EFFI_PACE, it makes no step and counts its FLOPs. `checkpoints` are those that its trainings go on
+    from. `keep` is called with the models of a training that has ended and their data, where somebody wants them.
     """
 
     def __init__(self, device: str = "cpu", *, dry_run: bool = False, side_by_side: int = 1) -> None:
@@ -92,13 +92,24 @@ class Ledger:
             self._open.pop()
             self._meter = _Meter(self.device) if self._open else None
 
+    @contextmanager
+    def rehearsed(self, steps: int) -> Iterator[Phase]:
+        """A block whose share of the phase "train" stands for that of so many steps."""
+        before = replace(self.phases.get("train", Phase()))
+        with self.phase("train") as train:
+            yield train
+        for name in ("flops", "paper_flops", "seconds", "joules"):
+            was, now = getattr(before, name) or 0, getattr(train, name)
+            setattr(train, name, None if now is None else was + steps * (now - was))
+        self.steps += steps
+
     def _book(self) -> None:
         """What has passed belongs to the innermost phase."""
         if self._meter is not None:
             seconds, peak, joules = self._meter.read()
             phase = self.phases[self._open[-1]]
             phase.book(seconds, joules)
-            phase.peak_bytes = _most(phase.peak_bytes, peak)
+            phase.peak_bytes = most(phase.peak_bytes, peak)
             self._measured += 0.0 if phase.aside else seconds
 
     def add_flops(self, flops: int, paper_flops: int | None = None) -> None:
@@ -138,7 +149,7 @@ class Ledger:
             "flops": sum(part.flops for part in parts),
             "paper_flops": sum(part.paper_flops for part in parts),
             "seconds": sum(part.seconds for part in parts),
-            "peak_bytes": _most(*(part.peak_bytes for part in parts)),
+            "peak_bytes": most(*(part.peak_bytes for part in parts)),
             "joules": _sum([part.joules for part in parts]),
             "phases": self._accounts(aside=False),
             "aside": self._accounts(aside=True),
@@ -189,7 +200,7 @@ class Ledger:
 def pace() -> float | None:
     """FLOPs a second that EFFI_PACE gives, None without it; ParameterError for what is no number above 0."""
     given = os.environ.get(PACE)
-    if given is None:
+    if not given:
         return None
     with suppress(ValueError):
         if 0 < float(given) < math.inf:
@@ -364,7 +375,7 @@ def _timed(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _most(*values: int | None) -> int | None:
+def most(*values: int | None) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +13,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from effi.training import loop
+from effi.training import replay
 
-# A capture fails where the device is waited for, or numbers come from the host's memory.
-WAITS = {"aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh", "aten.equal"}
+# A capture fails where the device is waited for, or numbers come from the host's memory: by these, among others.
+WAITS = {
+    *("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_consecutive", "unique_dim", "bincount"),
+    *("equal", "lift_fresh", "randperm", "repeat_interleave"),
+}
 Operation = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
 
 
@@ -43,11 +45,17 @@ class Writing(TorchDispatchMode):
         self.graph = graph
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(func.overloadpacket)
-        assert name not in WAITS, f"{name} in a step that is captured"
-        given = func(*args, **(kwargs or {}))
-        self.graph.operations.append((func, args, kwargs or {}, given))
+        name, named = str(func.overloadpacket).removeprefix("aten."), kwargs or {}
+        # Of streams of random numbers a graph knows the device's own alone.
+        waits = name in WAITS or named.get("generator") is not None or (name == "index" and _by_flags(args[1]))
+        assert not waits, f"{name} in a step that is captured"
+        given = func(*args, **named)
+        self.graph.operations.append((func, args, named, given))
         return given
+
+
+def _by_flags(places: list[Tensor | None]) -> bool:
+    return any(place is not None and place.dtype == torch.bool for place in places)
 
 
 def _again(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], before: Any) -> None:
@@ -58,25 +66,50 @@ def _again(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
             old.copy_(new)
 
 
-@contextmanager
-def _capture(graph: Graph) -> Iterator[None]:
-    with Writing(graph):
+@dataclass
+class Stream:
+    """One of two, which write down in `asked` who waits for whom."""
+
+    name: str
+    asked: list[str]
+
+    def wait_stream(self, other: Stream) -> None:
+        self.asked.append(f"{self.name} waits for {other.name}")
+
+
+@dataclass
+class Captures:
+    """The graphs that were captured, their memory, and what was asked of streams."""
+
+    graphs: list[Graph] = field(default_factory=list)
+    pools: list[object] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def graph(self) -> Graph:
+        self.graphs.append(Graph())
+        return self.graphs[-1]
+
+    @contextmanager
+    def capture(self, graph: Graph, pool: object) -> Iterator[None]:
+        self.pools.append(pool)
+        with Writing(graph):
+            yield
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        self.asked.append(f"on {stream.name}")
         yield
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
-    """Put it in the place of CUDA's; the graphs that are captured from now on."""
-    made: list[Graph] = []
-
-    def graph() -> Graph:
-        made.append(Graph())
-        return made[-1]
-
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
-    monkeypatch.setattr(torch.cuda, "graph", _capture)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(loop, "captures", lambda device: True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Captures:
+    """Put it in the place of CUDA's; what is captured from now on."""
+    made = Captures()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", made.graph)
+    monkeypatch.setattr(torch.cuda, "graph", made.capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream("aside", made.asked))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("here", made.asked))
+    monkeypatch.setattr(torch.cuda, "stream", made.stream)
+    monkeypatch.setattr(replay, "captures", lambda device: True)
     return made

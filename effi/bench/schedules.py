@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from effi import masks
-from effi.bench.gpts import Precision, Shape, corpus
+from effi.bench.gpts import Precision, Shape, corpus, tried
 from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
 from effi.mixed_sparsity import Evolution, HybridAttention, MixedSparsity, Pattern, Phases, erdos_renyi
@@ -100,7 +100,13 @@ def steps_of(shape: Shape, batch: int, machine: Machine, course: Sequence[Now], 
     models = {each: cast(GPT, made.model) for each, made in loops.items()}
     flops = sum(models[each].train_flops(batch, shape.context) for each in course) // len(course)
     parameters = sum(weight.numel() for weight in models[course[0]].parameters())
-    return Competitor(lambda: [loops[each].update(indices[each]) for each in course], parameters, flops)
+
+    def pass_through() -> None:
+        for each in course:
+            loops[each].update(indices[each])
+
+    compiled = any(each.compiled for each in course)
+    return Competitor(tried(pass_through) if compiled else pass_through, parameters, flops)
 
 
 def loop(shape: Shape, batch: int, state: Now, every: int, machine: Machine = CPU) -> Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,8 @@ def run(
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
         count, pace = _count(workers), None if tflops is None else tflops * 1e12
+        if pace is not None and not 0 < pace < math.inf:
+            raise ParameterError(f"--tflops {tflops:g} is no rate: give a number above 0, as 200.")
         for notebook in workbook.find(papers or ()):
             rows = workbook.dry_run(notebook.paper, scale, given, pace=pace)
             screen.plan(notebook.paper, scale, rows, count, tflops)

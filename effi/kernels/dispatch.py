@@ -34,7 +34,7 @@ COMPILED = {"attention"}  # by torch, which has no interpreter
 OF_TORCH = {"cudnn"}  # in torch itself, on a GPU
 _TRITON = find_spec("triton") is not None
 _asked: frozenset[str] = frozenset()  # no context variable, which torch.compile cannot trace
-_taken: set[str] = set()
+_taken = dict.fromkeys(CROSSOVERS, False)  # no set, whose every change torch.compile would compile anew for
 
 
 def check(names: Iterable[str]) -> None:
@@ -68,15 +68,15 @@ def takes(name: str, device: torch.device, size: int) -> bool:
     crossover = CROSSOVERS[name]
     measured = crossover is not None and size >= crossover.size and crossover.gpu == _gpu(device)
     if measured or name in _asked:
-        _taken.add(name)
+        _taken[name] = True
         return True
     return False
 
 
 def taken() -> list[str]:
-    """Kernels that computed something in this process since it was last asked, in order."""
-    found = sorted(_taken)
-    _taken.clear()
+    """Kernels that this process decided for since it was last asked; a part of the work may still be torch's."""
+    found = sorted(name for name, was in _taken.items() if was)
+    _taken.update(dict.fromkeys(found, False))
     return found
 
 

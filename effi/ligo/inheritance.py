@@ -76,6 +76,7 @@ class Inheritance:
     """An objective of the student's outputs, in training mixed with their divergence from the teacher's."""
 
     whole: ClassVar[bool] = False
+    steady: ClassVar[bool] = False  # a step that is replayed would keep the teacher's share
 
     def __init__(self, task: Objective, taught: Taught, how: Distilled, clock: Clock) -> None:
         self.task, self.taught, self.how, self.clock = task, taught, how, clock

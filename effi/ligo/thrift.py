@@ -102,6 +102,7 @@ class Thrifty(nn.Module):
     """
 
     some_rest = True  # processes that share a training then wait for no gradient of what they left out
+    steady = False  # a step that is replayed would leave out the same each time
 
     def __init__(self, model: nn.Module, path: str, rule: Thrift, clock: Clock) -> None:
         super().__init__()

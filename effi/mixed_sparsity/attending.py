@@ -17,6 +17,8 @@ class Attending:
     Evaluations see what the step before them saw, as in the official code.
     """
 
+    steady = False  # a step that is replayed would keep the first attention
+
     def __init__(self, model: GPT, phases: Phases, pattern: Pattern | HeadSplit, within: Collection[Phase]) -> None:
         self.model, self.phases, self.within = model, phases, within
         self.hybrid = HybridAttention(pattern)

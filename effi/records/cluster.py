@@ -206,6 +206,7 @@ class Cluster:
             if self._jobs and time.monotonic() > look:
                 look = time.monotonic() + LOOK_S
                 _check_queue(self._client)
+                self._start_jobs()  # of those that had a worker and have ended, Dask has known for 15 s
             if time.monotonic() > end or self._unlike:
                 told = "; ".join(f"{address}: {why}" for address, why in self._unlike.items()) or "none is there"
                 raise ParameterError(f"no worker is like this process ({told}); install the same version there")
@@ -280,9 +281,7 @@ def _scheduler_there(client: Client) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        connect.cache_clear()
-        with suppress(OSError, TimeoutError):
-            client.close(timeout=2)
+        _close(client)
         why = str(error).partition("\n")[0]
         raise RecordError(f"the scheduler is gone ({why}); run again: finished arms are kept") from error
 
@@ -314,14 +313,17 @@ def connect(where: str) -> Client:
             client = distributed.Client(where.replace("dask:", "tcp:", 1), timeout=20)
     except OSError as error:
         raise ParameterError(f"no scheduler answers at {where} ({error}); start one with `dask scheduler`") from error
-    try:
-        _first_worker(client, where, jobs)
-    except ParameterError:
-        if jobs:
-            client.cluster.close()
-        client.close()
-        raise
+    _first_worker(client, where, jobs)
     return client
+
+
+def _close(client: Any) -> None:
+    """End a client, and a scheduler that was started for it, for good."""
+    connect.cache_clear()
+    with suppress(OSError, TimeoutError):
+        if client.cluster is not None:
+            client.cluster.close(timeout=2)
+        client.close(timeout=2)
 
 
 def _first_worker(client: Any, where: str, jobs: int) -> None:
@@ -335,16 +337,21 @@ def _first_worker(client: Any, where: str, jobs: int) -> None:
         if jobs:
             _check_queue(client)
     mend = "look for its jobs in `squeue`" if jobs else "start some with `dask worker`"
+    _close(client)
     raise ParameterError(f"no worker came to {where} in {patience:,} s; {mend}")
 
 
 def _check_queue(client: Any) -> None:
-    """ParameterError where no job is left in Slurm's queue, so that no worker will come."""
-    names = [str(job.job_id) for job in client.cluster.workers.values() if job.job_id]
-    with suppress(FileNotFoundError):
-        asked = subprocess.run(["squeue", "-h", "-j", ",".join(names)], capture_output=True, text=True)
+    """ParameterError where no job is left in Slurm's queue, so that no worker will come; the client is closed then."""
+    names = [job.job_id for job in client.cluster.workers.values()]
+    if not names or not all(names):  # none, or some are being handed in
+        return
+    with suppress(FileNotFoundError, subprocess.TimeoutExpired):
+        words = ["squeue", "-h", "-j", ",".join(map(str, names))]
+        asked = subprocess.run(words, capture_output=True, text=True, timeout=LOOK_S)
         # Of jobs that are long gone squeue says that their numbers are invalid.
-        if names and not asked.stdout.strip() and (asked.returncode == 0 or "Invalid job id" in asked.stderr):
+        if not asked.stdout.strip() and (asked.returncode == 0 or "Invalid job id" in asked.stderr):
+            _close(client)
             raise ParameterError(
                 f"all {len(names)} jobs of Slurm ended before a worker came; look into their logs (slurm-*.out), and "
                 "at memory and walltime in ~/.config/dask/jobqueue.yaml"

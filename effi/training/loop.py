@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from effi.cost import Ledger, forward_flops, train_flops
+from effi.cost import Ledger, forward_flops, most, train_flops
 from effi.data import IGNORED, Dataset, Examples, PairDataset, TextDataset, augment
 from effi.data.order import Draws
 from effi.data.stored import on_disk
@@ -25,14 +25,14 @@ from effi.kernels import takes, using
 from effi.kernels.cross_entropy import cross_entropy
 from effi.masks import Held, Mask, hold
 from effi.seeds import derive, generator, seeded
-from effi.training import optimizers, parallel
+from effi.training import optimizers, parallel, replay
 from effi.training.checkpoint import Checkpoint
 from effi.training.evaluation import Tally, batches, rows_at_once, tally
 from effi.training.history import History
 from effi.training.networks import Headless, Network, Single
 from effi.training.objectives import Classification, LanguageModelling, Objective, fitting
 from effi.training.ranks import ALONE, world
-from effi.training.replay import USUAL, Replay, captures
+from effi.training.replay import USUAL, Replay
 from effi.training.settings import Training
 from effi.training.snapshot import restore, snapshot
 from effi.training.step import Listener, Step
@@ -63,7 +63,7 @@ def fit(
     `before_step` listeners see gradients, `after_step` the new weights. What the mask prunes of a single model stays
     zero. A schedule can be entered at `first_epoch`. `paper_flops(step, executed)` counts a step as the paper does.
     `checkpoint` names files from which a training that was cut off goes on, to the same bits. Under `ledger.dry_run`
-    only one step is measured, or with a pace its FLOPs are counted.
+    one step is measured, or with a pace its FLOPs are counted, for all.
     With `training.parallel` the processes that torchrun started make it together: batches, their order and the masks
     are those of one process, losses and weights up to rounding; dropout is drawn by each process from a stream of its
     own. FLOPs are those of whole batches, seconds those of the first process.
@@ -76,18 +76,18 @@ def fit(
     loop = Loop(network, models[0], data, training, objective, tuple(seeds), ledger, first_epoch)
     loop.before_step, loop.after_step, loop.paper_flops = tuple(before_step), tuple(after_step), paper_flops
     parallel.check_listeners(network, (*before_step, *after_step))
-    if loop.replay is not None and before_step:
-        raise ParameterError(
-            f'compile="step" leaves no moment between gradients and step, which {type(before_step[0]).__name__} wants: '
-            'take "graphs"'
-        )
+    replay.check(training, before_step, [*after_step, objective, *models[0].modules()])
     if mask is not None:
         loop.step.hold(mask)
     with seeded(loop.histories[0].seed, loop.ranks.named("dropout"), loop.device):
-        if ledger.dry_run:
-            loop.rehearse()
-            return loop.histories
-        loop.run(None if checkpoint is None else loop.checkpoint(checkpoint))
+        try:
+            if ledger.dry_run:
+                loop.rehearse()
+                return loop.histories
+            loop.run(None if checkpoint is None else loop.checkpoint(checkpoint))
+        finally:
+            if loop.replay is not None:  # what it captured holds memory that nobody else is given
+                loop.replay.forget()
     loop.weigh()
     loop.forward = loop.shared = network  # what exchanges gradients ends with the training
     network.finish()
@@ -127,7 +127,7 @@ class Loop:
         self.histories = [History(seed) for seed in seeds]
         self.orders = [generator(seed, "order") for seed in seeds]
         self.augments = [generator(seed, "augment", self.device) for seed in seeds]
-        self.replay = Replay(self.learn) if training.compile == "step" and captures(self.device) else None
+        self.replay = Replay(self.learn) if training.compile == "step" and replay.captures(self.device) else None
         with using(*training.kernels):
             self.optimizer = optimizers.make(network, model, training, steady=self.replay is not None)
         self.shared = parallel.over(network, self.ranks, lambda: data.prepare(data.train.inputs[:1])[None])
@@ -237,20 +237,21 @@ class Loop:
 
     def rehearse(self) -> None:
         """Warm up, then measure one step; a first call compiles, and of CUDA graphs a later one records."""
-        index_RB = self.batch()
+        index_RB, steps = self.batch(), self.steps - self.done
         if self.ledger.pace is not None:
             self._tell_rate()
-            with self.ledger.phase("train"):
+            with self.ledger.rehearsed(steps):
                 self._count(self._flops("train", self.inputs(index_RB, slice(None))))
-            self.ledger.steps += 1
             return
         ledger, self.ledger = self.ledger, Ledger(str(self.device))
-        for _ in range({"graphs": 2, "step": USUAL + 1}.get(str(self.training.compile), 1)):
-            self.update(index_RB)
-        self.ledger = ledger
         with self.ledger.phase("train"):
+            for _ in range({"graphs": 2, "step": USUAL + 1}.get(str(self.training.compile), 1)):
+                self.update(index_RB)
+        warm, self.ledger = self.ledger, ledger
+        with self.ledger.rehearsed(steps) as train:
             self.update(index_RB)
-        self.ledger.steps += 1
+        if self.training.compile in ("graphs", "step"):  # what a graph needs is not seen when it is replayed
+            train.peak_bytes = most(train.peak_bytes, warm.total()["peak_bytes"])
 
     # --- a step --------------------------------------------------------------------------------------------------
 

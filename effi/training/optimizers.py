@@ -46,7 +46,7 @@ def make(network: Network, model: nn.Module, training: Training, *, steady: bool
             raise ParameterError("muon orthogonalises matrices of one model: train its seeds one by one (together=1)")
         hidden = {parameter for name, parameter, rank in members if rank == 2 and roles[name] != "embedding"}
         return MuonAndAdamW(groups, hidden, 0.95 if training.momentum is None else training.momentum, adam)
-    if training.optimizer == "adamw" and _by_kernel(members):
+    if training.optimizer == "adamw" and not steady and _by_kernel(members):
         return MaskedAdamW(groups, **(adam | {"fused": None}))
     return (torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW)(groups, **adam)
 

@@ -46,7 +46,8 @@ class Training:
     `groups` that fits a parameter counts. `momentum` is that of SGD and Muon, `betas` and `eps` those of Adam. With
     `parallel` the processes that torchrun started share out every batch among them; without it each takes it whole.
     `compile` is by torch.compile; with "graphs" a GPU replays the forward and the backward pass as CUDA graphs, with
-    "step" also clipping and the optimiser, for small models, whose steps are mostly launches. `kernels` names those of
+    "step" also clipping and the optimiser, for small models, whose steps are mostly launches: numbers of the host are
+    then those of the first steps, but for the rate. `kernels` names those of
     `effi.kernels` that steps and evaluations take where they can.
     """
 

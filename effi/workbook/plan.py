@@ -37,7 +37,7 @@ def dry_run(
         job = prepare(notebook, scale, {**(parameters or {}), "dry_run": True}, str(place))
         shortened = place / notebook.path.name
         shortened.write_text(json.dumps(_shortened(notebook.path)), encoding="utf-8")
-        surroundings = {} if pace is None else {PACE: f"{pace:g}"}
+        surroundings = {PACE: "" if pace is None else repr(pace)}
         child = start(replace(job, notebook=replace(notebook, path=shortened)), surroundings=surroundings)
         child.process.wait()
         outcome = child.outcome()

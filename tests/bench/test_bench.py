@@ -73,7 +73,7 @@ def test_steps_of_the_minimum_are_replayed(monkeypatch: pytest.MonkeyPatch) -> N
     captured = stand_in(monkeypatch)
     found = complete(replays.steps(TINY, batch=4))
     assert list(found) == [replays.BY_HAND, *replays.WAYS, "step of 3 seeds replayed"]
-    assert len(captured) == 2 and all(graph.replays > FEWEST for graph in captured)
+    assert len(captured.graphs) == 2 and all(graph.replays > FEWEST for graph in captured.graphs)
 
 
 def test_the_full_size_minimum_needs_a_sixth_of_the_flops() -> None:

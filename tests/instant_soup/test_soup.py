@@ -308,7 +308,7 @@ def test_the_ledger_is_the_training_and_the_look_ahead(data, way):
 def test_a_dry_run_forecasts_the_look_ahead(data):
     ledger = Ledger(dry_run=True)
     _, made, _ = souped(data, replace(SHORT, steps=50, nets=5), Rounds(0.45), ledger=ledger)
-    assert ledger.planned_steps == TOTAL + 4 * 5 * 50 and ledger.steps == 1
+    assert ledger.planned_steps == TOTAL + 4 * 5 * 50 and ledger.steps == TOTAL
     assert ledger.forecast()["flops"] == (TOTAL + 1000) * vit().train_flops(BATCH)
     assert made.history.curves == {} and pruned(made.mask) == 0
     closing = Ledger(dry_run=True)

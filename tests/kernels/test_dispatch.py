@@ -40,6 +40,25 @@ def test_what_computed_is_told_once(hopper):
     assert (taken(), taken()) == (["adamw", "selection"], [])
 
 
+def test_a_compiled_model_is_not_compiled_anew_for_what_was_noted(hopper):
+    made = []
+
+    def counting(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    def work(x):
+        return 2 * x if takes("cross_entropy", x.device, 1) else x
+
+    called = torch.compile(work, backend=counting)
+    with using("cross_entropy", "adamw"):
+        for _ in range(3):
+            assert called(torch.ones(2)).tolist() == [2.0, 2.0]
+            takes("adamw", GPU, 1)
+            assert taken() == ["adamw", "cross_entropy"]
+    assert len(made) == 1
+
+
 def test_another_gpu_than_the_current_one_is_left_to_torch(hopper, monkeypatch):
     monkeypatch.setattr(dispatch, "_current", lambda: 1)
     with using("adamw"):

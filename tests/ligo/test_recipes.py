@@ -156,7 +156,7 @@ def test_nothing_is_grown_of_nothing() -> None:
 def test_a_dry_run_measures_a_step_of_growth_and_one_of_training() -> None:
     ledger = Ledger(dry_run=True)
     LEARNED(task(ledger=ledger))
-    assert ledger.steps == 2 and ledger.planned_steps == STEPS + 4
+    assert ledger.steps == ledger.planned_steps == STEPS + 4
 
 
 def test_histories_in_a_row_are_one() -> None:

@@ -245,7 +245,7 @@ def test_a_scheduler_that_dies_loses_nothing_finished(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("when", ["before", "while it is asked"])
 def test_a_client_that_looks_for_its_scheduler_anew_is_no_scheduler(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[float] = []
-    client = SimpleNamespace(status="connecting" if when == "before" else "running")
+    client = SimpleNamespace(status="connecting" if when == "before" else "running", cluster=None)
     client.close = lambda timeout: closed.append(timeout)
 
     def asked(n_workers: int) -> dict[str, object]:
@@ -294,8 +294,10 @@ def slurm(place: Path, monkeypatch: pytest.MonkeyPatch, commands: Mapping[str, s
 @pytest.mark.timeout(100)
 def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an sbatch that runs its script at once, as a queue without other users would."""
-    started = f'sh "$1" >{tmp_path}/job.$$.log 2>&1 &\necho "Submitted batch job $!"'
-    slurm(tmp_path, monkeypatch, {"sbatch": started, "scancel": "kill $1"})
+    # Slurm takes a copy of the script, which is deleted when sbatch ends.
+    copied = f'cp "$1" {tmp_path}/job.$$.sh\nsh {tmp_path}/job.$$.sh >{tmp_path}/job.$$.log 2>&1 &\n'
+    commands = {"sbatch": f'{copied}echo "Submitted batch job $!"', "scancel": "kill $1", "squeue": "ps -o pid= -p $3"}
+    slurm(tmp_path, monkeypatch, commands)
     monkeypatch.setenv(cluster.FOLDER, str(tmp_path / "workers"))
     monkeypatch.setenv(cluster.ASKED, "slurm")
 
@@ -311,24 +313,23 @@ def test_slurm_starts_workers_as_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
         run.each(train, {"two": 2}, [0])
         assert [each["status"] for each in records(run.path)] == ["done", "done"]
     finally:
-        client = cluster.connect("slurm")
-        client.cluster.close()
-        client.close()
-        cluster.connect.cache_clear()
+        if cluster.connect.cache_info().currsize:
+            cluster._close(cluster.connect("slurm"))
 
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize(("status", "said"), [(0, ""), (1, "slurm_load_jobs error: Invalid job id specified")])
-def test_jobs_that_end_before_a_worker_comes_are_told(
+def test_jobs_that_end_before_a_worker_comes_are_told_and_jobs_that_wait_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
+    asked = tmp_path / "asked"
+    looks = f'echo "$*" >>{asked}; test $(wc -l <{asked}) -lt 3 && echo "7 PENDING" && exit 0'
     commands = {"sbatch": 'echo "Submitted batch job 7"', "scancel": "true"}
-    commands |= {"squeue": f'test "$*" = "-h -j 7" && echo "{said}" >&2; exit {status}'}
-    slurm(tmp_path, monkeypatch, commands)
+    slurm(tmp_path, monkeypatch, commands | {"squeue": f'{looks}\necho "{said}" >&2; exit {status}'})
     monkeypatch.setattr(cluster, "LOOK_S", 0.5)
     with pytest.raises(ParameterError, match=r"all 1 jobs of Slurm ended before a worker came; .* memory and walltime"):
         cluster.connect("slurm")
-    cluster.connect.cache_clear()
+    assert asked.read_text().splitlines() == ["-h -j 7"] * 3 and cluster.connect.cache_info().currsize == 0
 
 
 def test_a_configuration_of_slurm_that_lacks_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,13 +315,13 @@ def test_flops_of_a_model_without_a_closed_form_are_counted_by_torch(data):
 def test_a_dry_run_measures_one_step_and_plans_the_rest(data):
     ledger = Ledger(dry_run=True)
     model, history = trained(data, replace(TRAINING, epochs=500), ledger=ledger)
-    assert (ledger.steps, ledger.planned_steps) == (1, 1500)
-    assert ledger.phases["train"].flops == train_flops(model, torch.zeros(16, 3, 8, 8))
+    assert (ledger.steps, ledger.planned_steps) == (1500, 1500)
+    assert ledger.phases["train"].flops == 1500 * train_flops(model, torch.zeros(16, 3, 8, 8))
     assert list(ledger.phases) == ["train"]
     assert (history.curves, history.best_epoch) == ({}, 0)
     plan = ledger.forecast()
     assert plan["steps"] == 1500
-    assert plan["flops"] == 1500 * ledger.phases["train"].flops
+    assert plan["flops"] == ledger.phases["train"].flops
     assert plan["hours"] == pytest.approx(1500 * plan["seconds_per_step"] / 3600)
 
 
@@ -332,16 +332,17 @@ def test_a_dry_run_at_a_pace_makes_no_step(data, monkeypatch):
     options = {"paper_flops": lambda step, executed: 6 + step.index}
     model, _ = trained(data, settings, ledger=ledger, **options)
     flops = train_flops(model, torch.zeros(16, 3, 8, 8))
-    assert ledger.phases["train"].flops == flops and ledger.phases["train"].paper_flops == 7
+    assert ledger.phases["train"].flops == 1500 * flops and ledger.phases["train"].paper_flops == 1500 * 7
     assert ledger.forecast()["hours"] == pytest.approx(1500 * flops / 1e9 / 3600)
 
 
 def test_a_dry_run_of_several_trainings_adds_up(data):
     """An arm may train more than once: a ticket is searched, then trained."""
     ledger = Ledger(dry_run=True)
-    for epochs in (10, 20):
-        trained(data, replace(TRAINING, epochs=epochs), ledger=ledger)
-    assert (ledger.steps, ledger.planned_steps) == (2, 90)
+    for epochs, batch in ((10, 16), (20, 40)):
+        trained(data, replace(TRAINING, epochs=epochs, batch_size=batch), ledger=ledger)
+    assert (ledger.steps, ledger.planned_steps) == (50, 50)
+    assert ledger.forecast()["flops"] == vit().train_flops(16) * 30 + vit().train_flops(40) * 20
 
 
 def test_bf16_follows_fp32(data):

@@ -13,6 +13,7 @@ from effi.minimal import Variant
 from effi.seeds import seeded
 from effi.training import Training, baselines, fit
 from effi.training.evaluation import outcome
+from effi.training.replay import Replay
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 
@@ -38,11 +39,14 @@ def test_seeds_together_are_seeds_alone(data):
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_a_step_replayed_whole_is_the_step(data, optimizer, seeds):
+def test_a_step_replayed_whole_is_the_step(data, optimizer, seeds, monkeypatch):
+    made = []
+    monkeypatch.setattr(Replay, "_capture", lambda *args, capture=Replay._capture: made.append(1) or capture(*args))
     settings = replace(TRAINING, epochs=8, optimizer=optimizer, augment=("flip", "crop"), schedule="cosine")
     usual, replayed = (curves(data.to("cuda"), replace(settings, compile=how), *seeds) for how in (False, "step"))
     for ours, theirs in zip(replayed, usual, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-3)
+    assert made
 
 
 def test_bf16_augmentation_and_outcome(data):

@@ -160,6 +160,6 @@ def test_the_seed_that_fails_is_named(data):
 def test_a_dry_run_counts_all_seeds(data):
     ledger = Ledger(dry_run=True)
     models, histories = together(SMALL, data, EVERYTHING, ledger)
-    assert ledger.phases["train"].flops == 3 * models[0].train_flops(16)
+    assert ledger.phases["train"].flops == 9 * 3 * models[0].train_flops(16)
     assert ledger.planned_steps == 9
     assert [history.seed for history in histories] == list(SEEDS)
