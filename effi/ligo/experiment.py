@@ -15,12 +15,12 @@ from effi.data import Opened, TextDataset
 from effi.data.windows import drawn
 from effi.errors import ParameterError
 from effi.ligo.building import build, objective_of
-from effi.ligo.masked import masked_corpus
+from effi.ligo.masked import masked_corpus, most_passes
 from effi.ligo.moments import Moments, flat, nested
 from effi.ligo.outcome import curves, outcome
 from effi.ligo.pieces import check_pair
 from effi.ligo.recipes import Scratch
-from effi.ligo.settings import Settings
+from effi.ligo.settings import Model, Settings
 from effi.ligo.task import SOURCE, Data, Task, unwatched
 from effi.ligo.trained import Trained
 from effi.models.gpt import GPT
@@ -49,14 +49,19 @@ class Experiment:
 
     def check(self, arms: Mapping[Any, Settings]) -> None:
         """ParameterError, which names the arm, where its small model cannot grow into its large one."""
+        fit: list[tuple[str, Model, Model]] = []  # a large pair takes seconds to make, and most arms share theirs
         for name, settings in arms.items():
             if settings.source is not None and settings.recipe.grows:
+                pair = (settings.data["name"], settings.source.model, settings.model)
+                if pair in fit:
+                    continue
                 data = self.data(settings, 0)
                 small, large = (build(each, data, 0) for each in (settings.source.model, settings.model))
                 try:
                     check_pair(small, large)
                 except ParameterError as error:
                     raise ParameterError(f"{name}: {error}") from None
+                fit.append(pair)
 
     # --- arms: each trains one model, and records it -------------------------------------------------------------
 
@@ -108,7 +113,7 @@ class Experiment:
         if settings.model.kind != "bert":
             return own
         passes = -(-settings.training.all_steps(len(own.train)) * settings.training.batch_size // len(own.train))
-        return masked_corpus(own, passes, seed=seed)
+        return masked_corpus(own, min(passes, most_passes(own)), seed=seed)
 
     def _small(
         self, settings: Settings, data: Data, seed: int

@@ -14,6 +14,17 @@ from effi.seeds import derive
 
 # Of the windows that are held out, whatever the seed: losses of all seeds are then of the same guesses.
 HELD = 0
+MOST_BYTES = 2**31  # of a training split in memory, its copies counted
+
+
+def most_passes(data: TextDataset) -> int:
+    """Copies of the training windows of a causal corpus that memory is to hold, at least one.
+
+    A training that reads the windows more often meets the same masks again, as BERT's does, with ten copies for forty
+    epochs (Liu et al. 2019, Sec. 4.1).
+    """
+    train = data.train
+    return max(1, MOST_BYTES // (train.inputs.nbytes + train.labels.nbytes))
 
 
 def masked_corpus(data: TextDataset, passes: int = 1, *, seed: int = 0, share: float = 0.15) -> TextDataset:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from effi import data
 from effi.data import IGNORED, Examples, TextDataset
 from effi.errors import ParameterError
-from effi.ligo.masked import masked_corpus, windows
+from effi.ligo.masked import MOST_BYTES, masked_corpus, most_passes, windows
 
 ROWS = torch.randint(0, 1000, (300, 129), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
 
@@ -49,6 +51,13 @@ def test_every_pass_hides_other_tokens() -> None:
         for other in range(one):
             both = (hidden[one] & hidden[other]).sum() / ordinary
             assert both.item() == pytest.approx(0.15**2, abs=0.004)
+
+
+def test_copies_stay_within_memory() -> None:
+    one, row = corpus(), 128 * (4 + 8)
+    assert most_passes(one) == MOST_BYTES // (200 * row)
+    long = replace(one, train=Examples(torch.empty(10**7, 128, dtype=torch.int32, device="meta"), one.train.labels))
+    assert most_passes(long) == 1
 
 
 def test_a_static_mask_is_the_first_pass() -> None:
