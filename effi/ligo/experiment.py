@@ -55,7 +55,7 @@ class Experiment:
                 pair = (settings.data["name"], settings.source.model, settings.model)
                 if pair in fit:
                     continue
-                data = self.data(settings, 0)
+                data = self.data(settings, 0, copies=1)
                 small, large = (build(each, data, 0) for each in (settings.source.model, settings.model))
                 try:
                     check_pair(small, large)
@@ -104,8 +104,8 @@ class Experiment:
             of_depth(None), data, settings.training, objective_of(data), seed, unwatched(ledger), of_depth, **own
         )
 
-    def data(self, settings: Settings, seed: int) -> Data:
-        """A seed's examples."""
+    def data(self, settings: Settings, seed: int, copies: int | None = None) -> Data:
+        """A seed's examples; of a masked corpus as many copies as the training reads, unless fewer will do."""
         one: Data = self.opened[settings.data["name"]].of(seed)
         if not isinstance(one, TextDataset):
             return one
@@ -113,7 +113,8 @@ class Experiment:
         if settings.model.kind != "bert":
             return own
         passes = -(-settings.training.all_steps(len(own.train)) * settings.training.batch_size // len(own.train))
-        return masked_corpus(own, min(passes, most_passes(own)), seed=seed)
+        fewer = 1 if self.dry_run else copies or most_passes(own)
+        return masked_corpus(own, min(passes, fewer), seed=seed)
 
     def _small(
         self, settings: Settings, data: Data, seed: int
