@@ -137,9 +137,19 @@ class Cluster:
                 answer = self._answer(future)
                 arm, _ = self.running.pop(future)
                 yield from [(arm, self._settled(arm, answer))] if answer else self._given_back(arm)
-            for future in [each for each, (_, address) in self.running.items() if address not in self._like]:
-                self._client.cancel(future)
-                yield from self._given_back(self.running.pop(future)[0])
+            yield from self._taken_back()
+
+    def _taken_back(self) -> Iterator[tuple[Arm, Future[Any]]]:
+        """Arms of workers that are gone; of each only the first was being trained, and may have been the cause."""
+        seen = set[str]()
+        for future in [each for each, (_, address) in self.running.items() if address not in self._like]:
+            self._client.cancel(future)
+            arm, address = self.running.pop(future)
+            if address in seen:
+                self.waiting.insert(0, arm)
+            else:
+                seen.add(address)
+                yield from self._given_back(arm)
 
     def stop(self) -> None:
         """Start nothing more; what runs goes on to its end."""
@@ -227,6 +237,7 @@ class Cluster:
         there = set(self._client.scheduler_info(n_workers=-1).get("workers", ()))
         self._connected()
         self._like &= there
+        self._unlike = {address: why for address, why in self._unlike.items() if address in there}
         if new := sorted(there - self._like - self._unlike.keys()):
             answers = self._client.run(_facts, self._device, workers=new, on_error="return")
             for address, theirs in answers.items():

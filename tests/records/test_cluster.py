@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -257,6 +258,17 @@ def test_a_client_that_looks_for_its_scheduler_anew_is_no_scheduler(when: str, m
     with pytest.raises(RecordError, match=r"the scheduler is gone \(it closed the connection\); run again"):
         cluster.Cluster("dask:127.0.0.1:1", print, print, "cpu")
     assert len(closed) == 1 and cluster.connect.cache_info().currsize == 0
+
+
+def test_an_arm_that_only_lay_ready_at_a_dead_worker_is_not_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "DEATHS", 1)
+    trained, ready, elsewhere = (SimpleNamespace(name=name, identities=(name,)) for name in ("a", "b", "c"))
+    lost = cluster.Cluster.__new__(cluster.Cluster)
+    lost.waiting, lost._like, lost._deaths = [], {"there"}, Counter()
+    lost._client = SimpleNamespace(cancel=lambda future: None)
+    lost.running = {1: (trained, "gone"), 2: (ready, "gone"), 3: (elsewhere, "there")}
+    assert [arm.name for arm, _ in lost._taken_back()] == ["a"]
+    assert [arm.name for arm in lost.waiting] == ["b"] and list(lost.running) == [3]
 
 
 def test_small_arms_keep_both_workers_busy(tmp_path: Path, on: str) -> None:
