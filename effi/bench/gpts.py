@@ -11,12 +11,11 @@ from typing import Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn.utils import prune
 
 from effi import masks
-from effi.bench.peers import Logits, needed
-from effi.bench.rounds import Case, Competitor, Missing
+from effi.bench.peers import Logits, needed, tried
+from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import step_on
 from effi.cost import Ledger
 from effi.data import Examples, TextDataset, causal
@@ -162,16 +161,6 @@ def texts(shape: Shape, count: int) -> Examples:
     """Random texts, each token labelled with the next."""
     size = (count, shape.context + 1)
     return causal(torch.randint(shape.vocabulary, size, generator=generator(0, "bench"), dtype=torch.int32))
-
-
-def tried(step: Callable[[], object]) -> Callable[[], object]:
-    """The step, made once, so that its kernels are compiled; Missing where torch.compile does not work."""
-    try:
-        step()
-    except TorchDynamoException as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise Missing(f"does not compile here: {' '.join(lines[:2])}") from error
-    return step
 
 
 # --- under a mask --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from effi.bench import gpts, growth, replays, schedules, soups, suites, tickets
 from effi.bench.blocks import layers
 from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
-from effi.bench.slimming import steps_after_removal
+from effi.bench.slimming import steps_after_removal, steps_by_share
 
 CALLS, BATCH = 10, 512  # the batch that the first paper's ViT is trained with
 LENGTHS, TOKENS = (1024, 2048, 4096, 8192), 16_384  # of a text, of a batch
@@ -23,11 +23,12 @@ def gpu() -> list[Case]:
     if not torch.cuda.is_available():
         return []
     return [
-        *(_titled(case, "ViT") for case in suites.vit(device="cuda")),
+        *(_titled(case, "ViT") for how in (False, True) for case in suites.vit(device="cuda", compiled=how)),
         *(_titled(case, "paper 4") for case in suites.minimal(device="cuda")),
         replays.steps(device="cuda"),
         tickets.held(batch=BATCH, precision="bf16", device="cuda"),
         steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
+        steps_by_share(batch=BATCH, precision="bf16", device="cuda"),
         *(tickets.selection(sides=sides, device="cuda") for sides in ((50, 1000), tickets.SIDES)),
     ]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from effi.bench.gpts import tried
+from effi.bench.peers import tried
 from effi.bench.rounds import Case, Competitor, Missing
 from effi.bench.sparsity import WINDOW, Attend, differentiated
 from effi.kernels import using

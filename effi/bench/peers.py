@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from effi.bench.rounds import Missing
 from effi.models.vit import ViTShape
@@ -99,3 +100,13 @@ PEERS: Mapping[str, Callable[[ViTShape, int], nn.Module]] = {
     "x-transformers, fused": lambda shape, heads: x_transformers(shape, heads, flash=True),
     "transformers": transformers,
 }
+
+
+def tried(step: Callable[[], object]) -> Callable[[], object]:
+    """The step, made once, so that its kernels are compiled; Missing where torch.compile does not work."""
+    try:
+        step()
+    except TorchDynamoException as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise Missing(f"does not compile here: {' '.join(lines[:2])}") from error
+    return step

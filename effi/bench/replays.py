@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from effi.bench.gpts import tried
+from effi.bench.peers import tried
 from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import BATCH, SHAPE, noise
 from effi.cost import Ledger

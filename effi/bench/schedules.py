@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, cast
 
 from effi import masks
-from effi.bench.gpts import Precision, Shape, corpus, tried
+from effi.bench.gpts import Precision, Shape, corpus
+from effi.bench.peers import tried
 from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
 from effi.mixed_sparsity import Evolution, HybridAttention, MixedSparsity, Pattern, Phases, erdos_renyi

@@ -14,19 +14,21 @@ from effi.axes import slim, units
 from effi.bench.peers import needed
 from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import trained
-from effi.early_bird.structured import draw
+from effi.early_bird.structured import HEADS, NEURONS, draw
 from effi.models.attention import SelfAttention
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT
 from effi.seeds import generator
 
 BATCH = 128
+QUANTILES = (0.25, 0.5, 0.75)  # of the heads of a layer, and of all neurons
 
 
-def kept(model: nn.Module) -> dict[str, list[int]]:
-    """EarlyBERT's shares of heads and neurons, drawn at random."""
+def kept(model: nn.Module, heads: float = HEADS, neurons: float = NEURONS) -> dict[str, list[int]]:
+    """What lies above these quantiles of heads and neurons, EarlyBERT's unless given, drawn at random."""
     stream = generator(0, "bench")
-    return draw({axis: torch.rand(count, generator=stream) for axis, count in units(model).items()})
+    drawn = {axis: torch.rand(count, generator=stream) for axis, count in units(model).items()}
+    return draw(drawn, heads=heads, neurons=neurons)
 
 
 def torch_pruning(model: ViT, keep: Mapping[str, Sequence[int]]) -> ViT:
@@ -88,3 +90,12 @@ def steps_after_removal(
     }
     steps = {name: partial(trained, make, model.shape, batch, precision, device) for name, make in makers.items()}
     return Case(f"training step, batch {batch}", "dense", steps)
+
+
+def steps_by_share(model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", device: str = "cpu") -> Case:
+    """A training step of the CIFAR ViT without the heads and neurons below a quantile, about that share of them."""
+    model = model or cifar_vit()
+    makers: dict[str, Callable[[], nn.Module]] = {"dense": partial(copy.deepcopy, model)}
+    makers |= {f"quantile {each:g}": partial(slim, model, kept(model, each, each)) for each in QUANTILES}
+    steps = {name: partial(trained, make, model.shape, batch, precision, device) for name, make in makers.items()}
+    return Case(f"training step by share removed, batch {batch}", "dense", steps)

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from effi.bench.peers import PEERS
+from effi.bench.peers import PEERS, tried
 from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
 from effi.data import Dataset, Examples, normalise
@@ -27,13 +28,16 @@ HEADS, BATCH = 4, 64
 NOTEBOOK = "import effi.minimal, effi.models.vit, effi.training, effi.data, effi.records, effi.claims, effi.report"
 
 
-def trained(make: Callable[[], nn.Module], shape: ViTShape, batch: int, precision: str, device: str) -> Competitor:
-    """A training step of a model on one fixed batch, Adam fused."""
+def trained(
+    make: Callable[[], nn.Module], shape: ViTShape, batch: int, precision: str, device: str, *, compiled: bool = False
+) -> Competitor:
+    """A training step of a model on one fixed batch, Adam fused; Missing where torch.compile does not work."""
     model = make().to(device)
-    step = one_step(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True), shape, batch, precision, device)
+    called = cast(nn.Module, torch.compile(model)) if compiled else model
+    step = one_step(called, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True), shape, batch, precision, device)
     # Closed forms only: some libraries choose their own attention kernel, which torch's counter then misses.
     flops = model.train_flops(batch) if isinstance(model, ViT) else None
-    return Competitor(step, sum(p.numel() for p in model.parameters()), flops)
+    return Competitor(tried(step) if compiled else step, sum(p.numel() for p in model.parameters()), flops)
 
 
 def one_step(
@@ -61,14 +65,17 @@ def step_on(
     return step
 
 
-def vit(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> list[Case]:
-    """Our ViT beside those of other libraries, in fp32 and bf16."""
+def vit(
+    shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu", *, compiled: bool = False
+) -> list[Case]:
+    """Our ViT beside those of other libraries, in fp32 and bf16, all compiled or none."""
     makers: dict[str, Callable[[], nn.Module]] = {"effi": partial(ViT, shape, heads=heads)}
     makers |= {name: partial(make, shape, heads) for name, make in PEERS.items()}
 
     def case(precision: str) -> Case:
-        competitors = {name: partial(trained, make, shape, batch, precision, device) for name, make in makers.items()}
-        return Case(precision, "effi", competitors)
+        how: dict[str, Any] = {"precision": precision, "device": device, "compiled": compiled}
+        competitors = {name: partial(trained, make, shape, batch, **how) for name, make in makers.items()}
+        return Case(f"{precision}{', compiled' * compiled}", "effi", competitors)
 
     return [case("fp32"), case("bf16")]
 

@@ -12,7 +12,7 @@ from torch import nn
 from effi import bench
 from effi.bench import gpu, peers, replays, soups, suites, tickets
 from effi.bench.rounds import FEWEST, Case, Competitor, Missing
-from effi.bench.slimming import steps_after_removal
+from effi.bench.slimming import steps_after_removal, steps_by_share
 from effi.errors import ParameterError
 from effi.models.vit import ViTShape
 from tests.bench.conftest import complete
@@ -39,6 +39,13 @@ def test_peers_have_the_shape_of_ours(name: str) -> None:
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
     ours = sum(p.numel() for p in suites.ViT(suites.SHAPE, heads=suites.HEADS).parameters())
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(ours, rel=0.01)
+
+
+def test_compiled_all_are_or_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    found = complete(suites.vit(TINY, heads=2, batch=2, compiled=True)[0])
+    assert len(compiled) == len([row for row in found.values() if not row.note]) > 1
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,15 +149,14 @@ def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.Monk
     for room, name in ((room, name) for room, names in rooms.items() for name in names):
         made = getattr(room, name)
         monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
-    monkeypatch.setattr(gpu, "steps_after_removal", lambda **how: steps_after_removal(**how | {"device": "cpu"}))
+    for made in (steps_after_removal, steps_by_share):
+        monkeypatch.setattr(gpu, made.__name__, lambda made=made, **how: made(**how | {"device": "cpu"}))
     titles = [case.title for case in gpu.gpu()]
-    assert titles[:3] == ["ViT, fp32, batch 64", "ViT, bf16, batch 64", "paper 4, fp32, batch 64"]
-    assert titles[3:6] == [
-        "a step of the minimum, batch 64",
-        "step under a mask, batch 512",
-        "training step, batch 512",
-    ]
-    assert titles[6:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
+    assert titles[:4] == [f"ViT, {how}, batch 64" for how in ("fp32", "bf16", "fp32, compiled", "bf16, compiled")]
+    assert titles[4:6] == ["paper 4, fp32, batch 64", "a step of the minimum, batch 64"]
+    assert titles[6:8] == ["step under a mask, batch 512", "training step, batch 512"]
+    assert titles[8] == "training step by share removed, batch 512"
+    assert titles[9:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
     small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.gpt()]
     assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
     assert words[3] == "GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"

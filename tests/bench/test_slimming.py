@@ -48,6 +48,13 @@ def test_rows_are_complete() -> None:
     assert rows["slim"].parameters == sum(p.numel() for p in slim(tiny(), slimming.kept(tiny())).parameters())
 
 
+def test_the_more_is_removed_the_fewer_flops_are_left() -> None:
+    rows = complete(slimming.steps_by_share(tiny(), batch=2))
+    assert list(rows) == ["dense", "quantile 0.25", "quantile 0.5", "quantile 0.75"]
+    flops = [row.flops for row in rows.values()]
+    assert flops == sorted(flops, reverse=True) and len(set(flops)) == 4
+
+
 def test_without_torch_pruning_ours_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda module: None)
     for case in slimming.slimming(tiny(), batch=2):
