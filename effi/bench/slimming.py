@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from effi.bench.suites import trained
 from effi.early_bird.structured import HEADS, NEURONS, draw
 from effi.models.attention import SelfAttention
 from effi.models.vision import cifar_vit
-from effi.models.vit import ViT
+from effi.models.vit import ViT, ViTShape
 from effi.seeds import generator
 
 BATCH = 128
@@ -88,8 +88,7 @@ def steps_after_removal(
         "slim": partial(slim, model, keep),
         "torch-pruning": partial(torch_pruning, model, keep),
     }
-    steps = {name: partial(trained, make, model.shape, batch, precision, device) for name, make in makers.items()}
-    return Case(f"training step, batch {batch}", "dense", steps)
+    return _steps(f"training step, batch {batch}", makers, model.shape, batch, precision, device)
 
 
 def steps_by_share(model: ViT | None = None, batch: int = BATCH, precision: str = "fp32", device: str = "cpu") -> Case:
@@ -97,5 +96,8 @@ def steps_by_share(model: ViT | None = None, batch: int = BATCH, precision: str 
     model = model or cifar_vit()
     makers: dict[str, Callable[[], nn.Module]] = {"dense": partial(copy.deepcopy, model)}
     makers |= {f"quantile {each:g}": partial(slim, model, kept(model, each, each)) for each in QUANTILES}
-    steps = {name: partial(trained, make, model.shape, batch, precision, device) for name, make in makers.items()}
-    return Case(f"training step by share removed, batch {batch}", "dense", steps)
+    return _steps(f"training step by share removed, batch {batch}", makers, model.shape, batch, precision, device)
+
+
+def _steps(title: str, makers: Mapping[str, Callable[[], nn.Module]], shape: ViTShape, *how: Any) -> Case:
+    return Case(title, "dense", {name: partial(trained, make, shape, *how) for name, make in makers.items()})

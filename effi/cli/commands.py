@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from effi.errors import EffiError, NotebookError, ParameterError
+
+if TYPE_CHECKING:
+    from effi.workbook.batch import Outcome
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Data sets: what is here, and how to get the rest.", invoke_without_command=True)
@@ -100,27 +103,19 @@ def run(
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, without which processes that are started anew may look for dead ones.
     """
     from effi import workbook
-    from effi.cli import screen
     from effi.records import cluster
     from effi.workbook import together
 
     quiet = quiet or not together.is_first()
     given = dict(map(_assignment, set_ or ()))
     if dry_run:
-        count, pace = _count(workers), None if tflops is None else tflops * 1e12
-        if pace is not None and not 0 < pace < math.inf:
-            raise ParameterError(f"--tflops {tflops:g} is no rate: give a number above 0, as 200.")
-        for notebook in workbook.find(papers or ()):
-            rows = workbook.dry_run(notebook.paper, scale, given, pace=pace)
-            screen.plan(notebook.paper, scale, rows, count, tflops)
+        _plan(papers or (), scale, given, workers, tflops)
         return
     if tflops is not None:
         raise ParameterError("--tflops is for --dry-run: seconds of a run are measured.")
     elsewhere = {cluster.ASKED: cluster.check(workers)}
     if processes > 1:
-        if workers != cluster.LOCAL:
-            raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
-        given.setdefault("training", '{"parallel": "ddp"}')
+        _share_out(given, workers)
     with _closing_sentence():
         ended = workbook.run(
             papers or (),
@@ -132,6 +127,35 @@ def run(
             quiet=quiet,
             surroundings=elsewhere,
         )
+    _close(ended, scale, results_dir, quiet)
+
+
+def _plan(papers: Sequence[str], scale: str, given: Mapping[str, str], workers: str, tflops: float | None) -> None:
+    """Say what runs would take, by steps made here, or by FLOPs at a rate."""
+    from effi import workbook
+    from effi.cli import screen
+
+    count, pace = _count(workers), None if tflops is None else tflops * 1e12
+    if pace is not None and not 0 < pace < math.inf:
+        raise ParameterError(f"--tflops {tflops:g} is no rate: give a number above 0, as 200.")
+    for notebook in workbook.find(papers):
+        rows = workbook.dry_run(notebook.paper, scale, given, pace=pace)
+        screen.plan(notebook.paper, scale, rows, count, tflops)
+
+
+def _share_out(given: dict[str, str], workers: str) -> None:
+    """Have several processes make each training together, unless `training` says how already."""
+    from effi.records import cluster
+
+    if workers != cluster.LOCAL:
+        raise ParameterError("Give --workers for many small arms or --processes for one large one, not both.")
+    given.setdefault("training", '{"parallel": "ddp"}')
+
+
+def _close(ended: Sequence[Outcome], scale: str, results_dir: str, quiet: bool) -> None:
+    """Show verdicts and what went wrong, and end with the status that says so."""
+    from effi.cli import screen
+
     if not quiet:
         screen.verdicts([outcome.paper for outcome in ended if outcome.judged], scale, results_dir)
         screen.aside(ended)
