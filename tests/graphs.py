@@ -85,9 +85,20 @@ class Captures:
     pools: list[object] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def graph(self) -> Graph:
-        self.graphs.append(Graph())
-        return self.graphs[-1]
+    def types(self) -> tuple[type, type]:
+        """A graph and a stream as CUDA has them: types, by which libraries annotate."""
+        made = self
+
+        class Listed(Graph):
+            def __init__(self) -> None:
+                super().__init__()
+                made.graphs.append(self)
+
+        class Aside(Stream):
+            def __init__(self) -> None:
+                super().__init__("aside", made.asked)
+
+        return Listed, Aside
 
     @contextmanager
     def capture(self, graph: Graph, pool: object) -> Iterator[None]:
@@ -104,11 +115,12 @@ class Captures:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Captures:
     """Put it in the place of CUDA's; what is captured from now on."""
     made = Captures()
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", made.graph)
+    graph, aside = made.types()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
     monkeypatch.setattr(torch.cuda, "graph", made.capture)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream("aside", made.asked))
+    monkeypatch.setattr(torch.cuda, "Stream", aside)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("here", made.asked))
     monkeypatch.setattr(torch.cuda, "stream", made.stream)
     monkeypatch.setattr(replay, "captures", lambda device: True)

@@ -22,7 +22,7 @@ BENCHES: Mapping[str, Callable[[], list[Case]]] = {
     "ligo": growth.ligo,
     "scale": scale.scale,
     "gpu": gpu.timed_by_events,
-    "gpu_gpt": gpu.gpt_by_events,
+    "gpu_gpt": gpu.texts_by_events,
 }
 NOTHING = "No GPU: torch sees no CUDA device, so that there was nothing to measure."
 

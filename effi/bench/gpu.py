@@ -1,84 +1,169 @@
-"""The training steps and masks again on a GPU, timed by its events; nothing without one."""
+"""The training steps, masks and layers again on a GPU, timed by its events; nothing without one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from effi.bench import gpts, growth, replays, schedules, soups, suites, tickets
 from effi.bench.blocks import layers
+from effi.bench.load import needed_bytes
 from effi.bench.patterns import patterns
 from effi.bench.rounds import Case, Competitor, repeated
 from effi.bench.slimming import steps_after_removal, steps_by_share
+from effi.models.language import TextSize
+from effi.models.vision import cifar_vit
+from effi.models.vit import ViT, ViTShape
 
-CALLS, BATCH = 10, 512  # the batch that the first paper's ViT is trained with
-LENGTHS, TOKENS = (1024, 2048, 4096, 8192), 16_384  # of a text, of a batch
+CALLS, TEXT_CALLS = 10, 2  # of a competitor in a call that is timed: small steps, and those of language models
+LENGTH = 128  # of a text that a growth step learns from
 
 
-def gpu() -> list[Case]:
-    """Small models of two papers, where launches weigh; then the first paper's ViT as it trains, and its masks."""
-    if not torch.cuda.is_available():
-        return []
+@dataclass(frozen=True)
+class Sizes:
+    """What is timed, how large, and where: small ViTs in batches of 64, and the first paper's as it trains.
+
+    `masked` are the numbers of tensors and their sides under one mask; `tokens` are those of a batch of text, `lengths`
+    of a text under attention, `widths` of a layer of live blocks, of which torchao knows no more than `blocks`.
+    """
+
+    device: str = "cuda"
+    image: ViTShape = suites.SHAPE
+    heads: int = suites.HEADS
+    model: Callable[[], ViT] = cifar_vit
+    batch: int = 512
+    weak: ViTShape = soups.SMALL
+    masked: tuple[tuple[int, tuple[int, int]], ...] = ((100, (50, 1000)), (tickets.TENSORS, tickets.SIDES))
+    text: gpts.Shape = gpts.GPT2
+    machine: schedules.Machine = schedules.GPU
+    parts: int = schedules.PARTS
+    grown: tuple[TextSize, TextSize] = (growth.SMALL, growth.BASE)
+    vocabulary: int = growth.VOCABULARY
+    tokens: int = 16_384
+    lengths: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16_384)
+    shape: tuple[int, int] = (12, 64)  # heads, and the width of one
+    window: int = 128
+    widths: tuple[tuple[int, int], ...] = ((768, 3072), (2048, 8192), (4096, 16_384))
+    sparsities: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95)
+    blocks: tuple[int, ...] = (64, 128)
+
+
+FULL = Sizes()
+
+
+def small(sizes: Sizes = FULL) -> list[Case]:
+    """What a GPU reaches at most; small models of two papers, where launches weigh; the first paper's ViT; masks."""
+    device, batch = sizes.device, sizes.batch
+    vits = (suites.vit(sizes.image, sizes.heads, device=device, compiled=how) for how in (False, True))
+    minima = suites.minimal(sizes.image, sizes.heads, device=device)
+    trained: dict[str, Any] = {"batch": batch, "precision": "bf16", "device": device}
     return [
-        *(_titled(case, "ViT") for how in (False, True) for case in suites.vit(device="cuda", compiled=how)),
-        *(_titled(case, "paper 4") for case in suites.minimal(device="cuda")),
-        replays.steps(device="cuda"),
-        tickets.held(batch=BATCH, precision="bf16", device="cuda"),
-        steps_after_removal(batch=BATCH, precision="bf16", device="cuda"),
-        steps_by_share(batch=BATCH, precision="bf16", device="cuda"),
-        *(tickets.selection(sides=sides, device="cuda") for sides in ((50, 1000), tickets.SIDES)),
+        ceilings(device),
+        *(_titled(case, "ViT") for both in vits for case in both),
+        *(_titled(case, "paper 4") for case in minima),
+        replays.steps(sizes.image, sizes.heads, device=device),
+        *(make(sizes.model(), **trained) for make in (tickets.held, steps_after_removal, steps_by_share)),
+        *(tickets.selection(tensors, sides, device) for tensors, sides in sizes.masked),
     ]
 
 
-def gpt() -> list[Case]:
-    """GPT-2 small, dense and masked; a growth step; layers of live blocks; attention under patterns as texts grow."""
-    if not torch.cuda.is_available():
-        return []
+def texts(sizes: Sizes = FULL) -> list[Case]:
+    """GPT-2 small, dense and masked, and by phases of a schedule; growth; layers of live blocks; attention."""
+    device = sizes.device
+    where: dict[str, Any] = {"precision": "bf16", "device": device}
     return [
-        *gpts.gpt(gpts.GPT2, precisions=("bf16",), device="cuda"),
-        gpts.masked(gpts.GPT2, precision="bf16", device="cuda"),
-        growth.step(growth.SMALL, growth.BASE, batch=256, precision="bf16", device="cuda"),
-        *(layers(size, tokens=TOKENS, dtype=torch.bfloat16, device="cuda") for size in (64, 128)),
-        *schedules.steps(gpts.GPT2, 8, machine=schedules.GPU),
-        *(patterns((TOKENS // tokens, 12, tokens, 64), device="cuda") for tokens in LENGTHS),
+        *gpts.gpt(sizes.text, precisions=("bf16",), device=device),
+        gpts.masked(sizes.text, **where),
+        growth.step(*sizes.grown, batch=sizes.tokens // LENGTH, **where),
+        growth.operators(*sizes.grown, vocabulary=sizes.vocabulary, device=device),
+        *schedules.steps(sizes.text, gpts.BATCH, parts=sizes.parts, machine=sizes.machine),
+        *sparse_layers(sizes),
+        *attention(sizes),
     ]
 
 
-def rounds_of_votes() -> list[Case]:
+def sparse_layers(sizes: Sizes) -> list[Case]:
+    """Layers of live blocks by width and block, as they learn; then forward alone, which more of others can."""
+
+    def case(widths: tuple[int, int], size: int, *, learning: bool) -> Case:
+        return layers(size, widths, sizes.tokens, sizes.sparsities, torch.bfloat16, sizes.device, learning=learning)
+
+    whole = [case(widths, size, learning=True) for widths in sizes.widths for size in sizes.blocks]
+    return [*whole, *(case(widths, sizes.blocks[0], learning=False) for widths in sizes.widths)]
+
+
+def attention(sizes: Sizes) -> list[Case]:
+    """Attention under patterns as texts grow longer, forward and backward, then forward alone."""
+    heads, width = sizes.shape
+    shapes = [(max(1, sizes.tokens // length), heads, length, width) for length in sizes.lengths]
+    how: dict[str, Any] = {"window": sizes.window, "device": sizes.device}
+    return [patterns(shape, **how, backward=both) for both in (True, False) for shape in shapes]
+
+
+def rounds_of_votes(sizes: Sizes = FULL) -> list[Case]:
     """What a round of the second paper's method does, many steps long."""
-    if not torch.cuda.is_available():
-        return []
-    return [soups.votes(device="cuda"), soups.weak_nets(device="cuda")]
+    device = sizes.device
+    return [soups.votes(*sizes.masked[-1], device=device), soups.weak_nets(sizes.weak, device=device)]
+
+
+def ceilings(device: str, side: int = 8192) -> Case:
+    """What the machine reaches at most: a product of square matrices in bf16, and a copy of 32 such matrices."""
+
+    def product() -> Competitor:
+        one, other = (torch.randn(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
+        return Competitor(lambda: one @ other, flops=2 * side**3)
+
+    def copy() -> Competitor:
+        source, target = (torch.empty(32, side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
+        return Competitor(lambda: target.copy_(source))
+
+    gigabytes = 32 * 2 * side**2 / 1e9
+    return Case(f"ceilings, side {side:,}", "product", {"product": product, f"copy of {gigabytes:.1f} GB": copy})
+
+
+# --- by a GPU's clock ----------------------------------------------------------------------------------------
 
 
 def timed_by_events() -> list[Case]:
-    """`gpu` and `rounds_of_votes` by a GPU's own clock."""
-    return _often(gpu()) + [replace(case, clock=seconds) for case in rounds_of_votes()]
+    """`small` and `rounds_of_votes` by a GPU's own clock."""
+    if not torch.cuda.is_available():
+        return []
+    return _often(small(), CALLS) + [replace(case, clock=seconds) for case in rounds_of_votes()]
 
 
-def gpt_by_events() -> list[Case]:
-    """`gpt` by a GPU's own clock."""
-    return _often(gpt())
+def texts_by_events() -> list[Case]:
+    """`texts` by a GPU's own clock."""
+    return _often(texts(), TEXT_CALLS) if torch.cuda.is_available() else []
 
 
-def _often(cases: Sequence[Case]) -> list[Case]:
-    """Each competitor CALLS times in a call, so that events time work, not launches."""
-    return [replace(case, competitors=_repeated(case), calls=CALLS * case.calls, clock=seconds) for case in cases]
+def _often(cases: Sequence[Case], calls: int) -> list[Case]:
+    """Each competitor so many times in a call, so that events time work, not launches; with the memory it needs."""
+    counted = [(case, _repeated(case, calls), calls * case.calls) for case in cases]
+    return [replace(case, competitors=made, calls=each, clock=seconds) for case, made, each in counted]
 
 
 def _titled(case: Case, of: str) -> Case:
     return replace(case, title=f"{of}, {case.title}, batch {suites.BATCH}")
 
 
-def _repeated(case: Case) -> dict[str, Callable[[], Competitor]]:
+def _repeated(case: Case, calls: int) -> dict[str, Callable[[], Competitor]]:
     def often(make: Callable[[], Competitor]) -> Competitor:
         made = make()
-        return replace(made, step=repeated(made.step, CALLS))
+        return replace(made, step=repeated(made.step, calls), extra_bytes=_memory(made))
 
     return {name: partial(often, make) for name, make in case.competitors.items()}
+
+
+def _memory(made: Competitor) -> int | None:
+    """Of a call after the first, in which much is made to stay."""
+    if made.extra_bytes is not None:
+        return made.extra_bytes
+    made.step()
+    return needed_bytes(made.step, "cuda")
 
 
 def seconds(step: Callable[[], object]) -> float:

@@ -32,21 +32,24 @@ def ligo() -> list[Case]:
 # --- making weights ------------------------------------------------------------------------------------------
 
 
-def operators(small: TextSize = SMALL, large: TextSize = BASE, vocabulary: int = VOCABULARY) -> Case:
+def operators(
+    small: TextSize = SMALL, large: TextSize = BASE, vocabulary: int = VOCABULARY, device: str = "cpu"
+) -> Case:
     """All weights of a BERT, forward and backward, beside the official way, which is timed on the layers' alone."""
     title = f"BERT {small.depth} x {small.width} to {large.depth} x {large.width}, weights and gradients"
     makers = {
-        "effi": partial(operator, small, large, vocabulary),
-        "official style, matrices of layers": partial(official, small, large),
+        "effi": partial(operator, small, large, vocabulary, device),
+        "official style, matrices of layers": partial(official, small, large, device),
     }
     return Case(title, "effi", makers)
 
 
-def operator(small: TextSize, large: TextSize, vocabulary: int) -> Competitor:
+def operator(small: TextSize, large: TextSize, vocabulary: int, device: str = "cpu") -> Competitor:
     """The operator, with the memory of all that lives at the end of a forward and a backward pass."""
     with torch.device("meta"):
         target = language_model("bert", size=large, vocabulary=vocabulary, length=LENGTH)
-    grown = GrowthOperator(language_model("bert", size=small, vocabulary=vocabulary, length=LENGTH), target)
+    source = language_model("bert", size=small, vocabulary=vocabulary, length=LENGTH).to(device)
+    grown = GrowthOperator(source, target)
     slopes = {name: torch.ones_like(value) for name, value in grown().items() if value.requires_grad}
 
     def both() -> dict[str, Tensor]:
@@ -75,13 +78,17 @@ def extra_bytes(grown: GrowthOperator) -> int:
     return gradients + sum(size for place, size in kept.items() if place not in there)
 
 
-def official(small: TextSize, large: TextSize) -> Competitor:
+def official(small: TextSize, large: TextSize, device: str = "cpu") -> Competitor:
     """Each large layer by itself: small layers stacked in a last dimension, their weighted sum, then two products."""
-    draw = generator(0, "bench")
-    layers = {name: [torch.randn(*ends, generator=draw) for _ in range(small.depth)] for name, ends in _ends(small)}
-    weights = {name: torch.randn(large.depth, small.depth, generator=draw).requires_grad_() for name in MATRICES}
+    stream = generator(0, "bench")
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=stream).to(device)
+
+    layers = {name: [draw(*ends) for _ in range(small.depth)] for name, ends in _ends(small)}
+    weights = {name: draw(large.depth, small.depth).requires_grad_() for name in MATRICES}
     new = {"width": (large.width - small.width, small.width), "hidden": (large.hidden - small.hidden, small.hidden)}
-    maps = {kind: torch.randn(*shape, generator=draw).requires_grad_() for kind, shape in new.items()}
+    maps = {kind: draw(*shape).requires_grad_() for kind, shape in new.items()}
 
     def made(name: str, layer: int) -> Tensor:
         mixed = (torch.stack(layers[name], -1) * weights[name][layer]).sum(-1)
@@ -89,7 +96,7 @@ def official(small: TextSize, large: TextSize) -> Competitor:
         tall = torch.cat([mixed, out @ mixed])
         return torch.cat([tall, tall @ into.mT], 1)
 
-    slopes = {name: torch.ones(*ends) for name, ends in _ends(large)}
+    slopes = {name: torch.ones(ends, device=device) for name, ends in _ends(large)}
 
     def both() -> None:
         every = [(name, made(name, layer)) for name in MATRICES for layer in range(large.depth)]

@@ -1,12 +1,15 @@
-"""How busy others keep the machine while something is timed on it."""
+"""How busy others keep the machine while something is timed on it, and the memory that a call needs."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
+
+from effi.cost import Ledger
 
 # As psutil names them; iowait is idle, steal went to other guests of the same host.
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
@@ -37,6 +40,18 @@ def others(start: tuple[float, float]) -> float:
     """
     taken, passed = (now - then for now, then in zip(spent(), start, strict=True))
     return max(0.0, taken / passed)
+
+
+def needed_bytes(step: Callable[[], object], device: str) -> int | None:
+    """Peak bytes of process or device in one call less those before, its result included; None where unknown."""
+    ledger = Ledger(device)
+    with ledger.phase("before") as before:
+        pass
+    with ledger.phase("search") as search:
+        step()
+    if search.peak_bytes is None or before.peak_bytes is None:
+        return None
+    return search.peak_bytes - before.peak_bytes
 
 
 def average() -> float | None:

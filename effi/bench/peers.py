@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from effi.bench.rounds import Missing
 from effi.models.vit import ViTShape
+
+Made = TypeVar("Made")
 
 
 def needed(module: str, package: str) -> ModuleType:
@@ -109,4 +112,14 @@ def tried(step: Callable[[], object]) -> Callable[[], object]:
     except TorchDynamoException as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise Missing(f"does not compile here: {' '.join(lines[:2])}") from error
+    return step
+
+
+def attempted(step: Callable[[], Made]) -> Callable[[], Made]:
+    """The step, made once; Missing, with the first words of what it raised, where this machine or version cannot."""
+    try:
+        step()
+    except Exception as error:  # whatever a library raises, the others are still to be timed
+        said = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise Missing(f"does not run here: {said}") from error
     return step

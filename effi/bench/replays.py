@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from effi.bench.peers import tried
+from effi.bench.load import needed_bytes
+from effi.bench.peers import PEERS, tried
 from effi.bench.rounds import Case, Competitor
-from effi.bench.suites import BATCH, SHAPE, noise
+from effi.bench.suites import BATCH, HEADS, SHAPE, noise
 from effi.cost import Ledger
 from effi.data import Dataset, normalise
 from effi.minimal import Variant
@@ -27,8 +28,11 @@ How = Literal["graphs", "step"] | bool
 WAYS: dict[str, How] = {"effi": False, "compiled": True, "passes replayed": "graphs", "step replayed": "step"}
 
 
-def steps(shape: ViTShape = SHAPE, batch: int = BATCH, device: str = "cpu") -> Case:
-    """A step of paper 4's minimum, its batch drawn from a set on the device; of three seeds at once, too."""
+def steps(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, device: str = "cpu") -> Case:
+    """A step of paper 4's minimum, its batch drawn from a set on the device; of three seeds at once, too.
+
+    Beside it are steps of whole networks of its width and depth, others' and ours, in the fastest way of torch.compile.
+    """
     least: dict[str, Any] = {"mlp": False, "query_key": "collapsed", "value_output": "dropped"}
     variant = Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, **least)
     data = noise(shape, 8 * batch, batch).to(device)
@@ -40,15 +44,19 @@ def steps(shape: ViTShape = SHAPE, batch: int = BATCH, device: str = "cpu") -> C
         models, training = [model(seed) for seed in range(seeds)], Training(epochs=1, batch_size=batch, compile=how)
         network = parallel.network(models, training)
         loop = Loop(network, models[0], data, training, Classification(), tuple(range(seeds)), Ledger(device))
-        return _warmed(lambda: loop.update(loop.batch()))
+        return _warmed(lambda: loop.update(loop.batch()), device)
+
+    def whole(make: Callable[[ViTShape, int], nn.Module]) -> Competitor:
+        return _by_hand(make(shape, heads).to(device), data, batch)
 
     makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(model(), data, batch)}
     makers |= {name: partial(ours, how) for name, how in WAYS.items()}
     makers |= {f"step of {SEEDS} seeds replayed": partial(ours, "step", SEEDS)}
+    makers |= {f"{name}, whole": partial(whole, make) for name, make in {"effi": standard, **PEERS}.items()}
     return Case(f"a step of the minimum, batch {batch}", BY_HAND, makers)
 
 
-def _by_hand(model: ViT, data: Dataset, batch: int) -> Competitor:
+def _by_hand(model: nn.Module, data: Dataset, batch: int) -> Competitor:
     called = cast(nn.Module, torch.compile(model, mode="reduce-overhead"))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     middle, scale = (torch.tensor(each, device=data.train.inputs.device) for each in (data.mean, data.std))
@@ -60,11 +68,22 @@ def _by_hand(model: ViT, data: Dataset, batch: int) -> Competitor:
         optimizer.step()
         optimizer.zero_grad()
 
-    return _warmed(step)
+    return _warmed(step, middle.device.type)
 
 
-def _warmed(step: Callable[[], object]) -> Competitor:
-    """After the steps that compile and capture; Missing where torch.compile does not work."""
-    for _ in range(USUAL + 1):
-        tried(step)
-    return Competitor(step)
+def standard(shape: ViTShape, heads: int) -> ViT:
+    """Our network, nothing left out."""
+    return ViT(shape, heads=heads)
+
+
+def _warmed(step: Callable[[], object], device: str) -> Competitor:
+    """After the steps that compile and capture, with their memory: a replay works in what the capture took.
+
+    Missing where torch.compile does not work.
+    """
+
+    def first() -> None:
+        for _ in range(USUAL + 1):
+            tried(step)
+
+    return Competitor(step, extra_bytes=needed_bytes(first, device))

@@ -59,7 +59,7 @@ def steps(
     parts: int = PARTS,
     machine: Machine = CPU,
 ) -> list[Case]:
-    """A step in each phase, and the mean step of a whole schedule, of blocks that live or die together.
+    """A step in each phase, and the mean step of a whole schedule, of single weights and of blocks that live together.
 
     The head is pruned with the rest, and attention has a merged window of T / 8 until the restoration. The schedule is
     a step in the middle of each of so many `parts` of a training.
@@ -69,16 +69,20 @@ def steps(
     middles = [(part + 0.5) / parts for part in range(parts)]
     through = {
         "dense": partial(made, [Now()] * parts),
+        "masked": partial(made, [at(share, None) for share in middles], every=parts),
         f"blocks of {blocks}": partial(made, [at(share, blocks) for share in middles], every=parts),
     }
-    if machine.compiles:
-        through["dense, compiled"] = partial(made, [Now(compiled=True)] * parts)
-    whole = Case(f"{title}, schedule to {100 * phases.ultra:g} %", "dense", through, calls=parts)
-    return [Case(f"{title}, by phase", "dense", by_phase(made, at, phases, blocks)), whole]
+    single = dict(by_phase(made, at, phases, blocks))
+    for ways, count in ((single, 1), (through, parts)) if machine.compiles else ():
+        ways["dense, compiled"] = partial(made, [Now(compiled=True)] * count)
+    return [
+        Case(f"{title}, by phase", "dense", single),
+        Case(f"{title}, schedule to {100 * phases.ultra:g} %", "dense", through, calls=parts),
+    ]
 
 
 def by_phase(
-    made: Callable[..., Competitor], at: Callable[[float, int], Now], phases: Phases, blocks: int
+    made: Callable[..., Competitor], at: Callable[[float, int | None], Now], phases: Phases, blocks: int
 ) -> Mapping[str, Callable[[], Competitor]]:
     """Single steps: with dense kernels under masks, with blocks in the middle of each phase, and one that updates."""
     middles = (phases.warmup / 2, (phases.warmup + 1 - phases.restoration) / 2, 1 - phases.restoration / 2)
@@ -88,7 +92,7 @@ def by_phase(
     return found | {f"blocks of {blocks}, update": partial(made, [at(middles[1], blocks)], every=1)}
 
 
-def now(shape: Shape, phases: Phases, share: float, blocks: int) -> Now:
+def now(shape: Shape, phases: Phases, share: float, blocks: int | None) -> Now:
     """What a schedule has come to at a share of the training."""
     window = None if phases.phase(share) == "restoration" else max(1, shape.context // 8)
     return Now(phases.sparsity(share), blocks, window)

@@ -54,9 +54,9 @@ def attention(dtype: torch.dtype, shape: tuple[int, int, int, int] = SHAPE, wind
 
 
 def differentiated(
-    way: Attend, dtype: torch.dtype, shape: tuple[int, int, int, int], device: str = "cpu"
+    way: Attend, dtype: torch.dtype, shape: tuple[int, int, int, int], device: str = "cpu", *, backward: bool = True
 ) -> Competitor:
-    """Forward and backward of attention, BHTD, on one fixed draw of its inputs."""
+    """Forward and, but for `backward` False, backward of attention, BHTD, on one fixed draw of its inputs."""
     draw = generator(0, "bench")
     inputs = [torch.randn(shape, generator=draw).to(device, dtype).requires_grad_() for _ in range(3)]
     gradient = torch.randn(shape, generator=draw).to(device, dtype)
@@ -66,7 +66,7 @@ def differentiated(
             each.grad = None
         way(*inputs).backward(gradient)
 
-    return Competitor(step)
+    return Competitor(step if backward else lambda: way(*inputs))
 
 
 def topology(tensors: int = TENSORS, sides: tuple[int, int] = SIDES) -> Case:

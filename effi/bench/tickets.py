@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from effi import masks
+from effi.bench.load import needed_bytes
 from effi.bench.rounds import Case, Competitor
 from effi.bench.slimming import slimming
 from effi.bench.suites import one_step
-from effi.cost import Ledger
 from effi.kernels import using
 from effi.kernels.adamw import MaskedAdamW
 from effi.models.vision import cifar_vit
@@ -124,15 +124,9 @@ def apart(way: str, tensors: int, sides: tuple[int, int], device: str = "cpu") -
 
 
 def extra_bytes(way: str, tensors: int, sides: tuple[int, int], device: str = "cpu") -> int | None:
-    """Peak bytes of process or device in one selection less those before, its mask included; None where unknown."""
-    weights, ledger = noise(tensors, sides, device), Ledger(device)
-    with ledger.phase("before") as before:
-        pass
-    with ledger.phase("search") as search:
-        WAYS[way](weights)
-    if search.peak_bytes is None or before.peak_bytes is None:
-        return None
-    return search.peak_bytes - before.peak_bytes
+    """Peak bytes of one selection, its mask included."""
+    weights = noise(tensors, sides, device)
+    return needed_bytes(lambda: WAYS[way](weights), device)
 
 
 def tracking(model: ViT | None = None, batch: int = BATCH, images: int = EPOCH) -> Case:

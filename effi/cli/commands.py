@@ -278,11 +278,13 @@ def bench(
     results_dir: Results = "results",
     stored: Annotated[bool, typer.Option("--stored", help="Time nothing; show the newest rows.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Only cases that are not timed here yet.")] = False,
+    budget: Annotated[str, typer.Option(help="Time of one competitor beside the reference; 9 rounds always.")] = "20s",
 ) -> None:
     """Time the workbook's own parts against the alternatives; wants a machine that does nothing else."""
     from effi import bench
+    from effi.advice import seconds_of
 
-    bench.main(name, results_dir=results_dir, stored=stored, resume=resume)
+    bench.main(name, results_dir=results_dir, stored=stored, resume=resume, budget_s=seconds_of(budget))
 
 
 @data.callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from torch import nn
 
 from effi import bench
-from effi.bench import gpu, peers, replays, soups, suites, tickets
+from effi.bench import gpts, gpu, patterns, peers, replays, schedules, soups, suites, tickets
 from effi.bench.rounds import FEWEST, Case, Competitor, Missing
-from effi.bench.slimming import steps_after_removal, steps_by_share
 from effi.errors import ParameterError
+from effi.models.language import TextSize
+from effi.models.vision import cifar_vit
 from effi.models.vit import ViTShape
 from tests.bench.conftest import complete
 from tests.graphs import stand_in
@@ -78,8 +80,9 @@ def test_minimal_beside_the_standard_block() -> None:
 def test_steps_of_the_minimum_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model, mode=None: model)
     captured = stand_in(monkeypatch)
-    found = complete(replays.steps(TINY, batch=4))
-    assert list(found) == [replays.BY_HAND, *replays.WAYS, "step of 3 seeds replayed"]
+    found = complete(replays.steps(TINY, heads=2, batch=4))
+    whole = [f"{name}, whole" for name in ("effi", *peers.PEERS)]
+    assert list(found) == [replays.BY_HAND, *replays.WAYS, "step of 3 seeds replayed", *whole]
     assert len(captured.graphs) == 2 and all(graph.replays > FEWEST for graph in captured.graphs)
 
 
@@ -126,50 +129,91 @@ def test_without_a_gpu_one_sentence_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gpu_competitors_step_often_in_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cases", "calls"), [("small", gpu.CALLS), ("texts", gpu.TEXT_CALLS)])
+def test_gpu_competitors_step_often_and_their_memory_is_known(
+    monkeypatch: pytest.MonkeyPatch, cases: str, calls: int
+) -> None:
     stepped: list[str] = []
-    plain = Case("fp32", "a", {"a": lambda: Competitor(lambda: stepped.append("a"))})
-    monkeypatch.setattr(gpu, "gpu", lambda: [plain])
-    monkeypatch.setattr(gpu, "rounds_of_votes", list)
-    (case,) = gpu.timed_by_events()
-    assert (case.calls, case.clock) == (gpu.CALLS, gpu.seconds)
-    assert set(complete(case)["a"].seconds) == {1 / gpu.CALLS}
-    assert len(stepped) == gpu.CALLS * (2 + 1 + FEWEST)
-
-
-def test_gpu_cases_are_those_of_a_cpu_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same makers, run here on the CPU: what a GPU would first find wrong is found without one."""
+    makers = {"a": lambda: Competitor(lambda: stepped.append("a")), "b": lambda: Competitor(list, extra_bytes=5)}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    rooms = {
-        suites: ("vit", "minimal"),
-        replays: ("steps",),
-        tickets: ("held", "selection"),
-        soups: ("votes", "weak_nets"),
-    }
-    for room, name in ((room, name) for room, names in rooms.items() for name in names):
-        made = getattr(room, name)
-        monkeypatch.setattr(room, name, lambda made=made, **how: made(**how | {"device": "cpu"}))
-    for made in (steps_after_removal, steps_by_share):
-        monkeypatch.setattr(gpu, made.__name__, lambda made=made, **how: made(**how | {"device": "cpu"}))
-    titles = [case.title for case in gpu.gpu()]
-    assert titles[:4] == [f"ViT, {how}, batch 64" for how in ("fp32", "bf16", "fp32, compiled", "bf16, compiled")]
-    assert titles[4:6] == ["paper 4, fp32, batch 64", "a step of the minimum, batch 64"]
-    assert titles[6:8] == ["step under a mask, batch 512", "training step, batch 512"]
-    assert titles[8] == "training step by share removed, batch 512"
-    assert titles[9:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
-    small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.gpt()]
+    monkeypatch.setattr(gpu, cases, lambda: [Case("fp32", "a", makers)])
+    monkeypatch.setattr(gpu, "rounds_of_votes", list)
+    monkeypatch.setattr(gpu, "needed_bytes", lambda step, device: step() or 7)
+    (case,) = gpu.timed_by_events() if cases == "small" else gpu.texts_by_events()
+    assert (case.calls, case.clock) == (calls, gpu.seconds)
+    rows = complete(case)
+    assert set(rows["a"].seconds) == {1 / calls} and (rows["a"].extra_bytes, rows["b"].extra_bytes) == (7, 5)
+    assert len(stepped) == 2 + calls * (2 + 1 + FEWEST)
+
+
+def test_a_benchmark_of_a_gpu_measures_what_is_asked_of_it() -> None:
+    """Cases at full size, none of them made."""
+    titles = [case.title for case in gpu.small(gpu.Sizes("cpu"))]
+    assert titles[0] == "ceilings, side 8,192"
+    assert titles[1:5] == [f"ViT, {how}, batch 64" for how in ("fp32", "bf16", "fp32, compiled", "bf16, compiled")]
+    assert titles[5:8] == ["paper 4, fp32, batch 64", "a step of the minimum, batch 64", "step under a mask, batch 512"]
+    assert titles[8:10] == ["training step, batch 512", "training step by share removed, batch 512"]
+    assert titles[10:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
+    small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.texts()]
     assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
-    assert words[3] == "GPT 6 x 512 to 12 x 768, batch 256 of 128, bf16"
-    lengths = {"1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2}
-    assert words[4:6] == [f"768 -> 3072, 16,384 tokens, blocks of {size}" for size in (64, 128)]
-    assert words[6:8] == ["GPT 768 x 12, 1,024 tokens, batch 8, bf16, by phase", f"{small}, schedule to 90 %"]
-    assert words[8:] == [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
-    assert [case.title for case in gpu.rounds_of_votes()] == ["votes of 5 nets, 85 M", "5 weak nets of 4 steps"]
+    assert words[3] == "GPT 6 x 512 to 12 x 768, batch 128 of 128, bf16"
+    assert words[4] == "BERT 6 x 512 to 12 x 768, weights and gradients"
+    assert words[5:7] == [f"{small}, by phase", f"{small}, schedule to 90 %"]
+    widths = ("768 -> 3072", "2048 -> 8192", "4096 -> 16384")
+    blocks = [f"{each}, 16,384 tokens, blocks of" for each in widths]
+    assert words[7:16] == [f"{each} {n}" for each in blocks for n in (64, 128)] + [f"{n} 64, forward" for n in blocks]
+    lengths = {"512": 32, "1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2, "16,384": 1}
+    longer = [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
+    assert words[16:] == longer + [f"{each}, forward" for each in longer]
+    assert [case.title for case in gpu.rounds_of_votes(gpu.Sizes("cpu"))] == [
+        "votes of 5 nets, 85 M",
+        "5 weak nets of 4 steps",
+    ]
+
+
+TOY = gpu.Sizes(
+    device="cpu",
+    image=TINY,
+    heads=2,
+    model=lambda: cifar_vit(image_size=8, width=16, depth=2, heads=4, hidden=32),
+    batch=2,
+    weak=TINY,
+    masked=((2, (5, 10)),),
+    text=gpts.Shape(TextSize(64, 1, 2, 128), 16, 64),
+    machine=replace(schedules.GPU, device="cpu"),
+    parts=4,
+    grown=(TextSize(16, 2, 2, 32), TextSize(24, 4, 3, 48)),
+    vocabulary=40,
+    tokens=256,
+    lengths=(32, 64),
+    shape=(2, 4),
+    window=8,
+    widths=((128, 256),),
+    sparsities=(0.5, 0.9),
+)
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_a_gpu_runs_on_a_cpu_at_toy_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a GPU would be given: what it would first find wrong is found without one."""
+    monkeypatch.setattr(torch, "compile", lambda model, mode=None: model)
+    stand_in(monkeypatch)
+    monkeypatch.setattr(tickets, "CPU_ONLY", tickets.GPU_ONLY)
+    monkeypatch.setattr(tickets, "apart", tickets.extra_bytes)  # processes share no GPU
+    monkeypatch.setattr(soups, "WAYS", ("in_turn", "stacked"))
+    monkeypatch.setattr(gpu, "ceilings", partial(gpu.ceilings, side=8))
+    cases = [*gpu.small(TOY), *gpu.texts(TOY), *gpu.rounds_of_votes(TOY)]
+    rows = [row for case in cases for row in complete(case).values()]
+    notes = {row.competitor: row.note for row in rows if row.note}
+    expected = {f"{kind}, {what}" for kind in patterns.KINDS for what in ("kernel", "FlexAttention")}
+    expected |= {"causal, FlexAttention", "causal, cuDNN", "torch, 2:4"}
+    absent = {name for name, note in notes.items() if note.startswith("not installed")}
+    assert {name for name in notes if not name.startswith("torchao")} <= expected | absent, notes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
 def test_gpu_steps_are_timed_by_events() -> None:
-    for case in gpu.timed_by_events() + gpu.gpt_by_events():
+    for case in gpu.timed_by_events() + gpu.texts_by_events():
         measured = [row for row in complete(case).values() if not row.note]
         assert measured and all(second > 0 for row in measured for second in row.seconds)
 

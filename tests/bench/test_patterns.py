@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 from torch.nn.attention.flex_attention import flex_attention
 
-from effi.bench import patterns
+from effi.bench import patterns, peers
+from effi.bench.sparsity import differentiated
 from effi.mixed_sparsity.positions import Pattern
 from tests.bench.conftest import complete
 
@@ -18,14 +20,35 @@ def inputs() -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_all_but_flex_attention_are_timed_on_a_cpu(dtype: torch.dtype) -> None:
-    case = patterns.patterns(SHAPE, WINDOW, dtype)
-    assert case.title == f"attention, 40 tokens, batch 2, {str(dtype).removeprefix('torch.')}"
-    assert case.reference == "causal"
+@pytest.mark.parametrize("backward", [True, False])
+def test_all_but_flex_attention_are_timed_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, backward: bool
+) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    case = patterns.patterns(SHAPE, WINDOW, dtype, backward=backward)
+    whole = f"attention, 40 tokens, batch 2, {str(dtype).removeprefix('torch.')}"
+    assert case.title == (whole if backward else f"{whole}, forward") and case.reference == "causal"
     found = complete(case)
     kernels = [f"{kind}, kernel" for kind in patterns.KINDS]
-    assert list(found) == ["causal", *patterns.KINDS, *kernels, "merged, FlexAttention", "fixed, FlexAttention"]
-    assert [row.note for row in found.values()] == [None] * 4 + [patterns.NO_BACKWARD] * 5
+    flexible = [f"{kind}, FlexAttention" for kind in ("merged", "fixed", "causal")]
+    others = ["causal, cuDNN", "causal, flash", *flexible, "merged, dense mask", "local, local-attention"]
+    assert list(found) == ["causal", *patterns.KINDS, *kernels, *others]
+    notes = {name: row.note for name, row in found.items() if row.note}
+    assert notes.pop("local, local-attention") == "not installed: uv pip install local-attention"
+    assert notes.pop("causal, cuDNN").startswith("does not run here: No viable backend")
+    assert notes == dict.fromkeys([*kernels, *flexible], patterns.NO_BACKWARD)
+
+
+def test_gradients_are_made_in_both_passes_alone() -> None:
+    seen: list[torch.Tensor] = []
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        seen.append(v)
+        return q + k + v
+
+    for backward in (True, False):
+        differentiated(attend, torch.float32, SHAPE, backward=backward).step()
+        assert (seen[-1].grad is not None) == backward and seen[-1].requires_grad
 
 
 @pytest.mark.parametrize("kind", patterns.KINDS)
@@ -44,3 +67,20 @@ def test_causal_attention_is_the_pattern_of_all_keys() -> None:
     q, k, v = inputs()
     scores = (q @ k.mT / 2).masked_fill(~Pattern("causal").dense(40), -torch.inf)
     assert (patterns.causal(q, k, v) - scores.softmax(-1) @ v).abs().max() <= 1e-5
+
+
+def test_others_compute_what_ours_do() -> None:
+    q, k, v = inputs()
+    flash = patterns.causal_by(SDPBackend.FLASH_ATTENTION, q, k, v)
+    assert (patterns.causal(q, k, v) - flash).abs().max() <= 1e-5
+    merged = Pattern("merged", WINDOW)
+    dense = patterns.masked(merged, 40, "cpu")(q, k, v)
+    assert (patterns.ours(merged)(q, k, v) - dense).abs().max() <= 1e-5
+
+
+def test_local_attention_sees_one_key_more() -> None:
+    pytest.importorskip("local_attention")
+    q, k, v = inputs()
+    found = patterns.local(WINDOW)(q, k, v)
+    assert (patterns.ours(Pattern("local", WINDOW + 1))(q, k, v) - found).abs().max() <= 1e-5
+    assert (patterns.ours(Pattern("local", WINDOW))(q, k, v) - found).abs().max() > 0.1

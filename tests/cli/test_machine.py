@@ -123,12 +123,9 @@ def test_shards_are_made_by_loading_what_needs_them(
 @pytest.mark.parametrize(
     ("words", "handed"),
     [
-        ((), (None, {"results_dir": "results", "stored": False, "resume": False})),
-        (
-            ("attention", "--stored", "--results-dir", "/a"),
-            ("attention", {"results_dir": "/a", "stored": True, "resume": False}),
-        ),
-        (("gpu", "--resume"), ("gpu", {"results_dir": "results", "stored": False, "resume": True})),
+        ((), (None, {})),
+        (("attention", "--stored", "--results-dir", "/a"), ("attention", {"results_dir": "/a", "stored": True})),
+        (("gpu", "--resume", "--budget", "1.5m"), ("gpu", {"resume": True, "budget_s": 90.0})),
     ],
 )
 def test_bench_hands_on_what_it_is_told(
@@ -140,7 +137,13 @@ def test_bench_hands_on_what_it_is_told(
     monkeypatch.setitem(sys.modules, "effi.bench", room)
     monkeypatch.setattr(sys.modules["effi"], "bench", room, raising=False)
     assert effi("bench", *words).status == 0
-    assert asked == [handed]
+    usual = {"results_dir": "results", "stored": False, "resume": False, "budget_s": 20.0}
+    assert asked == [(handed[0], usual | handed[1])]
+
+
+def test_a_budget_of_a_benchmark_is_a_time(effi: Effi) -> None:
+    said = effi("bench", "import", "--budget", "soon")
+    assert said.status == 2 and "give it like 90s" in said.err
 
 
 def test_damaged_data_fail_the_list_of_data(effi: Effi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

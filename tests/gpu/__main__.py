@@ -17,6 +17,7 @@ from effi.workbook.notebook import SCALES
 PAPERS = ("minimal", "early_bird", "mixed_sparsity", "ligo", "instant_soup")
 BENCHES = ("gpu", "gpu_gpt")
 TESTS = Path(__file__).parents[1]
+BUDGET = "1s"  # of some 350 competitors each; nine rounds of steps of milliseconds take less
 GRACE_S = 30.0  # in which a run that is told to end writes its checkpoint
 MORE = 3  # exit status where the time was over first
 
@@ -42,7 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def steps(device: str, scale: str, results_dir: str) -> dict[str, list[str]]:
     """Name -> command: tests that ask for CUDA, benchmarks, the five papers; each goes on from what it has kept."""
     effi = [str(Path(sys.executable).with_name("effi"))]
-    benches = {f"bench {name}": [*effi, "bench", name, "--resume", "--results-dir", results_dir] for name in BENCHES}
+    timed = ["--resume", "--budget", BUDGET, "--results-dir", results_dir]
+    benches = {f"bench {name}": [*effi, "bench", name, *timed] for name in BENCHES}
     run = ["--scale", scale, "-p", f"device={device}", "--results-dir", results_dir]
     papers = {name: [*effi, "run", name, *run] for name in PAPERS}
     return {"tests": [sys.executable, "-m", "pytest", "-q", *map(str, asking_for_cuda())], **benches, **papers}
