@@ -222,3 +222,18 @@ def test_the_gradient_of_a_narrow_matrix_is_summed_in_full(monkeypatch):
     ours, right = narrow[1].grad, exact[1].grad
     assert ours.dtype == torch.bfloat16
     assert (ours.double() - right).norm() < 0.004 * right.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the tests above are of the same code on a CPU")
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 0.003), (torch.bfloat16, 0.02)])
+def test_on_a_gpu(dtype, close):
+    """Beside float64, on more tokens than one piece has."""
+    *exact, labels = (each.cuda() for each in drawn(2500, ids=300))
+    exact = [each.detach().requires_grad_() for each in exact]
+    inputs = [each.detach().to(dtype).requires_grad_() for each in exact]
+    losses = cross_entropy(*inputs, labels)[0], plain(*exact, labels)[0]
+    slope = torch.linspace(-1, 1, len(labels), device="cuda")
+    found = losses[0], *torch.autograd.grad(losses[0], inputs, slope.to(losses[0].dtype))
+    right = losses[1], *torch.autograd.grad(losses[1], exact, slope.double())
+    for one, other in zip(found, right, strict=True):
+        assert (one - other).norm() <= close * other.norm()

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from effi import models
 from effi.cost import count_flops
 from effi.errors import ParameterError
+from effi.kernels import using
 from effi.models.attention import (
     NARROW,
     PLAIN_TOKENS,
@@ -216,3 +218,18 @@ def test_cudnn_comes_first_where_it_is_asked_for(monkeypatch, taken):
     with plain_attention():
         assert torch.allclose(attend(q, k, v, 0.5), out, atol=1e-5)
     assert orders == [(SDPBackend.CUDNN_ATTENTION, True)] * taken and asked == [("cudnn", 100)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: cuDNN's attention is there alone")
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 0.003), (torch.bfloat16, 0.02)])
+def test_cudnn_on_a_gpu_is_near_float64(causal, dtype, close):
+    parts = [torch.randn(2, 3, 130, 64, device="cuda", dtype=torch.float64) for _ in range(4)]
+    *exact, slope = (part.requires_grad_() for part in parts)
+    inputs = [part.detach().to(dtype).requires_grad_() for part in exact]
+    with using("cudnn"):
+        out = models.attention.fused(*inputs, is_causal=causal)
+    right = F.scaled_dot_product_attention(*exact, is_causal=causal)
+    found = out, *torch.autograd.grad(out, inputs, slope.to(dtype))
+    for one, other in zip(found, (right, *torch.autograd.grad(right, exact, slope)), strict=True):
+        assert (one - other).norm() <= close * other.norm()
