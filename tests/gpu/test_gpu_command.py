@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from effi.records import store
 from effi.workbook import notebooks
 from tests.gpu import __main__ as command
 
+TINY = {"width": 16, "depth": 2, "heads": 2, "hidden": 32}
+LARGE = {"width": 32, "depth": 2, "heads": 4, "hidden": 64}
+
 
 def test_it_covers_every_paper_every_benchmark_of_a_gpu_and_every_test_that_asks_for_one() -> None:
     steps = command.steps("cuda", "gpu", "results")
@@ -23,7 +28,33 @@ def test_it_covers_every_paper_every_benchmark_of_a_gpu_and_every_test_that_asks
     assert {"training", "instant_soup", "axes", "cost", "bench", "mixed_sparsity", "data"} <= named
 
 
-def test_a_notebook_of_gpu_scale_starts_on_a_cpu_at_toy_size(tmp_path: Path) -> None:
+TOY = {
+    "minimal": ("digits", "mlp-h1,nomlp-h4", {"variant": {"width": 16, "hidden": 32}}),
+    "early_bird": ("digits", "dense,eb-0.3", {"models": ["vit"], "ratios": [0.3], "vision": {"vit": TINY}}),
+    "mixed_sparsity": ("grammar", "dense,mst", {"ratio": 0.4, "size": {**TINY, "width": 128, "hidden": 512}}),
+    "ligo": ("grammar", "scratch,ligo", {"kinds": ["gpt"], "sizes": {"gpt": {"small": TINY, "large": LARGE}}}),
+    "instant_soup": ("digits", "dense,isp-0.9", {"sparsities": [0.9], "clip": {"width": 16, "depth": 1}}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", command.PAPERS)
+def test_each_notebook_at_gpu_scale_starts_on_a_cpu_at_toy_size(paper: str, tmp_path: Path) -> None:
+    """A step of two arms, of all steps that the scale has."""
+    dataset, only, options = TOY[paper]
+    given = [f"dataset={dataset}", f"only={only}", "seeds=[0]", *(f"{k}={json.dumps(v)}" for k, v in options.items())]
+    words = [word for each in given for word in ("-p", each)]
+    run = command.steps("cpu", "gpu", str(tmp_path))[paper]
+    told = subprocess.run([*run, "--dry-run", *words], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    rows = [line.split() for line in told.stdout.splitlines()]
+    asked = {row[0].rpartition("/")[2]: row for row in rows if row and row[0].rpartition("/")[2] in only.split(",")}
+    assert sorted(asked) == sorted(only.split(",")) and all("FLOP" in " ".join(row) for row in asked.values())
+    assert not paths.records_file(tmp_path, "gpu", paper).exists()
+
+
+@pytest.mark.slow
+def test_a_call_runs_a_notebook_to_its_records(tmp_path: Path) -> None:
     own = ["minimal", "--device", "cpu", "--scale", "smoke", "--results-dir", str(tmp_path), "--done", str(tmp_path)]
     assert command.main(own) == 0
     assert store.records(paths.records_file(tmp_path, "smoke", "minimal"))
