@@ -30,12 +30,12 @@ def outcome(model: ViT, history: History, data: Dataset, objective: Objective = 
 def savings(seconds: Mapping[str, float], sized: Mapping[str, Mapping[str, float]], baseline: str) -> dict[str, float]:
     """Seconds, parameters and FLOPs of every arm relative to `baseline`, and the slope of time on parameters (C11).
 
-    A slope of 1 is the paper's proportional saving, 0 no saving at all.
+    A slope of 1 is the paper's proportional saving, 0 no saving at all; arms of one size have none.
     """
     time = {name: value / seconds[baseline] for name, value in seconds.items()}
     share = {name: value["parameters"] / sized[baseline]["parameters"] for name, value in sized.items()}
     flops = {name: value["flops_per_image"] / sized[baseline]["flops_per_image"] for name, value in sized.items()}
     ratios = {"time": time, "parameters": share, "flops": flops}
     named = {f"{what}_ratio/{name}": value for what, values in ratios.items() for name, value in values.items()}
-    line = linear_regression([share[name] for name in seconds], [time[name] for name in seconds])
-    return {"slope": line.slope} | named
+    x, y = ([ratio[name] for name in seconds] for ratio in (share, time))
+    return ({"slope": linear_regression(x, y).slope} if len({*x}) > 1 else {}) | named

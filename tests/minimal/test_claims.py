@@ -61,6 +61,8 @@ def test_savings_are_ratios_to_the_baseline_with_their_slope():
     assert proportional["slope"] == pytest.approx(1.0)
     assert [proportional[f"{kind}_ratio/half"] for kind in ("time", "parameters", "flops")] == [0.5, 0.5, 0.5]
     assert minimal.savings({"full": 4.0, "half": 4.0, "tenth": 4.0}, sizes, "full")["slope"] == pytest.approx(0.0)
+    same = minimal.savings({"full": 4.0, "twin": 5.0}, {"full": sizes["full"], "twin": sizes["full"]}, "full")
+    assert "slope" not in same and same["time_ratio/twin"] == 1.25
 
 
 def test_outcome_of_a_training(digits):
