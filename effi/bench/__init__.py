@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from effi.bench import gpts, gpu, growth, scale, soups, sparsity, suites, tickets
-from effi.bench.rounds import Case, timed
-from effi.bench.shown import newest, now, save, table, timed_here
+from effi.bench.rounds import FAILED, Case, FailedError, timed
+from effi.bench.shown import newest, now, save, table, timed_before
 from effi.errors import ParameterError, did_you_mean
 
 BENCHES: Mapping[str, Callable[[], list[Case]]] = {
@@ -37,19 +37,26 @@ def main(
 ) -> None:
     """Time one benchmark, or all of them, append each case's rows to results/bench/<name>.jsonl and print them.
 
-    `stored` only prints. `resume` passes over cases that this source has timed on this machine. `budget_s` is the time
-    of one competitor beside the reference, but for the least number of rounds. ParameterError for an unknown name.
+    `stored` only prints. `resume` passes over cases that this source has timed on this machine, and repeats those that
+    were noisy, failed or lacked what is installed by now, after all others. `budget_s` is the time of one competitor
+    beside the reference, but for the least number of rounds. ParameterError for an unknown name; FailedError, when all
+    is printed, where a competitor failed.
     """
     if name is not None and name not in BENCHES:
         raise ParameterError(f'there is no benchmark "{name}"{did_you_mean(name, BENCHES)}')
-    for each in [name] if name else BENCHES:
+    names = [name] if name else list(BENCHES)
+    for each in names:
         print(_stored(each, results_dir) if stored else _measured(each, results_dir, budget_s, resume), end="\n\n")
+    rows = [row for each in names for row in newest(each, results_dir) if (row.get("note") or "").startswith(FAILED)]
+    if rows and not stored:
+        raise FailedError("; ".join(f"{row['case']}, {row['competitor']}: {row['note']}" for row in rows))
 
 
 def _measured(name: str, results_dir: str | Path, budget_s: float, resume: bool) -> str:
     cases, written = BENCHES[name](), now()
-    known = timed_here(name, results_dir) if resume else ()
-    for case in (case for case in cases if case.title not in known):
+    known = timed_before(name, results_dir) if resume else {}
+    due = [case for case in cases if known.get(case.title) != "done"]
+    for case in sorted(due, key=lambda case: case.title in known):
         save(name, timed(case, budget_s), results_dir, written=written)
     return _stored(name, results_dir) if cases else NOTHING
 

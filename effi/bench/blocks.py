@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
 
 from effi import masks
-from effi.bench.peers import attempted, needed
+from effi.bench.peers import attempted, needed, once
 from effi.bench.rounds import Case, Competitor
 from effi.kernels import using
 from effi.mixed_sparsity.blocks import BlockSparseLinear, whole_mask
@@ -45,23 +46,35 @@ def layers(
     """
     grid = {"weight": torch.empty(widths[1] // size, widths[0] // size)}
     drawn = {each: masks.random(grid, each, generator=generator(0, "bench"))["weight"] for each in sparsities}
-    dense = 2 * (3 if learning else 1) * tokens * widths[0] * widths[1]
-
-    @cache
-    def ends() -> list[Tensor]:
-        draw = generator(0, "bench")
-        return [torch.randn(tokens, width, generator=draw).to(device, dtype) for width in widths]
-
-    def competitor(make: Make, share: float, *, foreign: bool) -> Competitor:
-        layer = make(nn.Linear(*widths, bias=False, device=device, dtype=dtype))
-        step = both_passes(layer, *ends()) if learning else forward_pass(layer, ends()[0])
-        return Competitor(attempted(step) if foreign else step, flops=round(share * dense))
-
-    makers = {name: partial(competitor, *way, foreign=False) for name, way in own(drawn, size).items()}
-    theirs = learners() if learning else computers(drawn, size)
-    makers |= {name: partial(competitor, *way, foreign=True) for name, way in theirs.items()}
+    work, theirs = Work(widths, tokens, dtype, device, learning), learners() if learning else computers(drawn, size)
+    makers = {name: partial(work.competitor, *way) for name, way in own(drawn, size).items()}
+    makers |= {name: partial(work.competitor, *way, foreign=True) for name, way in theirs.items()}
     what = f"{widths[0]} -> {widths[1]}, {tokens:,} tokens, blocks of {size}{', forward' * (not learning)}"
     return Case(what, "dense", makers)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What layers of some width are given, and whether they learn from it."""
+
+    widths: tuple[int, int]
+    tokens: int
+    dtype: torch.dtype
+    device: str
+    learning: bool
+
+    @cached_property
+    def ends(self) -> list[Tensor]:
+        """Inputs and a gradient of outputs."""
+        draw = generator(0, "bench")
+        return [torch.randn(self.tokens, width, generator=draw).to(self.device, self.dtype) for width in self.widths]
+
+    def competitor(self, make: Make, share: float, *, foreign: bool = False) -> Competitor:
+        """A layer that makes this share of the dense products; a `foreign` one may be Missing."""
+        layer = make(nn.Linear(*self.widths, bias=False, device=self.device, dtype=self.dtype))
+        step = both_passes(layer, *self.ends) if self.learning else forward_pass(layer, self.ends[0])
+        dense = 2 * (3 if self.learning else 1) * self.tokens * self.widths[0] * self.widths[1]
+        return Competitor(attempted(step) if foreign else step, flops=round(share * dense))
 
 
 def own(drawn: Mapping[float, Tensor], size: int) -> Mapping[str, Way]:
@@ -108,7 +121,7 @@ def torch_halves(linear: nn.Linear) -> nn.Module:
     """torch's 2:4: the two of four weights that are largest, packed once."""
     groups = linear.weight.detach().unflatten(1, (-1, 4))
     kept = torch.zeros_like(groups).scatter_(-1, groups.abs().topk(2).indices, 1.0)
-    packed = attempted(lambda: to_sparse_semi_structured((groups * kept).flatten(1)))()
+    packed = once(lambda: to_sparse_semi_structured((groups * kept).flatten(1)))
     linear.weight = nn.Parameter(packed, requires_grad=False)
     return linear
 
@@ -126,15 +139,13 @@ def torchao_blocks(linear: nn.Linear, kept: Tensor, size: int) -> nn.Module:
 # --- passes --------------------------------------------------------------------------------------------------
 
 
-def both_passes(layer: nn.Module, x: Tensor, slope: Tensor) -> Callable[[], object]:
+def both_passes(layer: nn.Module, x: Tensor, slope: Tensor) -> Callable[[], tuple[Tensor, ...]]:
     """Forward and backward, gradients of input and weight."""
-    x = x.detach().requires_grad_()
+    inputs = (x.detach().requires_grad_(), *layer.parameters())
 
-    def step() -> None:
-        for each in (x, *layer.parameters()):
-            each.grad = None
+    def step() -> tuple[Tensor, ...]:
         with using("block_sparse"):
-            layer(x).backward(slope)
+            return torch.autograd.grad(layer(inputs[0]), inputs, slope)
 
     return step
 

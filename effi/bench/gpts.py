@@ -19,6 +19,7 @@ from effi.bench.rounds import Case, Competitor
 from effi.bench.suites import step_on
 from effi.cost import Ledger
 from effi.data import Examples, TextDataset, causal
+from effi.kernels.cross_entropy import cross_entropy
 from effi.models.gpt import GPT
 from effi.models.language import BASE, TextSize
 from effi.seeds import generator
@@ -157,12 +158,6 @@ def trained(
     return Competitor(tried(step) if compiled else step, sum(p.numel() for p in model.parameters()), flops)
 
 
-def texts(shape: Shape, count: int) -> Examples:
-    """Random texts, each token labelled with the next."""
-    size = (count, shape.context + 1)
-    return causal(torch.randint(shape.vocabulary, size, generator=generator(0, "bench"), dtype=torch.int32))
-
-
 # --- under a mask --------------------------------------------------------------------------------------------
 
 
@@ -189,6 +184,42 @@ def _stepped(way: str, shape: Shape, batch: int, precision: Precision, device: s
         loop.step.hold(mask)
     index_RB = loop.batch()
     return Competitor(lambda: loop.update(index_RB), sum(weight.numel() for weight in model.parameters()))
+
+
+# --- the head ------------------------------------------------------------------------------------------------
+
+
+def head(shape: Shape = SMALL, batch: int = BATCH, precision: Precision = "fp32", device: str = "cpu") -> Case:
+    """Loss of the tied head and its gradients, with all logits at once and a piece of them at a time."""
+    draw, labels = generator(0, "bench"), texts(shape, batch).labels.flatten().long().to(device)
+    hidden, matrix = (
+        torch.randn(rows, shape.size.width, generator=draw).to(device).requires_grad_()
+        for rows in (len(labels), shape.vocabulary)
+    )
+
+    def step(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            mean = loss(hidden, matrix, labels)
+        return torch.autograd.grad(mean, (hidden, matrix))
+
+    ways = {"all logits": of_all_logits, "effi, kernel": lambda *given: cross_entropy(*given)[0].mean()}
+    makers = {name: partial(Competitor, partial(step, loss)) for name, loss in ways.items()}
+    title = f"head of {shape.size.width} x {shape.vocabulary:,}, {len(labels):,} tokens, {precision}"
+    return Case(title, "all logits", makers)
+
+
+def of_all_logits(hidden: Tensor, matrix: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss the plain way, logits in float32."""
+    return F.cross_entropy(F.linear(hidden, matrix).float(), labels)
+
+
+# --- texts ---------------------------------------------------------------------------------------------------
+
+
+def texts(shape: Shape, count: int) -> Examples:
+    """Random texts, each token labelled with the next."""
+    size = (count, shape.context + 1)
+    return causal(torch.randint(shape.vocabulary, size, generator=generator(0, "bench"), dtype=torch.int32))
 
 
 def corpus(shape: Shape, count: int) -> TextDataset:

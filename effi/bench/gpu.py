@@ -19,8 +19,11 @@ from effi.models.language import TextSize
 from effi.models.vision import cifar_vit
 from effi.models.vit import ViT, ViTShape
 
-CALLS, TEXT_CALLS = 10, 2  # of a competitor in a call that is timed: small steps, and those of language models
+CALLS, PART_CALLS = 10, 2  # of a competitor in a call that is timed: of small steps, of layers and attention
+WAIT_CYCLES = 40_000_000  # about 20 ms, in which a call of such parts is launched
 LENGTH = 128  # of a text that a growth step learns from
+
+Clock = Callable[[Callable[[], object]], float]
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,22 @@ def small(sizes: Sizes = FULL) -> list[Case]:
     ]
 
 
+def parts(sizes: Sizes = FULL) -> list[Case]:
+    """Attention under patterns, and layers of live blocks: forward and backward, then forward alone."""
+    return [*attention(sizes), *sparse_layers(sizes)]
+
+
 def texts(sizes: Sizes = FULL) -> list[Case]:
-    """GPT-2 small, dense and masked, and by phases of a schedule; growth; layers of live blocks; attention."""
+    """GPT-2 small, dense and masked, and by phases of a schedule; its head; growth."""
     device = sizes.device
     where: dict[str, Any] = {"precision": "bf16", "device": device}
     return [
-        *gpts.gpt(sizes.text, precisions=("bf16",), device=device),
-        gpts.masked(sizes.text, **where),
+        *schedules.steps(sizes.text, gpts.BATCH, parts=sizes.parts, machine=sizes.machine),
         growth.step(*sizes.grown, batch=sizes.tokens // LENGTH, **where),
         growth.operators(*sizes.grown, vocabulary=sizes.vocabulary, device=device),
-        *schedules.steps(sizes.text, gpts.BATCH, parts=sizes.parts, machine=sizes.machine),
-        *sparse_layers(sizes),
-        *attention(sizes),
+        gpts.head(sizes.text, **where),
+        *gpts.gpt(sizes.text, precisions=("bf16",), device=device),
+        gpts.masked(sizes.text, **where),
     ]
 
 
@@ -132,18 +139,20 @@ def timed_by_events() -> list[Case]:
     """`small` and `rounds_of_votes` by a GPU's own clock."""
     if not torch.cuda.is_available():
         return []
-    return _often(small(), CALLS) + [replace(case, clock=seconds) for case in rounds_of_votes()]
+    return _often(small(), CALLS) + _often(rounds_of_votes(), 1)
 
 
 def texts_by_events() -> list[Case]:
-    """`texts` by a GPU's own clock."""
-    return _often(texts(), TEXT_CALLS) if torch.cuda.is_available() else []
+    """`parts`, whose launches are left out, and `texts` by a GPU's own clock."""
+    if not torch.cuda.is_available():
+        return []
+    return _often(parts(), PART_CALLS, clock=queued_seconds) + _often(texts(), 1)
 
 
-def _often(cases: Sequence[Case], calls: int) -> list[Case]:
-    """Each competitor so many times in a call, so that events time work, not launches; with the memory it needs."""
+def _often(cases: Sequence[Case], calls: int, *, clock: Clock | None = None) -> list[Case]:
+    """Each competitor so many times in a call, beside which its first launch is short; with the memory it needs."""
     counted = [(case, _repeated(case, calls), calls * case.calls) for case in cases]
-    return [replace(case, competitors=made, calls=each, clock=seconds) for case, made, each in counted]
+    return [replace(case, competitors=made, calls=each, clock=clock or seconds) for case, made, each in counted]
 
 
 def _titled(case: Case, of: str) -> Case:
@@ -166,8 +175,14 @@ def _memory(made: Competitor) -> int | None:
     return needed_bytes(made.step, "cuda")
 
 
+def queued_seconds(step: Callable[[], object]) -> float:
+    """Seconds of a call that is launched while the GPU waits: of computing alone, however long launches take."""
+    torch.cuda._sleep(WAIT_CYCLES)
+    return seconds(step)
+
+
 def seconds(step: Callable[[], object]) -> float:
-    """Seconds of a call by CUDA events."""
+    """Seconds of a call by CUDA events, launches that take longer than what they launch included."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     step()

@@ -45,7 +45,7 @@ def operators(
 
 
 def operator(small: TextSize, large: TextSize, vocabulary: int, device: str = "cpu") -> Competitor:
-    """The operator, with the memory of all that lives at the end of a forward and a backward pass."""
+    """The operator, on a CPU with the memory of all that lives at the end of a forward and a backward pass."""
     with torch.device("meta"):
         target = language_model("bert", size=large, vocabulary=vocabulary, length=LENGTH)
     source = language_model("bert", size=small, vocabulary=vocabulary, length=LENGTH).to(device)
@@ -59,7 +59,7 @@ def operator(small: TextSize, large: TextSize, vocabulary: int, device: str = "c
         return weights
 
     parameters = sum(parameter.numel() for parameter in grown.parameters())
-    return Competitor(both, parameters, grown.flops(), extra_bytes(grown))
+    return Competitor(both, parameters, grown.flops(), extra_bytes(grown) if device == "cpu" else None)
 
 
 def extra_bytes(grown: GrowthOperator) -> int:

@@ -37,7 +37,7 @@ def patterns(
     *,
     backward: bool = True,
 ) -> Case:
-    """Three patterns in our ways, in FlexAttention's and in others' beside the fastest causal kernel that torch has.
+    """Three patterns in our ways, in FlexAttention's and in others' beside causal attention, cuDNN's where it can.
 
     Forward alone keeps what a backward pass would need.
     """

@@ -1,4 +1,4 @@
-"""Vision Transformers of other libraries at the shape of ours; none of them has to be installed."""
+"""Other libraries: how they are loaded and tried, as none has to be installed, and their ViTs at the shape of ours."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from effi.bench.rounds import Missing
+from effi.bench.rounds import Missing, first_words
 from effi.models.vit import ViTShape
 
 Made = TypeVar("Made")
+NOT_INSTALLED = "not installed: uv pip install "
 
 
 def needed(module: str, package: str) -> ModuleType:
     """An optional module; Missing says how to install it, or why it does not load."""
-    if find_spec(module) is None:
-        raise Missing(f"not installed: uv pip install {package}")
+    if find_spec(module.partition(".")[0]) is None:  # of a part, whose parent is absent, it would raise
+        raise Missing(f"{NOT_INSTALLED}{package}")
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch is a RuntimeError
@@ -115,11 +116,15 @@ def tried(step: Callable[[], object]) -> Callable[[], object]:
     return step
 
 
-def attempted(step: Callable[[], Made]) -> Callable[[], Made]:
-    """The step, made once; Missing, with the first words of what it raised, where this machine or version cannot."""
-    try:
-        step()
-    except Exception as error:  # whatever a library raises, the others are still to be timed
-        said = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
-        raise Missing(f"does not run here: {said}") from error
+def attempted(step: Callable[[], object]) -> Callable[[], object]:
+    """The step, made once, as `once` does."""
+    once(step)
     return step
+
+
+def once(make: Callable[[], Made]) -> Made:
+    """What a library makes; Missing, with the first words of what it raised, where this machine or version cannot."""
+    try:
+        return make()
+    except Exception as error:  # whatever it raises, the others are still to be timed
+        raise Missing(f"does not run here: {first_words(error)}") from error

@@ -33,27 +33,39 @@ def steps(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, devic
 
     Beside it are steps of whole networks of its width and depth, others' and ours, in the fastest way of torch.compile.
     """
-    least: dict[str, Any] = {"mlp": False, "query_key": "collapsed", "value_output": "dropped"}
-    variant = Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, **least)
-    data = noise(shape, 8 * batch, batch).to(device)
-
-    def model(seed: int = 0) -> ViT:
-        return variant.model(data.shape, shape.patch_size, shape.classes, seed=seed).to(device)
-
-    def ours(how: How, seeds: int = 1) -> Competitor:
-        models, training = [model(seed) for seed in range(seeds)], Training(epochs=1, batch_size=batch, compile=how)
-        network = parallel.network(models, training)
-        loop = Loop(network, models[0], data, training, Classification(), tuple(range(seeds)), Ledger(device))
-        return _warmed(lambda: loop.update(loop.batch()), device)
+    data, place = noise(shape, 8 * batch, batch).to(device), torch.device(device)
+    minimum = partial(_minimum, shape, data)
+    makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(minimum(0).to(place), data, batch)}
+    makers |= {name: partial(_by_loop, minimum, data, batch, how) for name, how in WAYS.items()}
+    makers |= {f"step of {SEEDS} seeds replayed": partial(_by_loop, minimum, data, batch, "step", SEEDS)}
 
     def whole(make: Callable[[ViTShape, int], nn.Module]) -> Competitor:
-        return _by_hand(make(shape, heads).to(device), data, batch)
+        return _by_hand(make(shape, heads).to(place), data, batch)
 
-    makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(model(), data, batch)}
-    makers |= {name: partial(ours, how) for name, how in WAYS.items()}
-    makers |= {f"step of {SEEDS} seeds replayed": partial(ours, "step", SEEDS)}
     makers |= {f"{name}, whole": partial(whole, make) for name, make in {"effi": standard, **PEERS}.items()}
     return Case(f"a step of the minimum, batch {batch}", BY_HAND, makers)
+
+
+def standard(shape: ViTShape, heads: int) -> ViT:
+    """Our network, nothing left out."""
+    return ViT(shape, heads=heads)
+
+
+def _minimum(shape: ViTShape, data: Dataset, seed: int) -> ViT:
+    least: dict[str, Any] = {"mlp": False, "query_key": "collapsed", "value_output": "dropped"}
+    variant = Variant(width=shape.width, hidden=shape.hidden, depth=shape.depth, **least)
+    return variant.model(data.shape, shape.patch_size, shape.classes, seed=seed)
+
+
+def _by_loop(make: Callable[[int], ViT], data: Dataset, batch: int, how: How, seeds: int = 1) -> Competitor:
+    device = data.train.inputs.device
+    models, training = (
+        [make(seed).to(device) for seed in range(seeds)],
+        Training(epochs=1, batch_size=batch, compile=how),
+    )
+    network = parallel.network(models, training)
+    loop = Loop(network, models[0], data, training, Classification(), tuple(range(seeds)), Ledger(str(device)))
+    return _warmed(lambda: loop.update(loop.batch()), device.type)
 
 
 def _by_hand(model: nn.Module, data: Dataset, batch: int) -> Competitor:
@@ -69,11 +81,6 @@ def _by_hand(model: nn.Module, data: Dataset, batch: int) -> Competitor:
         optimizer.zero_grad()
 
     return _warmed(step, middle.device.type)
-
-
-def standard(shape: ViTShape, heads: int) -> ViT:
-    """Our network, nothing left out."""
-    return ViT(shape, heads=heads)
 
 
 def _warmed(step: Callable[[], object], device: str) -> Competitor:

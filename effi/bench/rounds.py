@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from scipy.stats import quantile_test
 
 from effi.bench import load
 from effi.cost import measure
+from effi.errors import EffiError
 
 # With 9 values the interval of a median leaves out the lowest and the highest.
 FEWEST, MOST = 9, 100
@@ -21,11 +23,15 @@ FORM = 2
 # Others' share of all cores, a median over the fastest reading, the upper bound of a ratio over the lower. Seconds may
 # drift further than ratios, from which drift cancels.
 OTHERS, SCATTER, WIDTH = 0.05, 1.5, 1.25
-NOISY = "noisy: repeat"
+NOISY, FAILED = "noisy: repeat", "failed: "
 
 
 class Missing(Exception):
     """A competitor that cannot take part; the text says why and how to mend it."""
+
+
+class FailedError(EffiError):
+    """Competitors that should have taken part raised something; all others were timed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Case:
-    """Competitors by name, each made only when its turn comes; `reference` is the one others are compared with.
+    """Competitors by name, made when their case begins; `reference` is the one others are compared with.
 
     `calls` is how often a competitor's step runs in one call that is timed; `clock` as in `effi.cost.measure`. A case
     whose processes time themselves has no competitors to call: `elsewhere` gives what each took, round by round.
@@ -90,25 +96,33 @@ class Row:
 
 
 def timed(case: Case, budget_s: float) -> list[Row]:
-    """A row per competitor in the order given; those missing have a note and no seconds.
+    """A row per competitor in the order given; those missing, and all where the reference is, have a note instead.
 
     `budget_s` is the time of one competitor and the reference together, but FEWEST rounds are always made.
     """
     if case.elsewhere is not None:
         return _told(case, case.elsewhere)
+    gc.collect()  # training loops know themselves, and hold the memory of a case that is over
     average, made = load.average(), {name: _made(make) for name, make in case.competitors.items()}
     steps = {name: competitor.step for name, competitor in made.items() if isinstance(competitor, Competitor)}
+    rows = _rounds(case, steps, budget_s) if case.reference in steps else {}
+    alone = f"not timed: there is no {case.reference} beside it"
+    return [
+        _known(rows[name], competitor, average)
+        if isinstance(competitor, Competitor) and name in rows
+        else Row(case.title, name, case.reference, load=average, note=str(made[name]) if name not in steps else alone)
+        for name, competitor in made.items()
+    ]
+
+
+def _rounds(case: Case, steps: Mapping[str, Callable[[], object]], budget_s: float) -> dict[str, Row]:
+    """Each competitor in rounds with the reference, and the reference in all of them."""
     # The pass before this reading touches all memory: a virtual machine may have to fetch a new page from its host.
     first = {name: once for name, (once,) in measure(steps, repeats=1, budget_s=0, clock=case.clock).items()}
     rivals = [name for name in steps if name != case.reference] or [case.reference]
     rows = {name: _beside(case, name, steps, first, budget_s) for name in rivals}
     rows[case.reference] = _reference(case, list(rows.values()))
-    return [
-        _known(rows[name], competitor, average)
-        if isinstance(competitor, Competitor)
-        else Row(case.title, name, case.reference, load=average, note=competitor)
-        for name, competitor in made.items()
-    ]
+    return rows
 
 
 def _told(case: Case, elsewhere: Callable[[], Mapping[str, Taken]]) -> list[Row]:
@@ -125,11 +139,18 @@ def _told(case: Case, elsewhere: Callable[[], Mapping[str, Taken]]) -> list[Row]
 
 
 def _made(make: Callable[[], Competitor]) -> Competitor | str:
-    """A competitor, or why it cannot take part."""
+    """A competitor, or why it cannot take part: where one fails, the others are timed all the same."""
     try:
         return make()
     except Missing as reason:
         return str(reason)
+    except Exception as error:
+        return f"{FAILED}{type(error).__name__}: {first_words(error)}"
+
+
+def first_words(error: Exception) -> str:
+    """The first sentence of what was raised, some of which is pages long."""
+    return (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
 
 
 def _known(row: Row, competitor: Competitor, average: float | None) -> Row:
@@ -156,8 +177,13 @@ def _beside(
 
 
 def repeated(step: Callable[[], object], times: int) -> Callable[[], object]:
-    """The step so many times in one call."""
-    return lambda: [step() for _ in range(times)]
+    """The step so many times in one call, of which nothing is kept."""
+
+    def all_of_them() -> None:
+        for _ in range(times):
+            step()
+
+    return all_of_them
 
 
 def _compared(row: Row) -> Row:

@@ -12,6 +12,7 @@ from effi.bench.gpts import Precision, Shape, corpus
 from effi.bench.peers import tried
 from effi.bench.rounds import Case, Competitor
 from effi.cost import Ledger
+from effi.kernels import using
 from effi.mixed_sparsity import Evolution, HybridAttention, MixedSparsity, Pattern, Phases, erdos_renyi
 from effi.mixed_sparsity.course import head_of
 from effi.models.gpt import GPT
@@ -39,16 +40,20 @@ class Now:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how steps are made; where it compiles, the dense step is also made by torch.compile."""
+    """Where and how steps are made: `dense` kernels in all, `kernels` in sparse ones, too.
+
+    Where it compiles, the dense step is also made by torch.compile.
+    """
 
     device: str = "cpu"
     precision: Precision = "fp32"
+    dense: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
     compiles: bool = False
 
 
 CPU = Machine()
-GPU = Machine("cuda", "bf16", ("adamw", "attention", "block_sparse", "selection"), compiles=True)
+GPU = Machine("cuda", "bf16", ("cudnn",), ("adamw", "attention", "block_sparse", "selection"), compiles=True)
 
 
 def steps(
@@ -103,7 +108,8 @@ def steps_of(shape: Shape, batch: int, machine: Machine, course: Sequence[Now], 
     loops = {each: loop(shape, batch, each, every, machine) for each in dict.fromkeys(course)}
     indices = {each: made.batch() for each, made in loops.items()}
     models = {each: cast(GPT, made.model) for each, made in loops.items()}
-    flops = sum(models[each].train_flops(batch, shape.context) for each in course) // len(course)
+    with using(*machine.kernels):  # which decide what is multiplied
+        flops = sum(models[each].train_flops(batch, shape.context) for each in course) // len(course)
     parameters = sum(weight.numel() for weight in models[course[0]].parameters())
 
     def pass_through() -> None:
@@ -119,7 +125,8 @@ def loop(shape: Shape, batch: int, state: Now, every: int, machine: Machine = CP
     device = machine.device
     model, data = GPT(shape.vocabulary, shape.context, shape.size).to(device), corpus(shape, batch).to(device)
     how: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "clip": 1.0}
-    how |= {"precision": machine.precision, "kernels": machine.kernels, "compile": state.compiled}
+    kernels = (*machine.dense, *(machine.kernels if state.sparsity or state.blocks else ()))
+    how |= {"precision": machine.precision, "kernels": kernels, "compile": state.compiled}
     training = Training(steps=ENDLESS, batch_size=batch, **how)
     made = Loop(Single(model), model, data, training, LanguageModelling(), (0,), Ledger(device))
     if state.window is not None:

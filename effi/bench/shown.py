@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from effi import paths
-from effi.bench.rounds import FORM, NOISY, Row
+from effi.bench.peers import NOT_INSTALLED
+from effi.bench.rounds import FAILED, FORM, NOISY, Row
 from effi.records import store
 from effi.records.provenance import provenance
 from effi.report.tables import Table
@@ -43,12 +46,31 @@ def newest(name: str, results_dir: str | Path) -> list[store.Record]:
     return [row for row in rows if row["written"] == last[row["case"]]]
 
 
-def timed_here(name: str, results_dir: str | Path) -> set[str]:
-    """Cases whose newest rows were measured by this source, with these versions, on a machine like this one."""
+def timed_before(name: str, results_dir: str | Path) -> dict[str, Literal["done", "again"]]:
+    """Cases whose newest rows were measured by this source, with these versions, on a machine like this one.
+
+    "again" are those with a competitor that was noisy or failed, or is installed by now.
+    """
     same = ("effi_source", "versions", "cpu", "gpu")
     here = {fact: provenance()[fact] for fact in same}
-    rows = newest(name, results_dir)
-    return {row["case"] for row in rows if {fact: row["provenance"].get(fact) for fact in same} == here}
+    found: dict[str, Literal["done", "again"]] = {}
+    for row in newest(name, results_dir):
+        if {fact: row["provenance"].get(fact) for fact in same} == here:
+            again = found.get(row["case"]) == "again" or _worth_repeating(row.get("note") or "")
+            found[row["case"]] = "again" if again else "done"
+    return found
+
+
+def _worth_repeating(note: str) -> bool:
+    if note.startswith(NOT_INSTALLED):
+        return _version(note.removeprefix(NOT_INSTALLED)) is not None
+    return note.startswith((NOISY, FAILED))
+
+
+def _version(package: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def table(name: str, records: Sequence[store.Record]) -> Table:

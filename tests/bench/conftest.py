@@ -72,6 +72,7 @@ def complete(case: Case) -> dict[str, Row]:
         patch.setattr(load, "spent", made.spent)
         found = {row.competitor: row for row in timed(replace(case, clock=made.a_second), budget_s=0.0)}
     assert list(found) == list(case.competitors)
+    assert not [row for row in found.values() if (row.note or "").startswith(("failed", "not timed"))]
     for row in found.values():
         assert row.note or (row.ratio, set(row.seconds)) == (1.0, {1 / case.calls}), row
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -129,18 +130,26 @@ def test_without_a_gpu_one_sentence_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("cases", "calls"), [("small", gpu.CALLS), ("texts", gpu.TEXT_CALLS)])
+@pytest.mark.parametrize(
+    ("cases", "calls", "clock"),
+    [
+        ("small", gpu.CALLS, gpu.seconds),
+        ("rounds_of_votes", 1, gpu.seconds),
+        ("parts", gpu.PART_CALLS, gpu.queued_seconds),
+        ("texts", 1, gpu.seconds),
+    ],
+)
 def test_gpu_competitors_step_often_and_their_memory_is_known(
-    monkeypatch: pytest.MonkeyPatch, cases: str, calls: int
+    monkeypatch: pytest.MonkeyPatch, cases: str, calls: int, clock: Callable[[Callable[[], object]], float]
 ) -> None:
     stepped: list[str] = []
     makers = {"a": lambda: Competitor(lambda: stepped.append("a")), "b": lambda: Competitor(list, extra_bytes=5)}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu, cases, lambda: [Case("fp32", "a", makers)])
-    monkeypatch.setattr(gpu, "rounds_of_votes", list)
+    for name in ("small", "rounds_of_votes", "parts", "texts"):
+        monkeypatch.setattr(gpu, name, lambda mine=name == cases: [Case("fp32", "a", makers)] if mine else [])
     monkeypatch.setattr(gpu, "needed_bytes", lambda step, device: step() or 7)
-    (case,) = gpu.timed_by_events() if cases == "small" else gpu.texts_by_events()
-    assert (case.calls, case.clock) == (calls, gpu.seconds)
+    (case,) = [*gpu.timed_by_events(), *gpu.texts_by_events()]
+    assert (case.calls, case.clock) == (calls, clock)
     rows = complete(case)
     assert set(rows["a"].seconds) == {1 / calls} and (rows["a"].extra_bytes, rows["b"].extra_bytes) == (7, 5)
     assert len(stepped) == 2 + calls * (2 + 1 + FEWEST)
@@ -154,17 +163,19 @@ def test_a_benchmark_of_a_gpu_measures_what_is_asked_of_it() -> None:
     assert titles[5:8] == ["paper 4, fp32, batch 64", "a step of the minimum, batch 64", "step under a mask, batch 512"]
     assert titles[8:10] == ["training step, batch 512", "training step by share removed, batch 512"]
     assert titles[10:] == ["magnitude, 5 M in 100", "magnitude, 85 M in 100"]
-    small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.texts()]
-    assert words[:3] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
-    assert words[3] == "GPT 6 x 512 to 12 x 768, batch 128 of 128, bf16"
-    assert words[4] == "BERT 6 x 512 to 12 x 768, weights and gradients"
-    assert words[5:7] == [f"{small}, by phase", f"{small}, schedule to 90 %"]
-    widths = ("768 -> 3072", "2048 -> 8192", "4096 -> 16384")
-    blocks = [f"{each}, 16,384 tokens, blocks of" for each in widths]
-    assert words[7:16] == [f"{each} {n}" for each in blocks for n in (64, 128)] + [f"{n} 64, forward" for n in blocks]
     lengths = {"512": 32, "1,024": 16, "2,048": 8, "4,096": 4, "8,192": 2, "16,384": 1}
     longer = [f"attention, {tokens} tokens, batch {batch}, bfloat16" for tokens, batch in lengths.items()]
-    assert words[16:] == longer + [f"{each}, forward" for each in longer]
+    words = [case.title for case in gpu.parts()]
+    assert words[:12] == longer + [f"{each}, forward" for each in longer]
+    widths = ("768 -> 3072", "2048 -> 8192", "4096 -> 16384")
+    blocks = [f"{each}, 16,384 tokens, blocks of" for each in widths]
+    assert words[12:] == [f"{each} {n}" for each in blocks for n in (64, 128)] + [f"{n} 64, forward" for n in blocks]
+    small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.texts(gpu.Sizes("cpu"))]
+    assert words[:2] == [f"{small}, by phase", f"{small}, schedule to 90 %"]
+    assert words[2] == "GPT 6 x 512 to 12 x 768, batch 128 of 128, bf16"
+    assert words[3] == "BERT 6 x 512 to 12 x 768, weights and gradients"
+    assert words[4] == "head of 768 x 50,304, 8,192 tokens, bf16"
+    assert words[5:] == [small, f"{small}, compiled", f"{small}, 80 % pruned"]
     assert [case.title for case in gpu.rounds_of_votes(gpu.Sizes("cpu"))] == [
         "votes of 5 nets, 85 M",
         "5 weak nets of 4 steps",
@@ -202,20 +213,33 @@ def test_a_benchmark_of_a_gpu_runs_on_a_cpu_at_toy_size(monkeypatch: pytest.Monk
     monkeypatch.setattr(tickets, "apart", tickets.extra_bytes)  # processes share no GPU
     monkeypatch.setattr(soups, "WAYS", ("in_turn", "stacked"))
     monkeypatch.setattr(gpu, "ceilings", partial(gpu.ceilings, side=8))
-    cases = [*gpu.small(TOY), *gpu.texts(TOY), *gpu.rounds_of_votes(TOY)]
+    cases = [*gpu.small(TOY), *gpu.parts(TOY), *gpu.texts(TOY), *gpu.rounds_of_votes(TOY)]
     rows = [row for case in cases for row in complete(case).values()]
-    notes = {row.competitor: row.note for row in rows if row.note}
-    expected = {f"{kind}, {what}" for kind in patterns.KINDS for what in ("kernel", "FlexAttention")}
-    expected |= {"causal, FlexAttention", "causal, cuDNN", "torch, 2:4"}
-    absent = {name for name, note in notes.items() if note.startswith("not installed")}
-    assert {name for name in notes if not name.startswith("torchao")} <= expected | absent, notes
+    notes = {row.competitor: row.note for row in rows if row.note and not row.note.startswith(peers.NOT_INSTALLED)}
+    flexible = {f"{kind}, {what}" for kind in patterns.KINDS for what in ("kernel", "FlexAttention")}
+    for name in notes.keys() & {*flexible, "causal, FlexAttention"}:
+        assert notes.pop(name) == patterns.NO_BACKWARD
+    assert {"causal, cuDNN", "torch, 2:4"} <= notes.keys()
+    assert notes.keys() <= {"causal, cuDNN", "torch, 2:4", "torchao, 2:4", "torchao, 50 %", "torchao, 90 %"}
+    assert all(note.startswith("does not run here: ") for note in notes.values())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch sees no CUDA device")
-def test_gpu_steps_are_timed_by_events() -> None:
-    for case in gpu.timed_by_events() + gpu.texts_by_events():
-        measured = [row for row in complete(case).values() if not row.note]
-        assert measured and all(second > 0 for row in measured for second in row.seconds)
+@pytest.mark.parametrize("clock", [gpu.seconds, gpu.queued_seconds])
+def test_a_gpu_s_clock_times_what_it_computes(clock: Callable[[Callable[[], object]], float]) -> None:
+    """Ten products take ten times as long as one, however much waits before them."""
+    product = gpu.ceilings("cuda", side=4096).competitors["product"]().step
+    clock(product)
+    one, ten = clock(product), clock(gpu.repeated(product, 10))
+    assert one > 0 and 5 * one < ten < 20 * one
+    assert (gpu.needed_bytes(product, "cuda") or 0) >= 2 * 4096**2
+
+
+def test_what_is_launched_while_a_gpu_waits_is_timed_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: said.append(cycles))
+    monkeypatch.setattr(gpu, "seconds", lambda step: said.append(step()) or 0.5)
+    assert gpu.queued_seconds(lambda: "step") == 0.5 and said == [gpu.WAIT_CYCLES, "step"]
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:

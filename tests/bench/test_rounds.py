@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from effi.bench import load, rounds
-from effi.bench.rounds import Case, Row, interval, timed
+from effi.bench.rounds import Case, Competitor, Row, interval, timed
 from tests.bench.conftest import Machine, absent
 
 CORES = os.cpu_count() or 1
@@ -34,6 +34,28 @@ def test_ratios_are_to_the_reference_and_a_missing_competitor_says_why(machine: 
     assert long.beside == short.seconds == pytest.approx([0.002] * len(long.seconds))
     assert (long.reference, long.parameters, long.flops) == ("short", 1234, 5 * 10**9)
     assert (gone.seconds, gone.ratio, gone.note) == ([], None, "not installed: uv pip install absent")
+
+
+def failing() -> Competitor:
+    """What should take part, and cannot."""
+    raise ValueError("no such tile. Pages of advice\nfollow")
+
+
+def test_one_that_fails_is_named_and_the_others_are_timed(machine: Machine) -> None:
+    takes = {"a": machine.takes(repeat(1.0)), "b": failing, "c": machine.takes(repeat(2.0))}
+    a, b, c = timed(Case("case", "a", takes, clock=machine.clock), budget_s=0.0)
+    assert (a.note, b.note, c.note, c.ratio) == (None, "failed: ValueError: no such tile", None, 2.0)
+
+
+def test_without_a_reference_nothing_is_timed(machine: Machine) -> None:
+    takes = {"a": failing, "b": machine.takes(repeat(1.0))}
+    a, b = timed(Case("case", "a", takes, clock=machine.clock), budget_s=0.0)
+    assert (a.note, b.note) == ("failed: ValueError: no such tile", "not timed: there is no a beside it")
+
+
+def test_nothing_is_kept_of_repeated_steps() -> None:
+    count = iter(range(100))
+    assert rounds.repeated(lambda: next(count), 4)() is None and next(count) == 4
 
 
 def test_a_quick_competitor_has_rounds_of_its_own(machine: Machine) -> None:

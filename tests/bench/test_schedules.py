@@ -9,6 +9,7 @@ import torch
 
 from effi.bench import schedules
 from effi.bench.gpts import Shape
+from effi.kernels import dispatch
 from effi.mixed_sparsity import Phases
 from effi.mixed_sparsity.blocks import Layout
 from effi.models.language import TextSize
@@ -51,8 +52,20 @@ def test_on_another_machine_kernels_are_asked_for_and_the_dense_step_is_compiled
     phases, whole = cases(machine=replace(schedules.GPU, device="cpu"))
     assert list(complete(whole)) == ["dense", "masked", "blocks of 8", "dense, compiled"] and "bf16" in phases.title
     assert "dense, compiled" in complete(phases)
-    made = schedules.loop(TINY, 2, schedules.Now(), 4, replace(schedules.GPU, device="cpu"))
-    assert made.training.kernels == schedules.GPU.kernels and made.bf16
+    dense, sparse = (
+        schedules.loop(TINY, 2, now, 4, replace(schedules.GPU, device="cpu"))
+        for now in (schedules.Now(), schedules.Now(0.8, 8))
+    )
+    assert dense.training.kernels == ("cudnn",) and dense.bf16  # beside torch's own path a step is sparse
+    assert sparse.training.kernels == ("cudnn", *schedules.GPU.kernels)
+
+
+def test_flops_are_those_of_the_kernels_that_compute(monkeypatch):
+    """Blocks that a kernel takes alone, as on a GPU; it is asked within its wish."""
+    monkeypatch.setattr(Layout, "by_kernel", lambda layout, device, dtype: "block_sparse" in dispatch._asked)
+    machine = replace(schedules.GPU, device="cpu", precision="fp32", compiles=False)
+    made = [schedules.steps_of(TINY, 2, machine, [now]).flops for now in (schedules.Now(), schedules.Now(0.8, 8))]
+    assert made[1] < 0.6 * made[0]
 
 
 def test_a_schedule_updates_its_mask_once_in_a_pass_on_average():

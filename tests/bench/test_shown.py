@@ -12,8 +12,9 @@ import pytest
 
 from effi import bench, paths
 from effi.bench import shown
-from effi.bench.rounds import FORM, Case, Row, timed
-from effi.bench.shown import HOW, OLDER, newest, save, table
+from effi.bench.peers import NOT_INSTALLED
+from effi.bench.rounds import FORM, Case, FailedError, Row, timed
+from effi.bench.shown import HOW, OLDER, newest, save, table, timed_before
 from effi.records import store
 from effi.records.provenance import provenance
 from tests.bench.conftest import Machine, absent
@@ -65,11 +66,46 @@ def test_a_worthless_row_shows_no_seconds_and_says_why(machine: Machine, case: C
 def test_what_was_timed_before_a_case_that_fails_is_kept(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = [case, replace(case, title="more naps"), replace(case, title="broken", reference="absent")]
+    cases = [case, replace(case, title="more naps"), replace(case, title="broken", calls="many")]
     monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: cases})
-    with pytest.raises(KeyError):
+    with pytest.raises(TypeError):
         bench.main("naps", results_dir=tmp_path, budget_s=0.0)
     assert [row["case"] for row in newest("naps", tmp_path)] == ["naps"] * 3 + ["more naps"] * 3
+
+
+def test_a_competitor_that_failed_fails_the_command_when_all_else_is_timed(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = replace(case, title="broken", competitors={**case.competitors, "bad": lambda: 1 / 0})
+    monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: [broken, case]})
+    with pytest.raises(FailedError, match="broken, bad: failed: ZeroDivisionError: division by zero"):
+        bench.main("naps", results_dir=tmp_path, budget_s=0.0)
+    assert [row["case"] for row in newest("naps", tmp_path)] == ["broken"] * 4 + ["naps"] * 3
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    bench.main("naps", results_dir=tmp_path, stored=True)  # what is shown was told before
+    monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: [replace(case, title="broken"), case]})
+    bench.main("naps", results_dir=tmp_path, budget_s=0.0, resume=True)
+    assert [row["case"] for row in newest("naps", tmp_path)] == ["naps"] * 3 + ["broken"] * 3
+
+
+def test_what_may_turn_out_otherwise_is_timed_again_after_all_that_is_new(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(title: str, note: str | None) -> None:
+        rows = [replace(row, case=title, note=note or row.note) for row in timed(case, budget_s=0.0)]
+        save("naps", rows, tmp_path, written="2020-01-01")
+
+    notes = {"quiet": None, "loud": "noisy: repeat: others kept 2 of 2 cores busy", "bad": "failed: ValueError: no"}
+    notes |= {"installed": f"{NOT_INSTALLED}pytest", "absent": f"{NOT_INSTALLED}no-such-thing"}
+    for title, note in notes.items():
+        noted(title, note)
+    assert timed_before("naps", tmp_path) == dict.fromkeys(("loud", "bad", "installed"), "again") | dict.fromkeys(
+        ("quiet", "absent"), "done"
+    )
+    monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: [replace(case, title=each) for each in (*notes, "new")]})
+    bench.main("naps", results_dir=tmp_path, resume=True, budget_s=0.0)
+    rows = store.rows(paths.bench_file(tmp_path, "naps"))[3 * len(notes) :]
+    assert [row["case"] for row in rows[::3]] == ["new", "loud", "bad", "installed"]
 
 
 def test_a_benchmark_that_goes_on_times_only_what_this_source_has_not_timed_here(

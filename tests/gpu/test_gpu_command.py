@@ -16,6 +16,7 @@ from effi.workbook import notebooks
 from tests.gpu import __main__ as command
 
 TINY = {"width": 16, "depth": 2, "heads": 2, "hidden": 32}
+CODES = {"bad": 5, "worse": 7, "good": 0}
 LARGE = {"width": 32, "depth": 2, "heads": 4, "hidden": 64}
 
 
@@ -76,6 +77,14 @@ def test_what_is_done_is_not_done_again_and_time_that_is_over_is_said(
     assert "first: done before" in told and "\none\n" not in told and "\nthree\n" in told
 
 
-def test_a_step_that_fails_ends_the_call_with_its_status(tmp_path: Path) -> None:
-    steps = {"bad": [sys.executable, "-c", "raise SystemExit(5)"], "next": [sys.executable, "-c", "1 / 0"]}
-    assert command.in_turn(steps, tmp_path, 60.0) == 5 and not list(tmp_path.iterdir())
+def test_a_step_that_fails_stops_no_other_and_comes_last_in_the_next_call(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad, worse, good = ([sys.executable, "-c", f"print({name!r}); raise SystemExit({n})"] for name, n in CODES.items())
+    assert command.in_turn({"bad": bad, "worse": worse, "good": good}, tmp_path, 60.0) == 5
+    assert "all but what failed is done" in capfd.readouterr().out
+    assert command.in_turn({"bad": bad, "worse": worse, "good": good, "new": good}, tmp_path, 60.0) == 5
+    said = capfd.readouterr().out
+    assert said.index("good: done before") < said.index("new: ") < said.index("bad: ") < said.index("worse: ")
+    assert command.in_turn({"bad": good}, tmp_path, 60.0) == 0
+    assert "all done" in capfd.readouterr().out
