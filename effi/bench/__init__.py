@@ -63,4 +63,7 @@ def _measured(name: str, results_dir: str | Path, budget_s: float, resume: bool)
 
 def _stored(name: str, results_dir: str | Path) -> str:
     rows = newest(name, results_dir)
-    return table(name, rows).text() if rows else f"Benchmark {name}: no rows yet; `effi bench {name}` makes them"
+    text = table(name, rows).text() if rows else f"Benchmark {name}: no rows yet; `effi bench {name}` makes them"
+    left = [case.title for case in gpu.planned()[name]] if name.startswith("gpu") else []
+    left = [title for title in left if title not in {row["case"] for row in rows}]
+    return f"{text}\nNot measured yet: {'; '.join(left)}" if left else text

@@ -31,7 +31,7 @@ class Sizes:
     """What is timed, how large, and where: small ViTs in batches of 64, and the first paper's as it trains.
 
     `masked` are the numbers of tensors and their sides under one mask; `tokens` are those of a batch of text, `lengths`
-    of a text under attention, `widths` of a layer of live blocks, of which torchao knows no more than `blocks`.
+    of a text under attention, `widths` the ends of a layer of live blocks, `blocks` their sides.
     """
 
     device: str = "cuda"
@@ -109,6 +109,12 @@ def attention(sizes: Sizes) -> list[Case]:
     shapes = [(max(1, sizes.tokens // length), heads, length, width) for length in sizes.lengths]
     how: dict[str, Any] = {"window": sizes.window, "device": sizes.device}
     return [patterns(shape, **how, backward=both) for both in (True, False) for shape in shapes]
+
+
+def planned() -> dict[str, list[Case]]:
+    """By benchmark all cases that a GPU is to be measured in; no competitor of them is made."""
+    here = Sizes("cpu")
+    return {"gpu": [*small(here), *rounds_of_votes(here)], "gpu_gpt": [*parts(here), *texts(here)]}
 
 
 def rounds_of_votes(sizes: Sizes = FULL) -> list[Case]:

@@ -273,12 +273,12 @@ def grow(
 def bench(
     name: Annotated[
         str | None,
-        typer.Argument(help="scale, ligo, gpu or another; a name that is none is answered with all. Without: each."),
+        typer.Argument(help="scale, ligo, gpu or another; an unknown name is answered with all. Default: all."),
     ] = None,
     results_dir: Results = "results",
     stored: Annotated[bool, typer.Option("--stored", help="Time nothing; show the newest rows.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Only cases that are not timed here yet.")] = False,
-    budget: Annotated[str, typer.Option(help="Time of one competitor beside the reference; 9 rounds always.")] = "20s",
+    budget: Annotated[str, typer.Option(help="Seconds for each competitor; at least 9 rounds are made.")] = "20s",
 ) -> None:
     """Time the workbook's own parts against the alternatives; wants a machine that does nothing else."""
     from effi import bench

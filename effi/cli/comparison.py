@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -37,7 +38,10 @@ def compare(a: Path, b: Path, metrics: Sequence[str] = ()) -> Table:
         if all(holds(record, metric) for results in both for record in results.records)
     ]
     if not rows:
-        raise RecordError(f"{a} and {b} share no arm with {' or '.join(metrics) or 'a metric'}; compare other results.")
+        known = {name for group in ours.keys() & theirs.keys() for name in _metrics(ours[group], theirs[group])}
+        close = [each for metric in metrics if metric not in known for each in get_close_matches(metric, known, 1)]
+        mend = f"did you mean {' and '.join(close)}?" if close else "compare other results."
+        raise RecordError(f"{a} and {b} share no arm with {' or '.join(metrics) or 'a metric'}; {mend}")
     columns = ("paper", "scale", "arm", "metric", "A", "B", "B - A", "p")
     return Table(f"A = {a}, B = {b}: mean [95 % interval] over seeds", columns, tuple(rows))
 

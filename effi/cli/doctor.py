@@ -84,7 +84,8 @@ def _processor() -> Check:
 
 def _gpu() -> Check:
     if not torch.cuda.is_available():
-        return Check("GPU", "note", "none that torch can use", "the scales smoke, cpu and hours need none")
+        mend = f"smoke, cpu and hours need none; one that is there wants a driver for CUDA {torch.version.cuda}"
+        return Check("GPU", "note", "none that torch can use", mend)
     free, total = torch.cuda.mem_get_info()
     return Check("GPU", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
 

@@ -247,7 +247,11 @@ def test_the_gate_wants_the_same_arms(effi: Effi, root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "place", "sentence"),
-    [("speed", "results", "share no arm with speed"), ("test_loss", "nowhere.jsonl", "holds no finished records")],
+    [
+        ("speed", "results", "share no arm with speed; compare other results"),
+        ("test_los", "results", "did you mean test_loss?"),
+        ("test_loss", "nowhere.jsonl", "holds no finished records"),
+    ],
 )
 def test_compare_wants_something_to_compare(effi: Effi, root: Path, metric: str, place: str, sentence: str) -> None:
     said = effi("compare", paths.results(), root / place, "--metric", metric)

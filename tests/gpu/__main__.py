@@ -9,7 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from effi import paths
+from effi.errors import did_you_mean
 from effi.records.provenance import provenance
 from effi.workbook.notebook import SCALES
 
@@ -21,8 +24,8 @@ TESTS = Path(__file__).parents[1]
 # benchmarks are estimated at half an hour, four calls, of which the second begins with attention and layers.
 BUDGET = "1s"
 GRACE_S = 30.0  # in which a run that is told to end writes its checkpoint
-FAILED = "failed "  # before the source, in the stamp of a step
-MORE = 3  # exit status where the time was over first
+FAILED = "failed "  # before what a stamp says of a step that was done: source, GPU and command
+MORE, NO_GPU = 3, 2  # exit status where the time was over first, and where there is nothing to run on
 
 Steps = Mapping[str, Sequence[str]]
 
@@ -37,7 +40,15 @@ def main(words: Sequence[str] | None = None) -> int:
     asked.add_argument("--results-dir", default="results")
     asked.add_argument("--done", type=Path, default=paths.ROOT / "build" / "gpu", help="folder of what is done")
     given = asked.parse_args(words)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print(
+            "No GPU: torch sees no CUDA device; `effi doctor` says what it wants, --device cpu --scale smoke rehearses"
+        )
+        return NO_GPU
     chosen = steps(given.device, given.scale, given.results_dir)
+    known = {name.partition(" ")[0] for name in chosen}
+    for each in set(given.only) - known:
+        asked.error(f"there is no step {each!r}{did_you_mean(each, known)}")
     if given.only:
         chosen = {name: step for name, step in chosen.items() if name.partition(" ")[0] in given.only}
     return in_turn(chosen, given.done, 60 * given.minutes)
@@ -59,23 +70,26 @@ def asking_for_cuda() -> list[Path]:
 
 
 def in_turn(chosen: Steps, done: Path, seconds: float) -> int:
-    """Run each step that this source has not done yet, until the time is over; one that fails stops no other."""
-    end, source, failed = time.monotonic() + seconds, provenance()["effi_source"], 0
+    """Run each step that this source has not done on this GPU, until the time is over; a failed one stops no other."""
+    here = f"{provenance()['effi_source']} {provenance()['gpu']}"
+    done_as = {name: " ".join([here, *command]) for name, command in chosen.items()}
+    end, failed = time.monotonic() + seconds, 0
     stamps = {name: done / name.replace(" ", "_") for name in chosen}
     known = {name: stamp.read_text() for name, stamp in stamps.items() if stamp.exists()}
-    for name in sorted(chosen, key=lambda name: known.get(name) == FAILED + source):  # what failed before comes last
-        if known.get(name) == source:
+    # What failed before comes last.
+    for name in sorted(chosen, key=lambda name: known.get(name) == FAILED + done_as[name]):
+        if known.get(name) == done_as[name]:
             print(f"{name}: done before", flush=True)
             continue
         print(f"{name}: {' '.join(chosen[name])}", flush=True)
         status = _within(chosen[name], end - time.monotonic())
         if status is None:
-            print(f"{name}: the time is over; the same command goes on from here", flush=True)
+            print(f"{name}: the time is over; the same command goes on {'anew' if name == 'tests' else 'from here'}")
             return MORE
         if status:
             print(f"{name}: failed with exit status {status}", flush=True)
         failed = failed or status
-        paths.replace(stamps[name], FAILED + source if status else source)
+        paths.replace(stamps[name], FAILED * bool(status) + done_as[name])
     print("all but what failed is done" if failed else "all done", flush=True)
     return failed
 

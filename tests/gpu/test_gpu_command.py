@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from effi import paths
 from effi.bench import BENCHES
@@ -86,5 +87,18 @@ def test_a_step_that_fails_stops_no_other_and_comes_last_in_the_next_call(
     assert command.in_turn({"bad": bad, "worse": worse, "good": good, "new": good}, tmp_path, 60.0) == 5
     said = capfd.readouterr().out
     assert said.index("good: done before") < said.index("new: ") < said.index("bad: ") < said.index("worse: ")
+    assert command.in_turn({"bad": good, "good": bad}, tmp_path, 60.0) == 5, "another command is another step"
     assert command.in_turn({"bad": good}, tmp_path, 60.0) == 0
     assert "all done" in capfd.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, and would be used")
+def test_without_a_gpu_nothing_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["bench", "--done", str(tmp_path)]) == command.NO_GPU and not list(tmp_path.iterdir())
+    assert "effi doctor" in capsys.readouterr().out
+
+
+def test_an_unknown_step_is_named_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["benches", "--device", "cpu"])
+    assert "no step 'benches'; did you mean 'bench'" in capsys.readouterr().err
