@@ -62,7 +62,7 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
     from effi.claims import Results, count, judge
     from effi.workbook import find
 
-    counts, executed = [], []
+    counts, executed, idle = [], [], {}
     for notebook in find(papers):
         try:
             found = Results.read(results_dir, scale, notebook.paper)
@@ -75,10 +75,22 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
         _claims(rows, f"{notebook.paper}, {scale} scale")
         counts.append((notebook.paper, tally(count(rows)), tally(count(rows, "fair"))))
         executed.append(paths.run_dir(results_dir, scale, notebook.paper) / notebook.path.name)
+        idle[notebook.paper] = idle_kernels(found.records)
     if counts:
         table(("paper", "as in the paper", "fair"), counts)
     for path in executed:
         print(f"report: {path}")
+    for paper, names in idle.items():
+        if names:
+            lazy = f"asked for, but computed nothing here: {', '.join(names)}"
+            print(f"{paper}: kernels {lazy}; effi/kernels/README.md says when one does")
+
+
+def idle_kernels(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Kernels that parameters of a run ask for, and that computed in none of its records."""
+    options = [each for record in records for each in record["parameters"].values() if isinstance(each, Mapping)]
+    asked = {name for each in options for name in each.get("kernels", ())}
+    return sorted(asked - {name for record in records for name in record["provenance"].get("kernels", ())})
 
 
 def _claims(rows: Sequence[ClaimRow], title: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from effi import paths
 from effi.claims.stats import welch
 from effi.cli import front_page
+from effi.cli.screen import idle_kernels
 from effi.cli.verification import verify
 from effi.errors import EffiError, RecordError
 from effi.records import records
@@ -272,3 +273,12 @@ def test_the_page_on_which_jupyterlab_opens_is_held_to_the_results(root: Path) -
     start.write_text("no markers")
     with pytest.raises(EffiError, match=r"START\.md lacks a generated part"):
         front_page.write()
+
+
+def test_kernels_that_were_asked_for_and_never_computed_are_told() -> None:
+    def record(asked: dict[str, object], *computed: str) -> dict[str, object]:
+        return {"parameters": {"patches": 4, **asked}, "provenance": {"kernels": [*computed]} if computed else {}}
+
+    both = {"training": {"kernels": ["adamw"]}, "fine_tuning": {"kernels": ["cudnn", "adamw"], "epochs": 1}}
+    assert idle_kernels([record(both), record(both, "cudnn")]) == ["adamw"]
+    assert idle_kernels([record({"training": {"epochs": 3}}, "selection")]) == []
