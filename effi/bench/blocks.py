@@ -49,8 +49,8 @@ def layers(
     work, theirs = Work(widths, tokens, dtype, device, learning), learners() if learning else computers(drawn, size)
     makers = {name: partial(work.competitor, *way) for name, way in own(drawn, size).items()}
     makers |= {name: partial(work.competitor, *way, foreign=True) for name, way in theirs.items()}
-    what = f"{widths[0]} -> {widths[1]}, {tokens:,} tokens, blocks of {size}{', forward' * (not learning)}"
-    return Case(what, "dense", makers)
+    what = f"{widths[0]} -> {widths[1]}, {tokens:,} tokens, blocks of {size}"
+    return Case(f"{what}{', bf16' * (dtype == torch.bfloat16)}{', forward' * (not learning)}", "dense", makers)
 
 
 @dataclass(frozen=True)

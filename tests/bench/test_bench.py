@@ -169,7 +169,8 @@ def test_a_benchmark_of_a_gpu_measures_what_is_asked_of_it() -> None:
     assert words[:12] == longer + [f"{each}, forward" for each in longer]
     widths = ("768 -> 3072", "2048 -> 8192", "4096 -> 16384")
     blocks = [f"{each}, 16,384 tokens, blocks of" for each in widths]
-    assert words[12:] == [f"{each} {n}" for each in blocks for n in (64, 128)] + [f"{n} 64, forward" for n in blocks]
+    whole = [f"{each} {size}, bf16" for each in blocks for size in (64, 128)]
+    assert words[12:] == whole + [f"{each} 64, bf16, forward" for each in blocks]
     small, words = "GPT 768 x 12, 1,024 tokens, batch 8, bf16", [case.title for case in gpu.texts(gpu.Sizes("cpu"))]
     assert words[:2] == [f"{small}, by phase", f"{small}, schedule to 90 %"]
     assert words[2] == "GPT 6 x 512 to 12 x 768, batch 128 of 128, bf16"
