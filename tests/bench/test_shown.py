@@ -78,6 +78,8 @@ def test_a_competitor_that_failed_fails_the_command_when_all_else_is_timed(
 ) -> None:
     broken = replace(case, title="broken", competitors={**case.competitors, "bad": lambda: 1 / 0})
     monkeypatch.setattr(bench, "BENCHES", {"naps": lambda: [broken, case]})
+    seconds = iter(range(10))  # what is written in one second counts as one measurement
+    monkeypatch.setattr(bench, "now", lambda: f"2020-01-0{next(seconds)}")
     with pytest.raises(FailedError, match="broken, bad: failed: ZeroDivisionError: division by zero"):
         bench.main("naps", results_dir=tmp_path, budget_s=0.0)
     assert [row["case"] for row in newest("naps", tmp_path)] == ["broken"] * 4 + ["naps"] * 3
