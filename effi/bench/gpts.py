@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Literal, cast
 
@@ -191,20 +191,22 @@ def _stepped(way: str, shape: Shape, batch: int, precision: Precision, device: s
 
 def head(shape: Shape = SMALL, batch: int = BATCH, precision: Precision = "fp32", device: str = "cpu") -> Case:
     """Loss of the tied head and its gradients, with all logits at once and a piece of them at a time."""
-    draw, labels = generator(0, "bench"), texts(shape, batch).labels.flatten().long().to(device)
-    hidden, matrix = (
-        torch.randn(rows, shape.size.width, generator=draw).to(device).requires_grad_()
-        for rows in (len(labels), shape.vocabulary)
-    )
+    tokens = batch * shape.context
+
+    @cache
+    def ends() -> tuple[Tensor, Tensor, Tensor]:
+        draw, labels = generator(0, "bench"), texts(shape, batch).labels.flatten().long()
+        hidden, matrix = (torch.randn(rows, shape.size.width, generator=draw) for rows in (tokens, shape.vocabulary))
+        return hidden.to(device).requires_grad_(), matrix.to(device).requires_grad_(), labels.to(device)
 
     def step(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            mean = loss(hidden, matrix, labels)
-        return torch.autograd.grad(mean, (hidden, matrix))
+            mean = loss(*ends())
+        return torch.autograd.grad(mean, ends()[:2])
 
     ways = {"all logits": of_all_logits, "effi, kernel": lambda *given: cross_entropy(*given)[0].mean()}
     makers = {name: partial(Competitor, partial(step, loss)) for name, loss in ways.items()}
-    title = f"head of {shape.size.width} x {shape.vocabulary:,}, {len(labels):,} tokens, {precision}"
+    title = f"head of {shape.size.width} x {shape.vocabulary:,}, {tokens:,} tokens, {precision}"
     return Case(title, "all logits", makers)
 
 

@@ -161,3 +161,13 @@ def test_masked_rows_are_complete() -> None:
 def test_the_shapes_are_those_documented() -> None:
     assert str(gpts.GPT2) == "768 x 12, 1,024 tokens"
     assert gpts.Shape(TextSize(256, 4, 4, 1024), 256, 4096) == gpts.SMALL
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_heads_make_the_same_gradients(precision: gpts.Precision) -> None:
+    case = gpts.head(TINY, 2, precision)
+    assert case.title == f"head of {TINY.size.width} x {TINY.vocabulary}, {2 * TINY.context} tokens, {precision}"
+    plain, ours = (make().step() for make in case.competitors.values())
+    assert isinstance(plain, tuple) and isinstance(ours, tuple)
+    for one, other in zip(plain, ours, strict=True):
+        assert (one - other).norm() <= (1e-5 if precision == "fp32" else 0.02) * one.norm()
