@@ -88,9 +88,11 @@ def verdicts(papers: Sequence[str], scale: str, results_dir: str) -> None:
 
 def idle_kernels(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Kernels that parameters of a run ask for, and that computed in none of its records."""
-    options = [each for record in records for each in record["parameters"].values() if isinstance(each, Mapping)]
+    options = [
+        each for record in records for each in record.get("parameters", {}).values() if isinstance(each, Mapping)
+    ]
     asked = {name for each in options for name in each.get("kernels", ())}
-    return sorted(asked - {name for record in records for name in record["provenance"].get("kernels", ())})
+    return sorted(asked - {name for record in records for name in record.get("provenance", {}).get("kernels", ())})
 
 
 def _claims(rows: Sequence[ClaimRow], title: str) -> None:
