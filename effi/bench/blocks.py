@@ -37,31 +37,31 @@ def layers(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     *,
-    learning: bool = True,
+    backward: bool = True,
 ) -> Case:
-    """Layers with random blocks pruned beside the dense one: `learning`, gradients of input and weight included.
+    """Layers with random blocks pruned beside the dense one, gradients of input and weight included, or forward alone.
 
     On a GPU ours are by the kernel of `effi.kernels.block_sparse`. Beside them stand those of others that do the same
     work: torchao's layer of 2:4 learns, torch's 2:4 and torchao's blocks compute forward alone.
     """
     grid = {"weight": torch.empty(widths[1] // size, widths[0] // size)}
     drawn = {each: masks.random(grid, each, generator=generator(0, "bench"))["weight"] for each in sparsities}
-    work, theirs = Work(widths, tokens, dtype, device, learning), learners() if learning else computers(drawn, size)
+    work, theirs = Work(widths, tokens, dtype, device, backward), learners() if backward else computers(drawn, size)
     makers = {name: partial(work.competitor, *way) for name, way in own(drawn, size).items()}
     makers |= {name: partial(work.competitor, *way, foreign=True) for name, way in theirs.items()}
     what = f"{widths[0]} -> {widths[1]}, {tokens:,} tokens, blocks of {size}"
-    return Case(f"{what}{', bf16' * (dtype == torch.bfloat16)}{', forward' * (not learning)}", "dense", makers)
+    return Case(f"{what}{', bf16' * (dtype == torch.bfloat16)}{', forward' * (not backward)}", "dense", makers)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What layers of some width are given, and whether they learn from it."""
+    """What layers of some width are given, and whether they make gradients of it."""
 
     widths: tuple[int, int]
     tokens: int
     dtype: torch.dtype
     device: str
-    learning: bool
+    backward: bool
 
     @cached_property
     def ends(self) -> list[Tensor]:
@@ -72,8 +72,8 @@ class Work:
     def competitor(self, make: Make, share: float, *, foreign: bool = False) -> Competitor:
         """A layer that makes this share of the dense products; a `foreign` one may be Missing."""
         layer = make(nn.Linear(*self.widths, bias=False, device=self.device, dtype=self.dtype))
-        step = both_passes(layer, *self.ends) if self.learning else forward_pass(layer, self.ends[0])
-        dense = 2 * (3 if self.learning else 1) * self.tokens * self.widths[0] * self.widths[1]
+        step = both_passes(layer, *self.ends) if self.backward else forward_pass(layer, self.ends[0])
+        dense = 2 * (3 if self.backward else 1) * self.tokens * self.widths[0] * self.widths[1]
         return Competitor(attempted(step) if foreign else step, flops=round(share * dense))
 
 

@@ -94,13 +94,13 @@ def texts(sizes: Sizes = FULL) -> list[Case]:
 
 
 def sparse_layers(sizes: Sizes) -> list[Case]:
-    """Layers of live blocks by width and block, as they learn; then forward alone, which more of others can."""
+    """Layers of live blocks by width and block, forward and backward; then forward alone, which more of others can."""
 
-    def case(widths: tuple[int, int], size: int, *, learning: bool) -> Case:
-        return layers(size, widths, sizes.tokens, sizes.sparsities, torch.bfloat16, sizes.device, learning=learning)
+    def case(widths: tuple[int, int], size: int, *, backward: bool) -> Case:
+        return layers(size, widths, sizes.tokens, sizes.sparsities, torch.bfloat16, sizes.device, backward=backward)
 
-    whole = [case(widths, size, learning=True) for widths in sizes.widths for size in sizes.blocks]
-    return [*whole, *(case(widths, sizes.blocks[0], learning=False) for widths in sizes.widths)]
+    whole = [case(widths, size, backward=True) for widths in sizes.widths for size in sizes.blocks]
+    return [*whole, *(case(widths, sizes.blocks[0], backward=False) for widths in sizes.widths)]
 
 
 def attention(sizes: Sizes) -> list[Case]:

@@ -47,11 +47,11 @@ def needed_bytes(step: Callable[[], object], device: str) -> int | None:
     ledger = Ledger(device)
     with ledger.phase("before") as before:
         pass
-    with ledger.phase("search") as search:
+    with ledger.phase("call") as call:
         step()
-    if search.peak_bytes is None or before.peak_bytes is None:
+    if call.peak_bytes is None or before.peak_bytes is None:
         return None
-    return search.peak_bytes - before.peak_bytes
+    return call.peak_bytes - before.peak_bytes
 
 
 def average() -> float | None:

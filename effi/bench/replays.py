@@ -33,14 +33,14 @@ def steps(shape: ViTShape = SHAPE, heads: int = HEADS, batch: int = BATCH, devic
 
     Beside it are steps of whole networks of its width and depth, others' and ours, in the fastest way of torch.compile.
     """
-    data, place = noise(shape, 8 * batch, batch).to(device), torch.device(device)
+    data = noise(shape, 8 * batch, batch).to(device)
     minimum = partial(_minimum, shape, data)
-    makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(minimum(0).to(place), data, batch)}
+    makers: dict[str, Callable[[], Competitor]] = {BY_HAND: lambda: _by_hand(minimum(0).to(device), data, batch)}
     makers |= {name: partial(_by_loop, minimum, data, batch, how) for name, how in WAYS.items()}
     makers |= {f"step of {SEEDS} seeds replayed": partial(_by_loop, minimum, data, batch, "step", SEEDS)}
 
     def whole(make: Callable[[ViTShape, int], nn.Module]) -> Competitor:
-        return _by_hand(make(shape, heads).to(place), data, batch)
+        return _by_hand(make(shape, heads).to(device), data, batch)
 
     makers |= {f"{name}, whole": partial(whole, make) for name, make in {"effi": standard, **PEERS}.items()}
     return Case(f"a step of the minimum, batch {batch}", BY_HAND, makers)
@@ -59,10 +59,8 @@ def _minimum(shape: ViTShape, data: Dataset, seed: int) -> ViT:
 
 def _by_loop(make: Callable[[int], ViT], data: Dataset, batch: int, how: How, seeds: int = 1) -> Competitor:
     device = data.train.inputs.device
-    models, training = (
-        [make(seed).to(device) for seed in range(seeds)],
-        Training(epochs=1, batch_size=batch, compile=how),
-    )
+    training = Training(epochs=1, batch_size=batch, compile=how)
+    models = [make(seed).to(device) for seed in range(seeds)]
     network = parallel.network(models, training)
     loop = Loop(network, models[0], data, training, Classification(), tuple(range(seeds)), Ledger(str(device)))
     return _warmed(lambda: loop.update(loop.batch()), device.type)

@@ -78,8 +78,9 @@ def steps(
         f"blocks of {blocks}": partial(made, [at(share, blocks) for share in middles], every=parts),
     }
     single = dict(by_phase(made, at, phases, blocks))
-    for ways, count in ((single, 1), (through, parts)) if machine.compiles else ():
-        ways["dense, compiled"] = partial(made, [Now(compiled=True)] * count)
+    if machine.compiles:
+        single["dense, compiled"] = partial(made, [Now(compiled=True)])
+        through["dense, compiled"] = partial(made, [Now(compiled=True)] * parts)
     return [
         Case(f"{title}, by phase", "dense", single),
         Case(f"{title}, schedule to {100 * phases.ultra:g} %", "dense", through, calls=parts),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -15,7 +13,7 @@ from effi import paths
 from effi.bench.peers import NOT_INSTALLED
 from effi.bench.rounds import FAILED, FORM, NOISY, Row
 from effi.records import store
-from effi.records.provenance import provenance
+from effi.records.provenance import installed, provenance
 from effi.report.tables import Table
 
 HOW = (
@@ -63,14 +61,8 @@ def timed_before(name: str, results_dir: str | Path) -> dict[str, Literal["done"
 
 def _worth_repeating(note: str) -> bool:
     if note.startswith(NOT_INSTALLED):
-        return _version(note.removeprefix(NOT_INSTALLED)) is not None
+        return installed(note.removeprefix(NOT_INSTALLED)) is not None
     return note.startswith((NOISY, FAILED))
-
-
-def _version(package: str) -> str | None:
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return None
 
 
 def table(name: str, records: Sequence[store.Record]) -> Table:

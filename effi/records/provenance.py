@@ -31,7 +31,7 @@ def provenance() -> dict[str, Any]:
         "effi_source": source_hash(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := installed(name))},
         "cpu": machine.cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -40,7 +40,8 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """Version of a package that is installed here."""
     with suppress(PackageNotFoundError):
         return version(package)
     return None

@@ -40,23 +40,23 @@ def absent(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr(peers, "find_spec", find)
 
 
-@pytest.mark.parametrize("learning", [True, False])
-def test_ours_are_timed_and_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, learning: bool) -> None:
+@pytest.mark.parametrize("backward", [True, False])
+def test_ours_are_timed_and_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, backward: bool) -> None:
     absent(monkeypatch, "torchao")
-    case = blocks.layers(SIZE, WIDTHS, 8, SPARSITIES, learning=learning)
+    case = blocks.layers(SIZE, WIDTHS, 8, SPARSITIES, backward=backward)
     title = "128 -> 256, 8 tokens, blocks of 32"
-    assert case.title == (title if learning else f"{title}, forward") and case.reference == "dense"
+    assert case.title == (title if backward else f"{title}, forward") and case.reference == "dense"
     found = complete(case)
-    others = ["torchao, 2:4"] if learning else ["torch, 2:4", "torchao, 50 %", "torchao, 90 %"]
+    others = ["torchao, 2:4"] if backward else ["torch, 2:4", "torchao, 50 %", "torchao, 90 %"]
     assert list(found) == ["dense", "50 %", "90 %", *others]
     for name in others:
         missing = "not installed: uv pip install torchao" if name.startswith("torchao") else "does not run here: "
         assert str(found[name].note).startswith(missing)
-    products = 2 * 8 * 128 * 256 * (3 if learning else 1)
+    products = 2 * 8 * 128 * 256 * (3 if backward else 1)
     assert [found[name].flops for name in ("dense", "50 %", "90 %")] == [products, products / 2, products / 8]
 
 
-def test_a_step_makes_the_gradients_that_learning_needs() -> None:
+def test_both_passes_make_the_gradients() -> None:
     layer, inputs, slope = linear(), x(), torch.ones(256, 256)
     assert not blocks.forward_pass(layer, inputs)().requires_grad
     of_x, of_weight = blocks.both_passes(layer, inputs, slope)()

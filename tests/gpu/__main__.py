@@ -41,9 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     asked.add_argument("--done", type=Path, default=paths.ROOT / "build" / "gpu", help="folder of what is done")
     given = asked.parse_args(words)
     if given.device == "cuda" and not torch.cuda.is_available():
-        print(
-            "No GPU: torch sees no CUDA device; `effi doctor` says what it wants, --device cpu --scale smoke rehearses"
-        )
+        print("No GPU: torch sees no CUDA device. `effi doctor` says more; --device cpu --scale smoke rehearses")
         return NO_GPU
     chosen = steps(given.device, given.scale, given.results_dir)
     known = {name.partition(" ")[0] for name in chosen}
